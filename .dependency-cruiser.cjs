@@ -1,0 +1,27 @@
+/** Layer rules: an import goes down or stays within its layer; daemons never import one another; no cycles. */
+const layer = {
+  base: 'base|xen-abi',
+  wire: 'xs-wire|xmlrpc-codec|sxp|pv-ring|elf|cpu',
+  library: 'privcmd|libxenctrl|xenstore-client|daemon-kit',
+  daemon: 'hypervisor|xenstored|xenconsoled|blkback|netback|xend|qemu-dm',
+  app: 'xm|xenhost',
+  image: 'guest-kernels',
+};
+const below = { base: [], wire: ['base'], library: ['base', 'wire'], daemon: ['base', 'wire', 'library'], app: ['base', 'wire', 'library', 'image'], image: ['base', 'wire'] };
+const inLayers = (names) => `^packages/(${names.map((n) => layer[n]).join('|')})/`;
+const tests = '\\.test\\.ts$';
+
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    ...Object.keys(layer).map((name) => ({
+      name: `layer-${name}`,
+      severity: 'error',
+      from: { path: inLayers([name]), pathNot: tests },
+      to: { path: '^packages/', pathNot: inLayers(name === 'daemon' || name === 'app' ? below[name] : [name, ...below[name]]) + (name === 'daemon' || name === 'app' ? '|^packages/$1/' : '') },
+    })),
+    { name: 'engine-without-node', severity: 'error', from: { path: '^packages/cpu/src', pathNot: tests }, to: { dependencyTypes: ['core'] } },
+    { name: 'door-only', severity: 'error', from: { path: '^packages/([^/]+)/' }, to: { path: '^packages/([^/]+)/src/(?!index\\.ts)', pathNot: '^packages/$1/' } },
+  ],
+  options: { tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, tsConfig: { fileName: 'tsconfig.json' }, enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'default'] } },
+};

@@ -1,0 +1,4 @@
+export * from './brand.ts';
+export * from './clock.ts';
+export * from './errno.ts';
+export * from './layout.ts';

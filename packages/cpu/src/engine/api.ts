@@ -1,0 +1,124 @@
+/**
+ * What an owner of emulated CPUs sees of one: state, run, exits as data, and the few commands that a real CPU takes
+ * from outside. The engine imports nothing that handles an exit. Nothing of Node either.
+ */
+import type { CpuState } from './state.ts';
+
+/**
+ * How traps reach their handler.
+ * `monitor`: every exception, software interrupt, SYSCALL, SYSENTER and privileged instruction leaves the engine (a PV
+ * guest: the hypervisor stands where the real CPU's IDT and LSTAR would point). `architectural`: delivered through the
+ * guest's own IDT, SYSCALL MSRs and task structures (an HVM guest, and the tests of system instructions).
+ */
+export type TrapMode = 'monitor' | 'architectural';
+
+/** Why `run` came back. Each has a printable name in `exitName`. */
+export const ExitReason = {
+  /** The budget is used up; nothing else happened. */
+  budget: 0,
+  /** HLT with its RIP already past it. */
+  halt: 1,
+  /** A fault or trap: `vector`, `errorCode` (if `hasErrorCode`), `address` for #PF. RIP is the faulting (or next) one. Monitor mode. */
+  exception: 2,
+  /** INT n, INT3, INTO, INT1: `vector`; RIP is that of the instruction, `length` its size. Monitor mode. */
+  softwareInterrupt: 3,
+  /** SYSCALL: RIP is past it; RCX and R11 are untouched. Monitor mode. */
+  syscall: 4,
+  /** SYSENTER: RIP is past it. Monitor mode. */
+  sysenter: 5,
+  /** VMCALL or VMMCALL: RIP is past it. */
+  hypercall: 6,
+  /** Port I/O that the TSS or IOPL allows: `port`, `size`, `isWrite`; see `completeIo`. Architectural mode. */
+  io: 7,
+  /** Access to a guest-physical address that is no memory. */
+  mmio: 8,
+  /** RDMSR or WRMSR of an MSR that the state table does not hold: `msr`, `isWrite`; RIP is that of the instruction. Architectural mode. */
+  msr: 9,
+  /** PAUSE was executed often within one run. */
+  pause: 10,
+  /** Shutdown: a fault while delivering a double fault. */
+  tripleFault: 11,
+  /** Interrupts became deliverable and `state.interruptWindow` asked to be told. */
+  interruptWindow: 12,
+} as const;
+export type ExitReason = (typeof ExitReason)[keyof typeof ExitReason];
+
+/** Details of the last exit. One object per engine, overwritten by each `run`. */
+export interface Exit {
+  reason: ExitReason;
+  vector: number;
+  errorCode: number;
+  hasErrorCode: boolean;
+  /** Faulting linear address (#PF) or guest-physical address (mmio). */
+  address: bigint;
+  /** Bytes of the instruction, for exits whose RIP is that of the instruction. */
+  length: number;
+  port: number;
+  size: number;
+  isWrite: boolean;
+  msr: number;
+}
+
+export interface CpuidResult {
+  eax: number;
+  ebx: number;
+  ecx: number;
+  edx: number;
+}
+
+/** What the engine asks of its owner while it runs; bound at construction, never replaced. */
+export interface EngineHost {
+  /** CPUID policy of the vCPU now loaded. Values are unsigned 32-bit. */
+  cpuid(leaf: number, subleaf: number): CpuidResult;
+  /** The vCPU's TSC now. */
+  readTsc(): bigint;
+  /**
+   * A frame is about to get its first decoded instruction: from now on nobody may write to it unseen. Returns when all
+   * other engines over this memory have dropped their write translations of it.
+   */
+  codeFrameAdded(frame: number): void;
+  /** This engine wrote to a frame that holds code of some engine; the others must drop theirs. */
+  codeFrameWritten(frame: number): void;
+  /** True when the frame holds code of any engine: writes to it must come through the slow path. */
+  isCodeFrame(frame: number): boolean;
+}
+
+export interface EngineOptions {
+  trapMode: TrapMode;
+  /** Frames of machine memory; an access beyond is `mmio`. */
+  nrFrames: number;
+}
+
+/** Outcome of an access on the guest's behalf: undefined when it went through, else the #PF it would have raised. */
+export interface PageFault {
+  address: bigint;
+  errorCode: number;
+}
+
+export interface Engine {
+  /** Registers of the loaded vCPU; valid between runs. Lazily kept flags are folded into `rflags` by the view. */
+  readonly state: CpuState;
+  readonly exit: Exit;
+  /** Runs until an exit. `budget` is in taken branches, some tens of thousands a slice. Returns `exit.reason`. */
+  run(budget: number): ExitReason;
+  /** Replaces the whole state by that of another vCPU (`CPU_STATE_SIZE` bytes as saved) and flushes what it must. */
+  load(from: Uint8Array): void;
+  /** Writes the whole state, flags materialised. */
+  save(to: Uint8Array): void;
+  /** After CR3, CR0, CR4, EFER or a segment register was changed from outside: recompute what is derived from them. */
+  stateChanged(): void;
+  flushTlb(includeGlobal: boolean): void;
+  invalidatePage(address: bigint): void;
+  /** Forget decoded instructions of a machine frame (it was written from outside or by another engine). */
+  invalidateCode(frame: number): void;
+  /** Drop write translations of a machine frame (another engine has found code in it). */
+  dropWriteTranslations(frame: number): void;
+  /** Loads a selector as MOV Sreg would (descriptor read from GDT/LDT, checks of `cpl`); false where that would fault. */
+  loadSegment(register: 'es' | 'cs' | 'ss' | 'ds' | 'fs' | 'gs', selector: number): boolean;
+  /** Reads guest-virtual memory through the current page tables with the given rights; sets A bits. */
+  readVirtual(address: bigint, into: Uint8Array, user: boolean): PageFault | undefined;
+  /** Writes guest-virtual memory; sets A and D bits; code frames are handled. */
+  writeVirtual(address: bigint, from: Uint8Array, user: boolean): PageFault | undefined;
+  /** Counters for metrics: instructions are approximate. */
+  readonly counters: { slices: number; decodedInstructions: number; tlbMisses: number; codeInvalidations: number };
+}

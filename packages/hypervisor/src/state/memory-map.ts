@@ -1,0 +1,48 @@
+/**
+ * Who owns which machine frames, from the bottom up. All figures follow from the size of memory and the number of
+ * pCPUs, so every thread computes the same map.
+ */
+import { PAGE_SIZE } from '@xenhost/xen-abi';
+
+export const MAX_PCPUS = 64;
+export const MAX_VCPUS_PER_DOMAIN = 32;
+export const NR_DOMIDS = 0x7ff0;
+/** Bytes of one record in the frame table (`state/frame.ts`). */
+export const FRAME_RECORD_SIZE = 32;
+export const PCPU_RECORD_SIZE = 512;
+export const CONSOLE_RING_SIZE = 64 * 1024;
+
+export interface MemoryMap {
+  readonly nrFrames: number;
+  readonly nrPcpus: number;
+  /** First frame of each area. */
+  readonly header: number;
+  readonly pcpus: number;
+  /** u32 for each domid: frame of its domain record, 0 for none. */
+  readonly domainIndex: number;
+  readonly consoleRing: number;
+  readonly frameTable: number;
+  /** The machine-to-phys table guests read: u64 for each frame. */
+  readonly m2p: number;
+  /** First frame given to the heap; all above are heap. */
+  readonly heap: number;
+}
+
+const framesFor = (bytes: number): number => Math.ceil(bytes / PAGE_SIZE);
+
+export function memoryMap(nrFrames: number, nrPcpus: number): MemoryMap {
+  let next = 1;
+  const take = (frames: number): number => {
+    const first = next;
+    next += frames;
+    return first;
+  };
+  const header = take(1);
+  const pcpus = take(framesFor(MAX_PCPUS * PCPU_RECORD_SIZE));
+  const domainIndex = take(framesFor(NR_DOMIDS * 4));
+  const consoleRing = take(framesFor(CONSOLE_RING_SIZE));
+  const frameTable = take(framesFor(nrFrames * FRAME_RECORD_SIZE));
+  const m2p = take(framesFor(nrFrames * 8));
+  if (next >= nrFrames) throw new RangeError(`machine memory of ${nrFrames} frames is too small for a host`);
+  return { nrFrames, nrPcpus, header, pcpus, domainIndex, consoleRing, frameTable, m2p, heap: next };
+}

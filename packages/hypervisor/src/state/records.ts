@@ -1,0 +1,190 @@
+/**
+ * Records in machine memory that several subsystems share. Each subsystem appends fields to the block of its own name
+ * and touches another's only through that subsystem's functions. All are read and written with the hypervisor lock held
+ * (`lock.ts`), but for those marked atomic.
+ */
+import { array, layout } from '@xenhost/base';
+import { MAX_VCPUS_PER_DOMAIN } from './memory-map.ts';
+
+/** One per host, in `MemoryMap.header`. */
+export const HeaderLayout = layout('header', {
+  /** Atomic: the hypervisor lock, see lock.ts. */
+  lock: 'u32',
+  /** Atomic: wakes the control plane (main thread) by a message when it goes from 0 to 1. */
+  controlDoorbell: 'u32',
+  nrPcpus: 'u32',
+  nextDomid: 'u32',
+  nrDomains: 'u32',
+  /** System time 0 in monotonic and wall-clock nanoseconds. */
+  bootMonotonicNs: 'u64',
+  bootWallNs: 'u64',
+  tscKHz: 'u32',
+  /* mm */
+  freeFrames: 'u32',
+  heapCursor: 'u32',
+  /** Page tables that map the M2P read-only at 0xffff800000000000: the L3 in slot 256 of each L4. */
+  m2pL3: 'u32',
+  /* console */
+  consoleProducer: 'u32',
+  consoleConsumer: 'u32',
+  consoleSequence: 'u32',
+  /* mm: frame allocator (mm/heap.ts owns these) */
+  mmPrivate: array('u64', 32),
+  /* sched */
+  schedPrivate: array('u64', 32),
+});
+
+/** One per domain, a frame of its own; found through the domain index. */
+export const DomainLayout = layout('domain', {
+  domid: 'u32',
+  /** DomainFlag bits. */
+  flags: 'u32',
+  /** Toolstack pauses outstanding; vCPUs run only at 0. */
+  pauseCount: 'u32',
+  shutdownCode: 'u32',
+  nrVcpus: 'u32',
+  maxVcpus: 'u32',
+  ssidref: 'u32',
+  cpupool: 'u32',
+  createdNs: 'u64',
+  uuid: array('u8', 16),
+  /** Frames of the vCPU records, 0 for none. */
+  vcpuFrames: array('u32', MAX_VCPUS_PER_DOMAIN),
+  sharedInfoMfn: 'u32',
+  vmAssist: 'u32',
+  timeOffsetSeconds: 'i64',
+  /** Features and e820 that the toolstack set; frame of its table and its number of entries. */
+  memoryMapMfn: 'u32',
+  memoryMapEntries: 'u32',
+  cpuidPolicyMfn: 'u32',
+  cpuidPolicyEntries: 'u32',
+  /* mm */
+  totalPages: 'u32',
+  maxPages: 'u32',
+  xenHeapPages: 'u32',
+  pageListHead: 'u32',
+  /** L3 of the per-domain area (slot 260 of each L4): GDT, LDT windows of its vCPUs. */
+  perDomainL3: 'u32',
+  mmPrivate: array('u64', 16),
+  /* event: 1 when FIFO, number of ports, limits, frames of the port buckets */
+  eventFifo: 'u32',
+  eventPorts: 'u32',
+  eventMaxPort: 'u32',
+  eventPrivate: array('u64', 64),
+  /* grant */
+  grantVersion: 'u32',
+  grantFrames: 'u32',
+  grantMaxFrames: 'u32',
+  grantMaxMaptrack: 'u32',
+  grantPrivate: array('u64', 128),
+  /* sched */
+  weight: 'u32',
+  cap: 'u32',
+  schedPrivate: array('u64', 16),
+});
+
+export const DomainFlag = {
+  dying: 1, shutdown: 2, privileged: 4, pv: 8, pv32: 16, hvm: 32, pausedByController: 64, creating: 128, crashed: 256,
+  destroyed: 512,
+} as const; // prettier-ignore
+
+/** Number of frames in a vCPU record: this layout, the trap table and the CPU state, in this order. */
+export const VCPU_RECORD_FRAMES = 4;
+/** Offsets in the record: 256 trap entries {u64 address, u16 cs, u16 flags} of 16 bytes; then the engine's state. */
+export const VCPU_TRAP_TABLE = 4096;
+export const VCPU_CPU_STATE = 8192;
+
+/** One per vCPU. */
+export const VcpuLayout = layout('vcpu', {
+  domid: 'u32',
+  vcpuId: 'u32',
+  /** VcpuFlag bits. */
+  flags: 'u32',
+  pauseCount: 'u32',
+  /** pCPU that runs it or ran it last. */
+  processor: 'u32',
+  /** Atomic: 1 while a pCPU has it loaded. */
+  isRunning: 'u32',
+  affinity: 'u64',
+  /* runstate (public/vcpu.h) */
+  runstate: 'u32',
+  runstateEntryNs: 'u64',
+  runstateTimes: array('u64', 4),
+  runstateAreaVa: 'u64',
+  timeAreaVa: 'u64',
+  /* where its vcpu_info is: frame and offset, in shared_info or registered */
+  infoMfn: 'u32',
+  infoOffset: 'u32',
+  infoRegistered: 'u32',
+  /* timers: absolute system-time ns, 0 for off */
+  timerDeadlineNs: 'u64',
+  periodicDeadlineNs: 'u64',
+  periodicPeriodNs: 'u64',
+  pollDeadlineNs: 'u64',
+  pollPorts: array('u32', 128),
+  pollCount: 'u32',
+  /* pv: modes, tables, callbacks */
+  kernelMode: 'u32',
+  guestTable: 'u32',
+  guestTableUser: 'u32',
+  kernelSs: 'u64',
+  kernelSp: 'u64',
+  eventCallback: 'u64',
+  failsafeCallback: 'u64',
+  syscallCallback: 'u64',
+  syscall32Callback: 'u64',
+  sysenterCallback: 'u64',
+  nmiCallback: 'u64',
+  /** PvCallbackFlag bits: which callbacks mask events. */
+  callbackFlags: 'u32',
+  eventCallbackCs: 'u32',
+  failsafeCallbackCs: 'u32',
+  syscall32Cs: 'u32',
+  sysenterCs: 'u32',
+  iopl: 'u32',
+  ioBitmapVa: 'u64',
+  ioBitmapPorts: 'u32',
+  gdtEntries: 'u32',
+  gdtFrames: array('u32', 16),
+  ldtBase: 'u64',
+  ldtEntries: 'u32',
+  ctrlreg: array('u64', 8),
+  /** The guest's view of debug registers; the engine's hold what is really armed. */
+  debugreg: array('u64', 8),
+  pendingException: 'u32',
+  pvPrivate: array('u64', 32),
+  /* event */
+  eventPrivate: array('u64', 32),
+  /** virq to port. */
+  virqPorts: array('u32', 24),
+  /* mm: a multi-step operation that will be continued */
+  mmPrivate: array('u64', 16),
+  /* sched */
+  schedPrivate: array('u64', 32),
+});
+
+export const VcpuFlag = {
+  initialised: 1, down: 2, blocked: 4, polling: 8, pausedBySelf: 16, nmiPending: 32,
+} as const; // prettier-ignore
+
+/** One per pCPU, in `MemoryMap.pcpus`. */
+export const PcpuLayout = layout('pcpu', {
+  /** Atomic: 0 idle or in the hypervisor, 1 running guest code. */
+  inGuest: 'u32',
+  /** Atomic: PcpuRequest bits asked by others. */
+  requests: 'u32',
+  /** Atomic: a worker that sleeps waits on this word; raise it and notify to wake it. */
+  wake: 'u32',
+  /** Atomic: raised each time the worker has served its requests. */
+  served: 'u32',
+  /** Record frame of the loaded vCPU, 0 for none. */
+  current: 'u32',
+  online: 'u32',
+  idleNs: 'u64',
+  /** Frames that others ask to drop (code or write translations), a small ring; overflow asks for everything. */
+  dropCount: 'u32',
+  dropFrames: array('u32', 32),
+  schedPrivate: array('u64', 16),
+});
+
+export const PcpuRequest = { reschedule: 1, flushTlb: 2, flushTlbGlobal: 4, dropCode: 8, dropWrites: 16, stop: 32 } as const;
