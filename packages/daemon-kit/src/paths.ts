@@ -1,7 +1,9 @@
 /**
- * Where a host's files are. Defaults are Xen's own paths; a run directory of one's own (`XENHOST_RUN`, `XENHOST_LOG`,
+ * Where a host's files are. Defaults are Xen's own paths for root, and a folder of the user's own for anybody else (nothing
+ * needs root); a run directory of one's own (`XENHOST_RUN`, `XENHOST_LOG`,
  * `XENHOST_LIB`) makes several hosts live side by side. Unix socket paths stay under 108 bytes: keep run directories short.
  */
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 export interface HostPaths {
@@ -23,9 +25,10 @@ export interface HostPaths {
 }
 
 export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
-  const run = env['XENHOST_RUN'] ?? '/var/run';
-  const log = env['XENHOST_LOG'] ?? '/var/log/xen';
-  const lib = env['XENHOST_LIB'] ?? '/var/lib';
+  const own = ownDirectory(env);
+  const run = env['XENHOST_RUN'] ?? (own === undefined ? '/var/run' : own);
+  const log = env['XENHOST_LOG'] ?? (own === undefined ? '/var/log/xen' : join(own, 'log'));
+  const lib = env['XENHOST_LIB'] ?? (own === undefined ? '/var/lib' : join(own, 'lib'));
   return {
     run,
     log,
@@ -39,4 +42,17 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
     xendLog: join(log, 'xend.log'),
     xendState: join(lib, 'xend'),
   };
+}
+
+/** Undefined for root, who has Xen's own folders. */
+function ownDirectory(env: NodeJS.ProcessEnv): string | undefined {
+  const uid = process.getuid?.() ?? 0;
+  if (uid === 0) return undefined;
+  const runtime = env['XDG_RUNTIME_DIR'];
+  return runtime ? join(runtime, 'xenhost') : join(tmpdir(), `xenhost-${uid}`);
+}
+
+/** The environment that puts a whole host under one directory, for children and for a user's shell. */
+export function runDirectoryEnv(directory: string): Record<'XENHOST_RUN' | 'XENHOST_LOG' | 'XENHOST_LIB', string> {
+  return { XENHOST_RUN: directory, XENHOST_LOG: join(directory, 'log'), XENHOST_LIB: join(directory, 'lib') };
 }
