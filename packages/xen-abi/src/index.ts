@@ -1,1 +1,3 @@
 export * from './hypercalls.ts';
+export * from './domctl.ts';
+export * from './sysctl.ts';
