@@ -1,1 +1,3 @@
-export {};
+export * from './value.ts';
+export * from './print.ts';
+export * from './parse.ts';
