@@ -1,1 +1,6 @@
+export * from './args.ts';
+export * from './healthcheck.ts';
+export * from './logger.ts';
 export * from './paths.ts';
+export * from './run.ts';
+export * from './unix.ts';

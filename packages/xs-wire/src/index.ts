@@ -1,1 +1,3 @@
-export {};
+export * from './packet.ts';
+export * from './perms.ts';
+export * from './protocol.ts';
