@@ -1,1 +1,2 @@
-export {};
+export * from './api.ts';
+export type * from './dombuild/types.ts';

@@ -1,1 +1,2 @@
-export {};
+export type * from './port.ts';
+export type * from './server.ts';
