@@ -21,7 +21,8 @@ export class HypervisorLock {
 
   acquire(): void {
     for (let i = 0; i < SPINS; i++) if (Atomics.compareExchange(this.#words, this.#index, FREE, HELD) === FREE) return;
-    while (Atomics.exchange(this.#words, this.#index, CONTENDED) !== FREE) Atomics.wait(this.#words, this.#index, CONTENDED);
+    while (Atomics.exchange(this.#words, this.#index, CONTENDED) !== FREE)
+      Atomics.wait(this.#words, this.#index, CONTENDED);
   }
 
   release(): void {

@@ -21,6 +21,8 @@ export interface MemoryMap {
   /** u32 for each domid: frame of its domain record, 0 for none. */
   readonly domainIndex: number;
   readonly consoleRing: number;
+  /** One bit for each frame: set while an engine may hold decoded code of it. */
+  readonly codeFrames: number;
   readonly frameTable: number;
   /** The machine-to-phys table guests read: u64 for each frame. */
   readonly m2p: number;
@@ -41,8 +43,9 @@ export function memoryMap(nrFrames: number, nrPcpus: number): MemoryMap {
   const pcpus = take(framesFor(MAX_PCPUS * PCPU_RECORD_SIZE));
   const domainIndex = take(framesFor(NR_DOMIDS * 4));
   const consoleRing = take(framesFor(CONSOLE_RING_SIZE));
+  const codeFrames = take(framesFor(nrFrames / 8));
   const frameTable = take(framesFor(nrFrames * FRAME_RECORD_SIZE));
   const m2p = take(framesFor(nrFrames * 8));
   if (next >= nrFrames) throw new RangeError(`machine memory of ${nrFrames} frames is too small for a host`);
-  return { nrFrames, nrPcpus, header, pcpus, domainIndex, consoleRing, frameTable, m2p, heap: next };
+  return { nrFrames, nrPcpus, header, pcpus, domainIndex, consoleRing, codeFrames, frameTable, m2p, heap: next };
 }

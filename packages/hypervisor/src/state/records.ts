@@ -30,8 +30,17 @@ export const HeaderLayout = layout('header', {
   consoleSequence: 'u32',
   /* mm: frame allocator (mm/heap.ts owns these) */
   mmPrivate: array('u64', 32),
-  /* sched */
-  schedPrivate: array('u64', 32),
+  /* domain: records in order of domid, linked by `nextDomain` */
+  domainListHead: 'u32',
+  /* sched: next credit accounting; number of parked (capped) vCPUs */
+  accountDeadlineNs: 'u64',
+  nrParked: 'u32',
+  timesliceUs: 'u32',
+  ratelimitUs: 'u32',
+  /** Atomic: 1 while the control plane waits for the lock; pCPUs step back for it. */
+  controlWaiting: 'u32',
+  /** Atomic: raised when a vCPU left its pCPU; the control plane waits on it. */
+  descheduled: 'u32',
 });
 
 /** One per domain, a frame of its own; found through the domain index. */
@@ -80,12 +89,28 @@ export const DomainLayout = layout('domain', {
   /* sched */
   weight: 'u32',
   cap: 'u32',
-  schedPrivate: array('u64', 16),
+  /** vCPUs that took part in the present accounting period. */
+  activeVcpus: 'u32',
+  /* domain */
+  /** Frame of the next domain record in order of domid, 0 at the end. */
+  nextDomain: 'u32',
+  /** XEN_DOMCTL_CDF_*, and emulation flags, as given at creation. */
+  createFlags: 'u32',
+  emulationFlags: 'u32',
+  tscMode: 'u32',
+  tscIncarnation: 'u32',
+  maxEventPort: 'u32',
+  /** How far destruction has come. */
+  relinquishStep: 'u32',
+  /** SCHEDOP_watchdog: absolute deadlines of the two timers, 0 for off. */
+  watchdogNs: array('u64', 2),
+  /** Domain that this one may control (set_target), 0 for none. */
+  targetDomid: 'u32',
 });
 
 export const DomainFlag = {
   dying: 1, shutdown: 2, privileged: 4, pv: 8, pv32: 16, hvm: 32, pausedByController: 64, creating: 128, crashed: 256,
-  destroyed: 512,
+  destroyed: 512, shuttingDown: 1024,
 } as const; // prettier-ignore
 
 /** Number of frames in a vCPU record: this layout, the trap table and the CPU state, in this order. */
@@ -159,8 +184,19 @@ export const VcpuLayout = layout('vcpu', {
   virqPorts: array('u32', 24),
   /* mm: a multi-step operation that will be continued */
   mmPrivate: array('u64', 16),
-  /* sched */
-  schedPrivate: array('u64', 32),
+  /* sched: credit scheduler */
+  affinitySoft: 'u64',
+  credit: 'i32',
+  /** SchedPriority. */
+  priority: 'i32',
+  /** Neighbours in the run queue of `processor`: frames, 0 for none. */
+  runqNext: 'u32',
+  runqPrev: 'u32',
+  onRunq: 'u32',
+  /** SchedVcpuFlag bits. */
+  schedFlags: 'u32',
+  /** Times it was scheduled. */
+  schedules: 'u32',
 });
 
 export const VcpuFlag = {
@@ -184,7 +220,30 @@ export const PcpuLayout = layout('pcpu', {
   /** Frames that others ask to drop (code or write translations), a small ring; overflow asks for everything. */
   dropCount: 'u32',
   dropFrames: array('u32', 32),
-  schedPrivate: array('u64', 16),
+  /* sched */
+  runqHead: 'u32',
+  runqTail: 'u32',
+  /** What it runs: frame of a vCPU record, 0 for idle. `current` stays loaded while idle. */
+  running: 'u32',
+  /** Atomic: 1 while it sleeps on `wake`. */
+  sleeping: 'u32',
+  /** System time of the next vCPU timer here, 0 for none. */
+  nextTimerNs: 'u64',
+  nextTickNs: 'u64',
+  sliceStartNs: 'u64',
+  sliceEndNs: 'u64',
+  idleSinceNs: 'u64',
 });
 
-export const PcpuRequest = { reschedule: 1, flushTlb: 2, flushTlbGlobal: 4, dropCode: 8, dropWrites: 16, stop: 32 } as const;
+/** `VcpuLayout.priority`: as the credit scheduler orders its run queues. */
+export const SchedPriority = { boost: 0, under: -1, over: -2, idle: -64 } as const;
+export const SchedVcpuFlag = { parked: 1, yielded: 2, unparkPending: 4 } as const;
+
+export const PcpuRequest = {
+  reschedule: 1,
+  flushTlb: 2,
+  flushTlbGlobal: 4,
+  dropCode: 8,
+  dropWrites: 16,
+  stop: 32,
+} as const;
