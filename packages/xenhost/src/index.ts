@@ -1,1 +1,3 @@
-export {};
+export { runCommand } from './cli.ts';
+export { Host, hostDefaults, hostEnv, type HostOptions } from './host.ts';
+export { installationRoot, program } from './entry.ts';

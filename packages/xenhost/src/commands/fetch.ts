@@ -1,0 +1,82 @@
+/** `xenhost fetch`: Debian's kernel and busybox to a guest that `xm create` boots. */
+import { copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { AptCache, resolveMetaPackage } from '../fetch/apt.ts';
+import { initramfs, wantedModules } from '../fetch/initramfs.ts';
+import { moduleClosure } from '../fetch/modules.ts';
+import { text, type Values } from './options.ts';
+
+const metaPackages: Readonly<Record<string, string>> = {
+  cloud: 'linux-image-cloud-amd64',
+  amd64: 'linux-image-amd64',
+};
+
+export interface FetchedGuest {
+  readonly config: string;
+  readonly kernel: string;
+  readonly ramdisk: string;
+  readonly version: string;
+}
+
+/** Downloads (once; files already there are kept) and builds kernel, initramfs and config in `directory`. */
+export async function fetchGuest(
+  directory: string,
+  flavour: string,
+  withModules: boolean,
+  say: (line: string) => void,
+): Promise<FetchedGuest> {
+  const meta = metaPackages[flavour];
+  if (meta === undefined) throw new Error(`--kernel ${flavour}: cloud or amd64`);
+  const work = join(directory, '.packages');
+  await mkdir(work, { recursive: true });
+  const cache = new AptCache(work);
+  const kernelPackage = await resolveMetaPackage(meta, cache);
+  const root = join(work, kernelPackage);
+  for (const [name, into] of [[kernelPackage, root], ['busybox-static', join(work, 'busybox-static')]] as const) {
+    if ((await readdir(into).catch(() => [])).length > 0) continue;
+    say(`fetching ${name}`);
+    await cache.unpack(await cache.download(name), into);
+  }
+  const version = kernelPackage.slice('linux-image-'.length);
+  const trees = [join(root, 'lib/modules', version), join(root, 'usr/lib/modules', version)];
+  const tree = (await Promise.all(trees.map(async (path) => ((await exists(path)) ? path : undefined)))).find(Boolean);
+  const modules = withModules && tree !== undefined ? await moduleClosure(tree, wantedModules) : [];
+  say(`building the initramfs with ${modules.length} modules`);
+  const busybox = join(work, 'busybox-static', 'bin', 'busybox');
+  const ramdiskBytes = await initramfs({ busybox, kernelVersion: version, modules });
+  const name = `debian-${flavour}`;
+  const kernel = join(directory, `${name}.vmlinuz`);
+  const ramdisk = join(directory, `${name}.initrd`);
+  const config = join(directory, `${name}.cfg`);
+  await copyFile(join(root, 'boot', `vmlinuz-${version}`), kernel);
+  await writeFile(ramdisk, ramdiskBytes);
+  await writeFile(config, guestConfig(name, kernel, ramdisk, version));
+  return { config, kernel, ramdisk, version };
+}
+
+const exists = async (path: string): Promise<boolean> => (await readdir(path).catch(() => undefined)) !== undefined;
+
+function guestConfig(name: string, kernel: string, ramdisk: string, version: string): string {
+  return [
+    `# Debian's kernel ${version} as a paravirtualised guest, made by xenhost fetch`,
+    `name = "${name}"`,
+    `kernel = "${kernel}"`,
+    `ramdisk = "${ramdisk}"`,
+    'memory = 256',
+    'vcpus = 1',
+    'extra = "console=hvc0 cryptomgr.notests quiet"',
+    'on_poweroff = "destroy"',
+    'on_reboot = "restart"',
+    'on_crash = "destroy"',
+    '',
+  ].join('\n');
+}
+
+export async function fetch(values: Values): Promise<number> {
+  const directory = resolve(text(values, 'dir') ?? 'guests');
+  const guest = await fetchGuest(directory, text(values, 'kernel') ?? 'cloud', values['no-modules'] !== true, (line) => {
+    process.stdout.write(`${line}\n`);
+  });
+  process.stdout.write(`ready: xm create -c ${guest.config}\n`);
+  return 0;
+}
