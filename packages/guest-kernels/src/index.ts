@@ -1,1 +1,1 @@
-export {};
+export { consoleShell, consoleShellPrompt } from './console-shell.ts';

@@ -1,1 +1,3 @@
-export {};
+export * from './console-session.ts';
+export * from './report.ts';
+export * from './test-host.ts';

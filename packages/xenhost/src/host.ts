@@ -87,6 +87,6 @@ export class Host {
     if (this.#stopped) return;
     const { memoryMiB, pcpus } = this.options;
     const state = { pid: process.pid, startedAt: this.#startedAt, memoryMiB, pcpus };
-    writeState(this.paths.run, { ...state, daemons: this.#supervisor?.status() ?? [] });
+    writeState(this.paths.run, { ...state, daemons: this.#supervisor.status() });
   }
 }

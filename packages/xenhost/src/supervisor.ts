@@ -67,7 +67,7 @@ export class Supervisor {
     this.#children = modules.specs.map((spec) => ({
       spec,
       process: undefined,
-      state: 'stopped' as DaemonState,
+      state: 'stopped',
       restarts: 0,
       endedAtMs: [],
       log: createWriteStream(join(options.logDirectory, `${spec.name}.log`), { flags: 'a' }),

@@ -1,0 +1,152 @@
+/**
+ * Debian's own kernels as 64-bit PV guests: fetched from Debian's packages, booted by `xm create`, used on their console.
+ *   --dir DIR        where fetched guests are kept (default .cache/guests)
+ *   --kernel NAMES   cloud,amd64 (default both)
+ *   --ramdisk FILE   another initramfs for all (one with /bench makes the bench check run)
+ *   --vcpus LIST     default 1,2
+ */
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { fetchGuest, type FetchedGuest } from '@xenhost/xenhost';
+import { assert, type ConsoleSession, Report, TestHost } from '@xenhost/testkit';
+import { benchChecks } from './bench-checks.ts';
+
+const MEMORY_MIB = 256;
+const BOOT_TIMEOUT_MS = 180_000;
+const COMMAND_TIMEOUT_MS = 60_000;
+const BENCH_TIMEOUT_MS = 600_000;
+/** Lines that a healthy boot never prints. */
+const TROUBLE = /\b(Oops|BUG:|WARNING:|Kernel panic|Call Trace|general protection|unable to handle)\b.*/;
+const READY = /GUEST-READY.*/;
+
+interface Options {
+  readonly host: TestHost;
+  readonly guest: FetchedGuest;
+  readonly ramdisk: string;
+  readonly vcpus: number;
+  readonly name: string;
+}
+
+/** Creates the guest and waits for its shell; the result has the milliseconds from `xm create` to ready. */
+async function boot(options: Options, extra: string): Promise<{ console: ConsoleSession; readyMs: number }> {
+  const { host, guest, ramdisk, vcpus, name } = options;
+  const config = host.config(name, {
+    kernel: guest.kernel,
+    ramdisk,
+    memory: MEMORY_MIB,
+    vcpus,
+    extra,
+    on_poweroff: 'destroy',
+    on_reboot: 'restart',
+    on_crash: 'preserve',
+  });
+  const start = Date.now();
+  await host.mustXm('create', '-q', config);
+  const console = host.console(name);
+  await console.expect(READY, BOOT_TIMEOUT_MS);
+  return { console, readyMs: Date.now() - start };
+}
+
+async function command(console: ConsoleSession, line: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<string> {
+  const mark = `done-${Math.random().toString(36).slice(2)}`;
+  console.write(`${line}; echo ${mark.slice(0, 4)}''${mark.slice(4)}\n`);
+  const match = await console.expect(new RegExp(`([\\s\\S]*?)${mark}\\r?\\n`), timeoutMs);
+  return match[1] ?? '';
+}
+
+async function gone(host: TestHost, name: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<void> {
+  for (const deadline = Date.now() + timeoutMs; ; ) {
+    if ((await host.xm('list', name)).code === 3) return;
+    assert(Date.now() < deadline, `domain ${name} is still there:\n${(await host.xm('list')).stdout}`);
+    await new Promise((done) => setTimeout(done, 200));
+  }
+}
+
+async function cases(report: Report, options: Options, label: string): Promise<void> {
+  const { host, name, vcpus } = options;
+  let console: ConsoleSession | undefined;
+  const booted = await report.case(`${label}: boots to a shell on hvc0`, async () => {
+    const result = await boot(options, 'console=hvc0 cryptomgr.notests nomods quiet');
+    console = result.console;
+    return `ready ${result.readyMs} ms after xm create`;
+  });
+  if (!booted || !console) {
+    report.note(`log:\n${host.logs()}`);
+    await host.xm('destroy', name);
+    return;
+  }
+  const shell = console;
+  await report.case(`${label}: the shell runs commands`, async () => {
+    await shell.expect('#', COMMAND_TIMEOUT_MS);
+    const cpus = await command(shell, 'echo cpus=$(grep -c ^processor /proc/cpuinfo)');
+    assert(cpus.includes(`cpus=${vcpus}`), `wrong number of CPUs: ${cpus}`);
+    const sum = await command(shell, 'echo sum=$((6*7))');
+    assert(sum.includes('sum=42'), sum);
+  });
+  await report.case(`${label}: dmesg says Xen PV and no trouble`, async () => {
+    const log = await command(shell, 'dmesg');
+    assert(log.includes('Booting paravirtualized kernel on Xen PV'), 'no line about Xen PV');
+    const trouble = TROUBLE.exec(log);
+    assert(!trouble, trouble?.[0] ?? '');
+  });
+  const bench = await command(shell, 'test -x /bench && echo has-bench');
+  if (/^has-bench/m.test(bench)) {
+    await report.case(`${label}: /bench 10 gives the right check values`, async () => {
+      const output = await command(shell, '/bench 10', BENCH_TIMEOUT_MS);
+      return benchChecks(output);
+    });
+  }
+  await report.case(`${label}: xm reboot restarts it`, async () => {
+    await host.mustXm('reboot', name);
+    await restarted(host, name);
+  });
+  await report.case(`${label}: xm shutdown ends it`, async () => {
+    await host.mustXm('shutdown', '-w', name);
+    await gone(host, name);
+  });
+  await report.case(`${label}: poweroff in the guest ends it`, async () => {
+    const { console: second } = await boot(options, 'console=hvc0 cryptomgr.notests nomods quiet');
+    await second.expect('#', COMMAND_TIMEOUT_MS);
+    second.write('poweroff -f\n');
+    await gone(host, name);
+  });
+}
+
+/** After a restart the domain has a new id and boots again: a new console sees it get ready. */
+async function restarted(host: TestHost, name: string): Promise<void> {
+  const before = (await host.mustXm('domid', name)).trim();
+  for (const deadline = Date.now() + COMMAND_TIMEOUT_MS; ; ) {
+    const now = await host.xm('domid', name);
+    if (now.code === 0 && now.stdout.trim() !== before) break;
+    assert(Date.now() < deadline, 'the domain was not restarted');
+    await new Promise((done) => setTimeout(done, 200));
+  }
+  await host.console(name).expect(READY, BOOT_TIMEOUT_MS);
+}
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      dir: { type: 'string', default: '.cache/guests' },
+      kernel: { type: 'string', default: 'cloud,amd64' },
+      ramdisk: { type: 'string' },
+      vcpus: { type: 'string', default: '1,2' },
+    },
+  });
+  const report = new Report();
+  const host = await TestHost.start();
+  try {
+    for (const flavour of values.kernel.split(',')) {
+      const guest = await fetchGuest(resolve(values.dir), flavour, true, (line) => report.note(line));
+      for (const vcpus of values.vcpus.split(',').map(Number)) {
+        const ramdisk = values.ramdisk === undefined ? guest.ramdisk : resolve(values.ramdisk);
+        const options = { host, guest, ramdisk, vcpus, name: `debian-${flavour}-${vcpus}` };
+        await cases(report, options, `${guest.version}, ${vcpus} vCPU`);
+      }
+    }
+  } finally {
+    await host.stop();
+  }
+  return report.close();
+}

@@ -1,0 +1,68 @@
+/** A console as an expect-like script sees it: everything printed so far, and waiting for what comes. */
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
+
+const KEEP = 4000;
+
+export class ConsoleSession {
+  readonly #child: ChildProcessWithoutNullStreams;
+  #output = '';
+  #searchedTo = 0;
+  #closed = false;
+  #wake: () => void = () => undefined;
+
+  constructor(child: ChildProcessWithoutNullStreams) {
+    this.#child = child;
+    const add = (chunk: Buffer): void => {
+      this.#output += chunk.toString('utf8');
+      this.#wake();
+    };
+    child.stdout.on('data', add);
+    child.stderr.on('data', add);
+    child.once('close', () => {
+      this.#closed = true;
+      this.#wake();
+    });
+    child.stdin.on('error', () => undefined);
+  }
+
+  get output(): string {
+    return this.#output;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Waits for a pattern after what was matched last. Rejects with the end of the output on time-out or end. */
+  async expect(pattern: RegExp | string, timeoutMs: number): Promise<RegExpExecArray> {
+    const regexp = typeof pattern === 'string' ? new RegExp(pattern.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')) : pattern;
+    const deadline = Date.now() + timeoutMs;
+    for (;;) {
+      const match = regexp.exec(this.#output.slice(this.#searchedTo));
+      if (match) {
+        this.#searchedTo += match.index + match[0].length;
+        return match;
+      }
+      const left = deadline - Date.now();
+      if (this.#closed || left <= 0) {
+        const why = this.#closed ? 'the console ended' : `nothing within ${timeoutMs} ms`;
+        throw new Error(`waiting for ${String(regexp)}: ${why}; last output:\n${this.#output.slice(-KEEP)}`);
+      }
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, left);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  }
+
+  write(text: string): void {
+    this.#child.stdin.write(text);
+  }
+
+  close(): void {
+    if (!this.#closed) this.#child.kill('SIGTERM');
+  }
+}

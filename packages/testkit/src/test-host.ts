@@ -1,0 +1,112 @@
+/** A whole host of its own for a test or a conformance run: real processes, free sockets, a run directory that goes away. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Host, hostDefaults, program } from '@xenhost/xenhost';
+import { ConsoleSession } from './console-session.ts';
+
+export interface CommandResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface TestHostOptions {
+  readonly memoryMiB?: number;
+  readonly pcpus?: number;
+  readonly xendTcp?: string;
+}
+
+const TAIL_BYTES = 4000;
+
+export class TestHost {
+  readonly host: Host;
+  readonly directory: string;
+  readonly #sessions = new Set<ConsoleSession>();
+
+  private constructor(host: Host, directory: string) {
+    this.host = host;
+    this.directory = directory;
+  }
+
+  static async start(options: TestHostOptions = {}): Promise<TestHost> {
+    const directory = mkdtempSync(join(tmpdir(), 'xh-'));
+    const host = new Host({
+      runDirectory: directory,
+      memoryMiB: options.memoryMiB ?? hostDefaults.memoryMiB,
+      pcpus: options.pcpus ?? hostDefaults.pcpus,
+      xendTcp: options.xendTcp,
+    });
+    const self = new TestHost(host, directory);
+    try {
+      await host.start();
+    } catch (error) {
+      rmSync(directory, { recursive: true, force: true });
+      throw error;
+    }
+    return self;
+  }
+
+  /** Runs xm to its end. */
+  xm(...args: readonly string[]): Promise<CommandResult> {
+    const { command, args: own } = program('xm');
+    return run(command, [...own, ...args], this.host.env);
+  }
+
+  /** Runs xm and throws, with what it printed, unless it succeeds. The result is its standard output. */
+  async mustXm(...args: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.xm(...args);
+    if (code !== 0) throw new Error(`xm ${args.join(' ')}: exit code ${String(code)}\n${stdout}${stderr}${this.logs()}`);
+    return stdout;
+  }
+
+  /** Runs any program with the host's environment (xenstore tools find its socket). */
+  run(command: string, ...args: readonly string[]): Promise<CommandResult> {
+    return run(command, args, { ...this.host.env, XENSTORED_PATH: this.host.paths.xenstored });
+  }
+
+  /** Writes a config file into the run directory. */
+  config(name: string, settings: Readonly<Record<string, string | number | readonly string[]>>): string {
+    const path = join(this.directory, `${name}.cfg`);
+    const lines = Object.entries({ name, ...settings }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
+    writeFileSync(path, `${lines.join('\n')}\n`);
+    return path;
+  }
+
+  /** Attaches to a domain's console through `xm console`. */
+  console(domain: string): ConsoleSession {
+    const { command, args } = program('xm');
+    const session = new ConsoleSession(spawn(command, [...args, 'console', domain], { env: this.host.env, stdio: 'pipe' }));
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** Ends of the daemons' logs, for the message of a failure. */
+  logs(): string {
+    return ['hypervisor', 'xenstored', 'xenconsoled', 'xend']
+      .map((name) => ({ name, path: join(this.host.paths.log, `${name}.log`) }))
+      .filter(({ path }) => existsSync(path))
+      .map(({ name, path }) => `--- ${name}.log\n${readFileSync(path, 'utf8').slice(-TAIL_BYTES)}`)
+      .join('\n');
+  }
+
+  async stop(): Promise<void> {
+    for (const session of this.#sessions) session.close();
+    await this.host.stop();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export async function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<CommandResult> {
+  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  return { code, stdout, stderr };
+}

@@ -1,0 +1,39 @@
+// Bundles each program into dist/: one file a process, so that it starts fast. Types are checked by `npm run types`.
+import { existsSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const programs = {
+  hypervisor: 'packages/hypervisor/src/main.ts',
+  'pcpu-worker': 'packages/hypervisor/src/pcpu/worker.ts',
+  xenstored: 'packages/xenstored/src/main.ts',
+  xenconsoled: 'packages/xenconsoled/src/main.ts',
+  xenconsole: 'packages/xenconsoled/src/xenconsole.ts',
+  blkback: 'packages/blkback/src/main.ts',
+  netback: 'packages/netback/src/main.ts',
+  'qemu-dm': 'packages/qemu-dm/src/main.ts',
+  xend: 'packages/xend/src/main.ts',
+  xm: 'packages/xm/src/main.ts',
+  xenhost: 'packages/xenhost/src/main.ts',
+};
+
+const entryPoints = Object.fromEntries(Object.entries(programs).filter(([, path]) => existsSync(`${root}/${path}`)));
+rmSync(`${root}/dist`, { recursive: true, force: true });
+await build({
+  absWorkingDir: root,
+  entryPoints,
+  outdir: 'dist',
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  splitting: true,
+  chunkNames: 'chunks/[name]-[hash]',
+  format: 'esm',
+  platform: 'node',
+  target: 'node24',
+  sourcemap: 'linked',
+  legalComments: 'none',
+  logLevel: 'warning',
+  // CommonJS dependencies call require at run time.
+  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+});
