@@ -1,0 +1,19 @@
+/** Every limit of privcmd, both sides. Clients split batches by them; a server with smaller ones refuses with E2BIG. */
+import type { PrivcmdLimits } from './server.ts';
+
+export const DEFAULT_LIMITS: PrivcmdLimits = {
+  maxConnections: 64,
+  maxHeaderBytes: 256 * 1024,
+  maxPayloadBytes: 16 * 1024 * 1024,
+  maxRequestsInFlight: 64,
+  maxSendBacklogBytes: 32 * 1024 * 1024,
+  maxBoundPorts: 1024,
+  maxMemoryOps: 4096,
+  maxArenaSegments: 256,
+};
+
+/** Steps of a memory batch that run before other connections get a turn. */
+export const MEMORY_SLICE_OPS = 512;
+/** Arguments of a hypercall. */
+export const MAX_HYPERCALL_ARGS = 6;
+export const PAGE_BYTES = 4096;

@@ -1,0 +1,112 @@
+/**
+ * Framing: u32 header length, u32 payload length (little-endian), header (protobuf), payload (raw bytes). Sizes are
+ * checked before anything is allocated, and what is allocated grows with what was really received: a peer that
+ * announces much and sends little costs little. No I/O: bytes in, frames out.
+ */
+
+export interface Frame {
+  readonly header: Uint8Array;
+  readonly payload: Uint8Array;
+}
+
+export interface FrameLimits {
+  readonly maxHeaderBytes: number;
+  readonly maxPayloadBytes: number;
+}
+
+const PREFIX = 8;
+const FIRST_ALLOCATION = 64 * 1024;
+
+/** The peer broke the framing; the connection cannot go on. */
+export class FrameError extends Error {
+  override readonly name = 'FrameError';
+}
+
+/** The chunks of one frame, ready to be written one after the other; `payload` is not copied. */
+export function encodeFrame(header: Uint8Array, payload: readonly Uint8Array[] = []): Uint8Array[] {
+  const head = new Uint8Array(PREFIX + header.length);
+  const dv = new DataView(head.buffer);
+  dv.setUint32(0, header.length, true);
+  let size = 0;
+  for (const part of payload) size += part.length;
+  dv.setUint32(4, size, true);
+  head.set(header, PREFIX);
+  return [head, ...payload.filter((part) => part.length > 0)];
+}
+
+export class FrameReader {
+  readonly #limits: FrameLimits;
+  readonly #prefix = new Uint8Array(PREFIX);
+  #prefixFill = 0;
+  #headerLength = 0;
+  #total = 0;
+  #body = new Uint8Array(0);
+  #fill = 0;
+
+  constructor(limits: FrameLimits) {
+    this.#limits = limits;
+  }
+
+  /** Bytes held of a frame that is not complete. */
+  get buffered(): number {
+    return this.#body.length;
+  }
+
+  /**
+   * Frames completed by `chunk`. Their bytes are theirs: nothing is shared with the chunk.
+   * @throws FrameError when a length is over its limit
+   */
+  push(chunk: Uint8Array): Frame[] {
+    const frames: Frame[] = [];
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#prefixFill < PREFIX) {
+        const n = Math.min(PREFIX - this.#prefixFill, chunk.length - at);
+        this.#prefix.set(chunk.subarray(at, at + n), this.#prefixFill);
+        this.#prefixFill += n;
+        at += n;
+        if (this.#prefixFill < PREFIX) break;
+        this.#begin();
+      }
+      const n = Math.min(this.#total - this.#fill, chunk.length - at);
+      this.#reserve(this.#fill + n);
+      this.#body.set(chunk.subarray(at, at + n), this.#fill);
+      this.#fill += n;
+      at += n;
+      if (this.#fill === this.#total) frames.push(this.#finish());
+    }
+    return frames;
+  }
+
+  #begin(): void {
+    const dv = new DataView(this.#prefix.buffer);
+    const header = dv.getUint32(0, true);
+    const payload = dv.getUint32(4, true);
+    const { maxHeaderBytes, maxPayloadBytes } = this.#limits;
+    if (header > maxHeaderBytes) throw new FrameError(`header of ${header} bytes, limit ${maxHeaderBytes}`);
+    if (payload > maxPayloadBytes) throw new FrameError(`payload of ${payload} bytes, limit ${maxPayloadBytes}`);
+    if (header === 0) throw new FrameError('frame without a header');
+    this.#headerLength = header;
+    this.#total = header + payload;
+    this.#fill = 0;
+    this.#body = new Uint8Array(Math.min(this.#total, FIRST_ALLOCATION));
+  }
+
+  #reserve(size: number): void {
+    if (size <= this.#body.length) return;
+    const grown = new Uint8Array(Math.min(this.#total, Math.max(size, this.#body.length * 4)));
+    grown.set(this.#body.subarray(0, this.#fill));
+    this.#body = grown;
+  }
+
+  #finish(): Frame {
+    const frame = {
+      header: this.#body.subarray(0, this.#headerLength),
+      payload: this.#body.subarray(this.#headerLength, this.#total),
+    };
+    this.#prefixFill = 0;
+    this.#body = new Uint8Array(0);
+    this.#fill = 0;
+    return frame;
+  }
+}
