@@ -1,0 +1,4 @@
+/** Helpers of x87 instructions and of FXSAVE and its kin. */
+import type { Helper } from '../helper.ts';
+
+export const x87Helpers: Readonly<Record<string, Helper>> = {};
