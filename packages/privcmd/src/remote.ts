@@ -224,7 +224,11 @@ class RemotePrivcmd implements PrivcmdPort {
         operation,
         reject,
         resolve: (reply, bytes) => {
-          resolve(read(reply, bytes));
+          try {
+            resolve(read(reply, bytes));
+          } catch (error) {
+            reject(error instanceof Error ? error : new Error(String(error)));
+          }
         },
       });
       this.#socket.cork();
