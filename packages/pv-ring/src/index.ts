@@ -1,1 +1,2 @@
-export {};
+export * from './byte-ring.ts';
+export * from './page.ts';

@@ -10,3 +10,6 @@ export * from './shared-info.ts';
 export * from './start-info.ts';
 export * from './vcpu.ts';
 export * from './version.ts';
+export * from './io-console.ts';
+export * from './io-xenbus.ts';
+export * from './io-xenstore.ts';
