@@ -1,1 +1,4 @@
-export {};
+export * from './elf.ts';
+export * from './guest-image.ts';
+export * from './notes.ts';
+export * from './xen-notes.ts';
