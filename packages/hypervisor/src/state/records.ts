@@ -60,6 +60,7 @@ export const DomainLayout = layout('domain', {
   /** Frames of the vCPU records, 0 for none. */
   vcpuFrames: array('u32', MAX_VCPUS_PER_DOMAIN),
   sharedInfoMfn: 'u32',
+  /** Bits of types below 32; `m2p_strict` is accepted and has no effect here. */
   vmAssist: 'u32',
   timeOffsetSeconds: 'i64',
   /** Features and e820 that the toolstack set; frame of its table and its number of entries. */
@@ -195,6 +196,8 @@ export const VcpuLayout = layout('vcpu', {
   onRunq: 'u32',
   /** SchedVcpuFlag bits. */
   schedFlags: 'u32',
+  /** pCPU + 1 whose engine still holds these registers unchanged, 0 for none: it need not load them again. */
+  loadedOn: 'u32',
   /** Times it was scheduled. */
   schedules: 'u32',
 });
@@ -237,7 +240,7 @@ export const PcpuLayout = layout('pcpu', {
 
 /** `VcpuLayout.priority`: as the credit scheduler orders its run queues. */
 export const SchedPriority = { boost: 0, under: -1, over: -2, idle: -64 } as const;
-export const SchedVcpuFlag = { parked: 1, yielded: 2, unparkPending: 4 } as const;
+export const SchedVcpuFlag = { parked: 1, yielded: 2, active: 4 } as const;
 
 export const PcpuRequest = {
   reschedule: 1,

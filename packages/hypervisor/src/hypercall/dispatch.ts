@@ -1,0 +1,136 @@
+/**
+ * From a hypercall instruction, or a request of Domain-0's tools, to the row of the table and back to registers:
+ * arguments, results, continuations, multicalls. Called with the hypervisor lock held.
+ */
+import { bytesOf, Errno, layout } from '@xenhost/base';
+import type { Engine } from '@xenhost/cpu';
+import type { DomainTable } from '../domain/table.ts';
+import type { Core } from '../state/core.ts';
+import { DomainFlag } from '../state/records.ts';
+import type { DomainRef, VcpuRef } from '../state/refs.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { HypercallTable, isPrivilegedOnly } from './table.ts';
+import type { HypercallHandlers } from './table.ts';
+import type { CallerKind, CallerMemory, HypercallCall, HypercallResult } from './types.ts';
+
+/** Length of `syscall` and of `int 0x82`. */
+const PV_INSTRUCTION_LENGTH = 2n;
+/** A hypercall that has run this long stops at its next safe point, in ns. */
+const PREEMPT_NS = 1_000_000n;
+const MULTICALL_ARGS = 6;
+
+const MulticallEntry = layout('multicall_entry', {
+  op: 'u64', result: 'u64', arg0: 'u64', arg1: 'u64', arg2: 'u64', arg3: 'u64', arg4: 'u64', arg5: 'u64',
+}); // prettier-ignore
+
+export interface DispatchModules {
+  readonly table: DomainTable;
+  readonly handlers: HypercallHandlers;
+  /** Something waits for this pCPU or vCPU: another vCPU to be scheduled, a request, an event. */
+  hasOtherWork(vcpu: VcpuRef): boolean;
+}
+
+export class HypercallDispatch {
+  readonly counts = new Map<string, number>();
+  readonly #core: Core;
+  readonly #m: DispatchModules;
+  readonly #rows: HypercallTable;
+  #memory: GuestMemory | undefined;
+
+  constructor(core: Core, modules: DispatchModules) {
+    this.#core = core;
+    this.#m = modules;
+    this.#rows = new HypercallTable({ ...modules.handlers, multicall: (call) => this.#multicall(call) });
+  }
+
+  /** Runs the hypercall that a PV guest's registers ask for. RIP is past the instruction. */
+  fromPv64(vcpu: VcpuRef, engine: Engine): void {
+    const { state } = engine;
+    const args = [state.rdi, state.rsi, state.rdx, state.r10, state.r8, state.r9];
+    const call = this.#guestCall('pv64', vcpu, engine, args);
+    const result = this.#run(state.rax, call);
+    if (result === 'noResult') return;
+    if (result === 'continue') {
+      [state.rdi, state.rsi, state.rdx, state.r10, state.r8, state.r9] = [0, 1, 2, 3, 4, 5].map((i) =>
+        BigInt.asUintN(64, args[i] ?? 0n),
+      ) as [bigint, bigint, bigint, bigint, bigint, bigint];
+      state.rip = BigInt.asUintN(64, state.rip - PV_INSTRUCTION_LENGTH);
+      return;
+    }
+    state.rax = BigInt.asUintN(64, BigInt(result));
+  }
+
+  /** A request of Domain-0's tools. `args` are rewritten for 'continue'. */
+  fromTools(domain: DomainRef, op: number, args: bigint[], memory: CallerMemory): bigint | 'continue' {
+    const deadline = this.#core.clock.monotonicNs() + PREEMPT_NS;
+    const result = this.#run(BigInt(op), {
+      kind: 'privcmd',
+      domid: domain.domid,
+      domain,
+      vcpu: undefined,
+      engine: undefined,
+      args,
+      memory,
+      shouldPreempt: () => this.#core.clock.monotonicNs() >= deadline,
+    });
+    if (result === 'continue') return result;
+    return result === 'noResult' ? 0n : BigInt(result);
+  }
+
+  #guestCall(kind: CallerKind, vcpu: VcpuRef, engine: Engine, args: bigint[]): HypercallCall {
+    const domain = this.#m.table.domainOf(vcpu);
+    let deadline = 0n;
+    return {
+      kind, domid: domain.domid, domain, vcpu, engine, args,
+      memory: (this.#memory ??= new GuestMemory(engine)),
+      shouldPreempt: () => {
+        if (this.#m.hasOtherWork(vcpu)) return true;
+        const now = this.#core.clock.monotonicNs();
+        if (deadline === 0n) deadline = now + PREEMPT_NS;
+        return now >= deadline;
+      },
+    }; // prettier-ignore
+  }
+
+  #run(op: bigint, call: HypercallCall): HypercallResult {
+    const row = this.#rows.find(op, call.kind);
+    if (!row) return -Errno.ENOSYS;
+    this.counts.set(row.name, (this.counts.get(row.name) ?? 0) + 1);
+    if (isPrivilegedOnly(row.name) && !(call.domain.v.flags & DomainFlag.privileged)) return -Errno.EPERM;
+    return row.handler(call);
+  }
+
+  /**
+   * multicall (13): `nr` entries, run in order. One that must be continued is written back with its new arguments and
+   * the whole is continued from there. iret ends it, the registers being those of the new frame.
+   */
+  #multicall(call: HypercallCall): HypercallResult {
+    let at = call.args[0] ?? 0n;
+    let left = Number(BigInt.asUintN(32, call.args[1] ?? 0n));
+    for (; left > 0; left--, at += BigInt(MulticallEntry.size)) {
+      const bytes = call.memory.read(at, MulticallEntry.size);
+      if (!bytes) return -Errno.EFAULT;
+      const entry = MulticallEntry.view(bytesOf(bytes), 0);
+      const words = new BigUint64Array(bytes.buffer, bytes.byteOffset + 16, MULTICALL_ARGS);
+      const args = [...words];
+      const result = this.#run(entry.op, { ...call, args });
+      if (result === 'noResult') return result;
+      if (result === 'continue') {
+        for (let i = 0; i < MULTICALL_ARGS; i++) words[i] = BigInt.asUintN(64, args[i] ?? 0n);
+        if (!call.memory.write(at, bytes)) return -Errno.EFAULT;
+        break;
+      }
+      entry.result = BigInt.asUintN(64, BigInt(result));
+      if (!call.memory.write(at + BigInt(MulticallEntry.offsets.result), bytes.subarray(8, 16))) return -Errno.EFAULT;
+      if (left > 1 && call.shouldPreempt()) {
+        left--;
+        at += BigInt(MulticallEntry.size);
+        break;
+      }
+    }
+    if (left === 0) return 0;
+    call.args[0] = at;
+    call.args[1] = BigInt(left);
+    return 'continue';
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * What one thread asks of the pCPUs: look at the scheduler again, flush, drop code. Requests are posted with the
+ * hypervisor lock held. A pCPU that is out of guest code serves them before it enters again, so a poster waits only for
+ * those that are in guest code: for at most one slice.
+ */
+import { PAGE_SIZE } from '@xenhost/xen-abi';
+import type { Engine } from '@xenhost/cpu';
+import type { DomainTable } from '../domain/table.ts';
+import type { CodeWatchPort, TlbPort } from '../sched/api.ts';
+import type { PcpuView } from '../sched/runqueue.ts';
+import { pcpuAddress } from '../sched/runqueue.ts';
+import type { Core } from '../state/core.ts';
+import { PcpuLayout, PcpuRequest } from '../state/records.ts';
+import type { DomainRef } from '../state/refs.ts';
+
+/** Entries of the ring of frames to drop. */
+const DROP_RING = PcpuLayout.fields.dropFrames.length;
+const OFFSETS = PcpuLayout.offsets;
+/** Upper bound of one wait for a pCPU to leave guest code; the wait repeats. */
+const WAIT_MS = 1;
+
+export class PcpuRequests implements TlbPort, CodeWatchPort {
+  readonly #core: Core;
+  readonly #pcpus: readonly PcpuView[];
+  readonly #table: DomainTable;
+  readonly #words: Int32Array;
+  readonly #codeFrames: number;
+
+  constructor(core: Core, modules: { pcpus: readonly PcpuView[]; table: DomainTable }) {
+    this.#core = core;
+    this.#pcpus = modules.pcpus;
+    this.#table = modules.table;
+    this.#words = core.memory.i32;
+    this.#codeFrames = (core.map.codeFrames * PAGE_SIZE) / 4;
+  }
+
+  /** Word index of an atomic field of a pCPU record. */
+  word(pcpu: number, field: 'inGuest' | 'requests' | 'wake' | 'sleeping'): number {
+    return (pcpuAddress(this.#core, pcpu) + OFFSETS[field]) >>> 2;
+  }
+
+  /** Sets request bits and wakes the worker when it sleeps. Does not wait. */
+  post(pcpu: number, bits: number): void {
+    Atomics.or(this.#words, this.word(pcpu, 'requests'), bits);
+    this.wake(pcpu);
+  }
+
+  wake(pcpu: number): void {
+    const word = this.word(pcpu, 'wake');
+    Atomics.add(this.#words, word, 1);
+    Atomics.notify(this.#words, word);
+  }
+
+  /** Takes and clears the request bits of a pCPU. */
+  take(pcpu: number): number {
+    const word = this.word(pcpu, 'requests');
+    return Atomics.load(this.#words, word) === 0 ? 0 : Atomics.exchange(this.#words, word, 0);
+  }
+
+  flushVcpus(domain: DomainRef, vcpuMask: number, includeGlobal: boolean): void {
+    const bits = includeGlobal ? PcpuRequest.flushTlbGlobal : PcpuRequest.flushTlb;
+    const targets: number[] = [];
+    this.#pcpus.forEach((pcpu, n) => {
+      if (pcpu.current === 0) return;
+      const vcpu = this.#table.vcpuAt(pcpu.current);
+      if (vcpu.domid === domain.domid && (vcpuMask >>> vcpu.vcpuId) & 1) targets.push(n);
+    });
+    this.#flush(targets, bits);
+  }
+
+  invalidatePage(domain: DomainRef, vcpuMask: number, address: bigint): void {
+    const { engine, pcpu } = this.#core;
+    const here = pcpu === undefined ? undefined : this.#pcpus[pcpu];
+    let mask = vcpuMask;
+    if (here?.current && engine) {
+      const vcpu = this.#table.vcpuAt(here.current);
+      if (vcpu.domid === domain.domid && (mask >>> vcpu.vcpuId) & 1) {
+        engine.invalidatePage(address);
+        mask &= ~(1 << vcpu.vcpuId);
+      }
+    }
+    if (mask !== 0) this.flushVcpus(domain, mask, true);
+  }
+
+  flushAll(): void {
+    this.#flush([...this.#pcpus.keys()], PcpuRequest.flushTlbGlobal);
+  }
+
+  frameChanged(frame: number): void {
+    if (!this.isCodeFrame(frame)) return;
+    this.#setCodeFrame(frame, false);
+    this.#core.engine?.invalidateCode(frame);
+    this.#drop(frame, PcpuRequest.dropCode);
+  }
+
+  isCodeFrame(frame: number): boolean {
+    return ((Atomics.load(this.#words, this.#codeFrames + (frame >>> 5)) >>> (frame & 31)) & 1) === 1;
+  }
+
+  /** This pCPU's engine is about to decode from a frame for the first time; called by it, without the lock. */
+  codeFrameAdded(frame: number): void {
+    this.#fromGuest(() => {
+      this.#setCodeFrame(frame, true);
+      this.#drop(frame, PcpuRequest.dropWrites);
+    });
+  }
+
+  /** This pCPU's engine wrote to a code frame and has dropped its own code of it; called by it, without the lock. */
+  codeFrameWritten(frame: number): void {
+    this.#fromGuest(() => {
+      this.#setCodeFrame(frame, false);
+      this.#drop(frame, PcpuRequest.dropCode);
+    });
+  }
+
+  /** Does what others asked of this pCPU's engine. Bits as `take` gave them. */
+  serve(engine: Engine, pcpu: number, bits: number): void {
+    const record = this.#pcpus[pcpu];
+    if (!record) return;
+    if (bits & (PcpuRequest.dropCode | PcpuRequest.dropWrites)) {
+      this.#serveDrops(engine, pcpu, record.dropCount, bits);
+      record.dropCount = 0;
+    }
+    if (bits & PcpuRequest.flushTlbGlobal) engine.flushTlb(true);
+    else if (bits & PcpuRequest.flushTlb) engine.flushTlb(false);
+  }
+
+  #serveDrops(engine: Engine, pcpu: number, count: number, bits: number): void {
+    if (count > DROP_RING) {
+      // The ring ran over while this pCPU slept: drop all there is.
+      if (bits & PcpuRequest.dropWrites) engine.flushTlb(true);
+      if (bits & PcpuRequest.dropCode)
+        for (let frame = 0; frame < this.#core.map.nrFrames; frame++) engine.invalidateCode(frame);
+      return;
+    }
+    const ring = (pcpuAddress(this.#core, pcpu) + OFFSETS.dropFrames) >>> 2;
+    for (let i = 0; i < count; i++) {
+      const entry = this.#core.memory.u32[ring + i] ?? 0;
+      if (entry & DROP_CODE) engine.invalidateCode(entry & ~DROP_CODE);
+      else engine.dropWriteTranslations(entry);
+    }
+  }
+
+  #flush(targets: readonly number[], bits: number): void {
+    const { engine, pcpu: self } = this.#core;
+    for (const n of targets) if (n !== self) Atomics.or(this.#words, this.word(n, 'requests'), bits);
+    if (self !== undefined && targets.includes(self)) engine?.flushTlb((bits & PcpuRequest.flushTlbGlobal) !== 0);
+    for (const n of targets) if (n !== self) this.#waitOutOfGuest(n);
+  }
+
+  #waitOutOfGuest(pcpu: number): void {
+    const word = this.word(pcpu, 'inGuest');
+    while (Atomics.load(this.#words, word) === 1) Atomics.wait(this.#words, word, 1, WAIT_MS);
+  }
+
+  #setCodeFrame(frame: number, on: boolean): void {
+    const word = this.#codeFrames + (frame >>> 5);
+    if (on) Atomics.or(this.#words, word, 1 << (frame & 31));
+    else Atomics.and(this.#words, word, ~(1 << (frame & 31)));
+  }
+
+  /** Every other pCPU drops code or write translations of the frame; returns when none can use them. */
+  #drop(frame: number, bit: number): void {
+    this.#pcpus.forEach((record, n) => {
+      if (n === this.#core.pcpu || record.online === 0) return;
+      if (record.dropCount < DROP_RING) {
+        const ring = (pcpuAddress(this.#core, n) + OFFSETS.dropFrames) >>> 2;
+        this.#core.memory.u32[ring + record.dropCount++] = bit === PcpuRequest.dropCode ? frame | DROP_CODE : frame;
+      } else record.dropCount = DROP_RING + 1;
+      Atomics.or(this.#words, this.word(n, 'requests'), bit);
+      this.#waitOutOfGuest(n);
+    });
+  }
+
+  /**
+   * Runs `body` with the lock held from within a callback of the running engine. Meanwhile this pCPU counts as out of
+   * guest code, as others may wait for it with the lock held; what they asked is served before the engine goes on.
+   */
+  #fromGuest(body: () => void): void {
+    const { engine, pcpu, lock } = this.#core;
+    if (pcpu === undefined || !engine) throw new Error('engine callback outside of a pCPU');
+    if (this.#pcpus.length === 1) {
+      body();
+      return;
+    }
+    const inGuest = this.word(pcpu, 'inGuest');
+    Atomics.store(this.#words, inGuest, 0);
+    Atomics.notify(this.#words, inGuest);
+    lock.run(() => {
+      body();
+      const bits = this.take(pcpu);
+      this.serve(engine, pcpu, bits);
+      if (bits & LATER) Atomics.or(this.#words, this.word(pcpu, 'requests'), bits & LATER);
+      Atomics.store(this.#words, inGuest, 1);
+    });
+  }
+}
+
+/** Mark in the ring of frames: code is to be dropped, else write translations. */
+const DROP_CODE = 0x8000_0000;
+/** Bits that only the run loop can serve. */
+const LATER = PcpuRequest.reschedule | PcpuRequest.stop;

@@ -1,0 +1,364 @@
+/**
+ * Which vCPU runs on which pCPU: run queues, waking, preemption, time slices, migration between pCPUs. Credits are
+ * `credit.ts`. Called with the hypervisor lock held; on the control plane (no pCPU of its own) only `wake`, `sleep` and
+ * the settings are used.
+ */
+import { Runstate } from '@xenhost/xen-abi';
+import type { DomainTable } from '../domain/table.ts';
+import type { PcpuRequests } from '../pcpu/requests.ts';
+import type { Core } from '../state/core.ts';
+import { DomainFlag, PcpuRequest, SchedPriority, SchedVcpuFlag, VcpuFlag } from '../state/records.ts';
+import type { DomainRef, VcpuRef } from '../state/refs.ts';
+import { setRunstate } from '../vcpu/runstate.ts';
+import type { SchedulerPort } from './api.ts';
+import {
+  account,
+  burnCredits,
+  CREDITS_PER_TSLICE,
+  DEFAULT_RATELIMIT_US,
+  DEFAULT_WEIGHT,
+  TICK_MS,
+  TSLICE_MS,
+} from './credit.ts';
+import type { ShareClaim, VcpuView } from './credit.ts';
+import type { PcpuView } from './runqueue.ts';
+import { RunQueues } from './runqueue.ts';
+
+const NS_PER_MS = 1_000_000n;
+const TICK_NS = BigInt(TICK_MS) * NS_PER_MS;
+const ACCOUNT_NS = BigInt(TSLICE_MS) * NS_PER_MS;
+/** Domain flags that keep all its vCPUs from running. */
+const STOPPED = DomainFlag.dying | DomainFlag.shutdown | DomainFlag.shuttingDown | DomainFlag.creating;
+
+export interface SchedulerModules {
+  readonly pcpus: readonly PcpuView[];
+  readonly table: DomainTable;
+  readonly requests: PcpuRequests;
+  /** A vCPU came to another pCPU: its timers follow. */
+  vcpuMoved(vcpu: VcpuRef): void;
+}
+
+/** Writes the header's settings; once per host, by the control plane. */
+export function initScheduler(core: Core): void {
+  core.header.timesliceUs = TSLICE_MS * 1000;
+  core.header.ratelimitUs = DEFAULT_RATELIMIT_US;
+  core.header.accountDeadlineNs = 0n;
+}
+
+export class Scheduler implements SchedulerPort {
+  readonly queues: RunQueues;
+  readonly #core: Core;
+  readonly #modules: SchedulerModules;
+
+  constructor(core: Core, modules: SchedulerModules) {
+    this.#core = core;
+    this.#modules = modules;
+    this.queues = new RunQueues(modules.pcpus, modules.table);
+  }
+
+  initDomain(domain: DomainRef): void {
+    domain.v.weight = DEFAULT_WEIGHT;
+    domain.v.cap = 0;
+  }
+
+  /** A new vCPU: anywhere, on the pCPU with the fewest waiting. */
+  initVcpu(vcpu: VcpuRef): void {
+    const { v } = vcpu;
+    v.affinity = (1n << 64n) - 1n;
+    v.affinitySoft = (1n << 64n) - 1n;
+    v.credit = 0;
+    v.priority = SchedPriority.under;
+    v.processor = vcpu.vcpuId % this.#core.map.nrPcpus;
+    v.runstate = Runstate.offline;
+    v.runstateEntryNs = this.#core.systemTimeNs();
+  }
+
+  /** True when nothing keeps the vCPU from running. */
+  isRunnable(vcpu: VcpuRef): boolean {
+    const { v } = vcpu;
+    if (v.pauseCount !== 0 || v.flags & (VcpuFlag.down | VcpuFlag.blocked) || !(v.flags & VcpuFlag.initialised))
+      return false;
+    const domain = this.#modules.table.domainOf(vcpu);
+    return domain.v.pauseCount === 0 && (domain.v.flags & STOPPED) === 0;
+  }
+
+  kick(vcpu: VcpuRef): void {
+    const { v } = vcpu;
+    if (v.flags & (VcpuFlag.blocked | VcpuFlag.polling)) {
+      v.flags &= ~(VcpuFlag.blocked | VcpuFlag.polling);
+      v.pollDeadlineNs = 0n;
+      v.pollCount = 0;
+    }
+    this.wake(vcpu);
+  }
+
+  wake(vcpu: VcpuRef): void {
+    const { v } = vcpu;
+    if (v.onRunq || this.#isCurrent(vcpu)) return;
+    const now = this.#core.systemTimeNs();
+    if (!this.isRunnable(vcpu)) {
+      this.#setIdleRunstate(vcpu, now);
+      return;
+    }
+    setRunstate(this.#core.memory, vcpu, Runstate.runnable, now);
+    if (v.schedFlags & SchedVcpuFlag.parked) return;
+    if (v.priority === SchedPriority.under) v.priority = SchedPriority.boost;
+    const target = this.#choosePcpu(vcpu);
+    if (target !== v.processor) this.#move(vcpu, target);
+    this.queues.insert(vcpu);
+    this.#tickle(vcpu);
+  }
+
+  sleep(vcpu: VcpuRef): void {
+    if (this.#isCurrent(vcpu)) {
+      this.#modules.requests.post(vcpu.v.processor, PcpuRequest.reschedule);
+      return;
+    }
+    this.queues.remove(vcpu);
+    this.#setIdleRunstate(vcpu, this.#core.systemTimeNs());
+  }
+
+  isQuiescent(domain: DomainRef): boolean {
+    let quiet = true;
+    this.#modules.table.forEachVcpu(domain, (vcpu) => {
+      if (vcpu.v.isRunning || this.#isCurrent(vcpu)) quiet = false;
+    });
+    return quiet;
+  }
+
+  /** SCHEDOP_yield: next time somebody of a lower priority may go first. */
+  yield(vcpu: VcpuRef): void {
+    vcpu.v.schedFlags |= SchedVcpuFlag.yielded;
+    if (this.#core.pcpu !== undefined) this.#modules.requests.post(this.#core.pcpu, PcpuRequest.reschedule);
+  }
+
+  /** Hard affinity changed, or a pCPU has to be left. */
+  affinityChanged(vcpu: VcpuRef): void {
+    if ((vcpu.v.affinity >> BigInt(vcpu.v.processor)) & 1n) return;
+    if (this.#isCurrent(vcpu)) {
+      this.#modules.requests.post(vcpu.v.processor, PcpuRequest.reschedule);
+    } else if (vcpu.v.onRunq) {
+      this.queues.remove(vcpu);
+      this.#move(vcpu, this.#choosePcpu(vcpu));
+      this.queues.insert(vcpu);
+      this.#tickle(vcpu);
+    }
+  }
+
+  /**
+   * Decides what this pCPU runs next; undefined for idle. Sets `running`, slice and run states; the caller switches the
+   * context. Charges what ran until now.
+   */
+  schedule(pcpu: number, now: bigint): VcpuRef | undefined {
+    const record = this.#pcpu(pcpu);
+    this.#accounting(now);
+    const previous = record.running === 0 ? undefined : this.#modules.table.vcpuAt(record.running);
+    if (previous) {
+      const ranNs = now - record.sliceStartNs;
+      burnCredits(previous.v, ranNs);
+      record.sliceStartNs = now;
+      previous.v.schedFlags |= SchedVcpuFlag.active;
+      if (previous.v.priority === SchedPriority.boost && record.nextTickNs <= now)
+        previous.v.priority = SchedPriority.under;
+      if (this.#keeps(previous, pcpu)) {
+        const yielding = (previous.v.schedFlags & SchedVcpuFlag.yielded) !== 0;
+        previous.v.schedFlags &= ~SchedVcpuFlag.yielded;
+        this.queues.insert(previous, yielding);
+      }
+    }
+    record.running = 0;
+    const next = this.#pick(pcpu);
+    if (previous && previous.frame !== next?.frame) this.#letGo(previous, pcpu, now);
+    if (!next) {
+      if (previous || record.idleSinceNs === 0n) record.idleSinceNs = now;
+      return undefined;
+    }
+    if (record.idleSinceNs !== 0n) {
+      record.idleNs += now - record.idleSinceNs;
+      record.idleSinceNs = 0n;
+    }
+    this.queues.remove(next);
+    if (next.v.processor !== pcpu) this.#move(next, pcpu);
+    record.running = next.frame;
+    record.sliceStartNs = now;
+    record.nextTickNs = now + TICK_NS;
+    record.sliceEndNs = now + BigInt(this.#core.header.timesliceUs) * 1000n;
+    next.v.schedules++;
+    setRunstate(this.#core.memory, next, Runstate.running, now);
+    return next;
+  }
+
+  /** False when the running vCPU must go through `schedule` before it is entered again. */
+  mayContinue(vcpu: VcpuRef, pcpu: number, now: bigint): boolean {
+    const record = this.#pcpu(pcpu);
+    if (!this.isRunnable(vcpu)) return false;
+    if (now >= record.sliceEndNs) return false;
+    const nextTick = record.nextTickNs;
+    if (now >= nextTick) return false;
+    return true;
+  }
+
+  /**
+   * Somebody of a higher priority waits here, and the running one has had its minimum; called after a `reschedule`
+   * request.
+   */
+  shouldPreempt(vcpu: VcpuRef, pcpu: number, now: bigint): boolean {
+    if (!this.isRunnable(vcpu) || vcpu.v.schedFlags & SchedVcpuFlag.yielded) return true;
+    if (((vcpu.v.affinity >> BigInt(pcpu)) & 1n) === 0n) return true;
+    const head = this.queues.head(pcpu);
+    if (!head || head.v.priority <= vcpu.v.priority) return false;
+    return now - this.#pcpu(pcpu).sliceStartNs >= BigInt(this.#core.header.ratelimitUs) * 1000n;
+  }
+
+  /** System time at which an idle pCPU must look again for the scheduler's own sake; 0n for never. */
+  idleDeadline(): bigint {
+    return this.#core.header.nrParked > 0 ? this.#core.header.accountDeadlineNs : 0n;
+  }
+
+  /** Lets a vCPU of a dying domain out of every list. */
+  forget(vcpu: VcpuRef): void {
+    this.queues.remove(vcpu);
+    if (vcpu.v.schedFlags & SchedVcpuFlag.parked) this.#core.header.nrParked--;
+    vcpu.v.schedFlags = 0;
+  }
+
+  #keeps(previous: VcpuRef, pcpu: number): boolean {
+    if (!this.isRunnable(previous) || previous.v.schedFlags & SchedVcpuFlag.parked) return false;
+    if ((previous.v.affinity >> BigInt(pcpu)) & 1n) return true;
+    // It may not stay here: let it wait where it may run.
+    return true;
+  }
+
+  /** The vCPU leaves this pCPU: what it is from now on, and where it goes when it may not stay. */
+  #letGo(previous: VcpuRef, pcpu: number, now: bigint): void {
+    if (!previous.v.onRunq) {
+      this.#setIdleRunstate(previous, now);
+      return;
+    }
+    setRunstate(this.#core.memory, previous, Runstate.runnable, now);
+    if (((previous.v.affinity >> BigInt(pcpu)) & 1n) === 0n) {
+      this.queues.remove(previous);
+      this.#move(previous, this.#choosePcpu(previous));
+      this.queues.insert(previous);
+    }
+    this.#tickle(previous);
+  }
+
+  /** Head of the own queue, or better work of a peer. */
+  #pick(pcpu: number): VcpuRef | undefined {
+    let best = this.#firstAllowed(pcpu, pcpu);
+    if (best && best.v.priority > SchedPriority.over) return best;
+    for (let peer = 0; peer < this.#core.map.nrPcpus; peer++) {
+      if (peer === pcpu) continue;
+      const candidate = this.#firstAllowed(peer, pcpu);
+      if (candidate && candidate.v.priority > (best?.v.priority ?? SchedPriority.idle)) best = candidate;
+    }
+    return best;
+  }
+
+  /** First in the queue of `queue` that may run on `pcpu` and is not still loaded elsewhere. */
+  #firstAllowed(queue: number, pcpu: number): VcpuRef | undefined {
+    for (let at = this.queues.head(queue); at; at = this.queues.next(at)) {
+      const here = (at.v.affinity >> BigInt(pcpu)) & 1n;
+      if (here && (at.v.isRunning === 0 || at.v.processor === pcpu)) return at;
+    }
+    return undefined;
+  }
+
+  #choosePcpu(vcpu: VcpuRef): number {
+    const { affinity, processor } = vcpu.v;
+    const allowed = (n: number): boolean => ((affinity >> BigInt(n)) & 1n) === 1n;
+    const idle = (n: number): boolean => this.#pcpu(n).running === 0 && this.queues.isEmpty(n);
+    if (allowed(processor) && idle(processor)) return processor;
+    // A vCPU whose registers are still in an engine stays until they are saved.
+    if (vcpu.v.isRunning && allowed(processor)) return processor;
+    for (let n = 0; n < this.#core.map.nrPcpus; n++) if (allowed(n) && idle(n)) return n;
+    if (allowed(processor)) return processor;
+    for (let n = 0; n < this.#core.map.nrPcpus; n++) if (allowed(n)) return n;
+    return processor;
+  }
+
+  #move(vcpu: VcpuRef, target: number): void {
+    if (vcpu.v.processor === target) return;
+    vcpu.v.processor = target;
+    this.#modules.vcpuMoved(vcpu);
+  }
+
+  /** Makes its pCPU look when it should run the newcomer; else an idle one that may take it. */
+  #tickle(vcpu: VcpuRef): void {
+    const { requests, table } = this.#modules;
+    const target = vcpu.v.processor;
+    const running = this.#pcpu(target).running;
+    if (running === 0 || table.vcpuAt(running).v.priority < vcpu.v.priority) {
+      if (target !== this.#core.pcpu || running !== 0) requests.post(target, PcpuRequest.reschedule);
+      return;
+    }
+    for (let n = 0; n < this.#core.map.nrPcpus; n++)
+      if (n !== target && this.#pcpu(n).running === 0 && (vcpu.v.affinity >> BigInt(n)) & 1n) {
+        requests.post(n, PcpuRequest.reschedule);
+        return;
+      }
+  }
+
+  #isCurrent(vcpu: VcpuRef): boolean {
+    return this.#pcpu(vcpu.v.processor).running === vcpu.frame;
+  }
+
+  #setIdleRunstate(vcpu: VcpuRef, now: bigint): void {
+    const { flags } = vcpu.v;
+    const offline = (flags & VcpuFlag.down) !== 0 || vcpu.v.pauseCount !== 0 || !(flags & VcpuFlag.initialised);
+    const blocked = (flags & VcpuFlag.blocked) !== 0 && !offline;
+    setRunstate(this.#core.memory, vcpu, blocked ? Runstate.blocked : Runstate.offline, now);
+  }
+
+  /** Once a period, by whoever comes first. */
+  #accounting(now: bigint): void {
+    const { header } = this.#core;
+    if (now < header.accountDeadlineNs) return;
+    header.accountDeadlineNs = now + ACCOUNT_NS;
+    const claims: ShareClaim[] = [];
+    const refs = new Map<VcpuView, VcpuRef>();
+    this.#modules.table.forEach((domain) => {
+      const active: VcpuView[] = [];
+      this.#modules.table.forEachVcpu(domain, (vcpu) => {
+        const { v } = vcpu;
+        const busy = v.onRunq || this.#isCurrent(vcpu) || v.schedFlags & (SchedVcpuFlag.active | SchedVcpuFlag.parked);
+        v.schedFlags &= ~SchedVcpuFlag.active;
+        if (!busy) return;
+        active.push(v);
+        refs.set(v, vcpu);
+      });
+      if (active.length > 0) claims.push({ weight: domain.v.weight, cap: domain.v.cap, vcpus: active });
+      return true;
+    });
+    const { park, unpark } = account(claims, this.#core.map.nrPcpus);
+    for (const v of park) this.#park(refs.get(v));
+    for (const v of unpark) this.#unpark(refs.get(v));
+  }
+
+  #park(vcpu: VcpuRef | undefined): void {
+    if (!vcpu) return;
+    vcpu.v.schedFlags |= SchedVcpuFlag.parked;
+    this.#core.header.nrParked++;
+    if (this.#isCurrent(vcpu)) this.#modules.requests.post(vcpu.v.processor, PcpuRequest.reschedule);
+    else this.queues.remove(vcpu);
+  }
+
+  #unpark(vcpu: VcpuRef | undefined): void {
+    if (!vcpu) return;
+    vcpu.v.schedFlags &= ~SchedVcpuFlag.parked;
+    this.#core.header.nrParked--;
+    if (!this.#isCurrent(vcpu) && !vcpu.v.onRunq && this.isRunnable(vcpu)) {
+      this.queues.insert(vcpu);
+      this.#tickle(vcpu);
+    }
+  }
+
+  #pcpu(n: number): PcpuView {
+    const view = this.#modules.pcpus[n];
+    if (!view) throw new RangeError(`pCPU ${n}`);
+    return view;
+  }
+}
+
+export { CREDITS_PER_TSLICE };
