@@ -1,0 +1,33 @@
+import { hostPaths, parseDaemonArgs, runDaemon } from '@xenhost/daemon-kit';
+import { connectPrivcmd } from '@xenhost/privcmd';
+import { startXenstored } from './daemon.ts';
+import type { HypervisorLink } from './daemon.ts';
+
+/** How long the hypervisor may take to come up when both start together. */
+const HYPERVISOR_WAIT_MS = 30_000;
+
+runDaemon('xenstored', async ({ log, shutdown }) => {
+  const paths = hostPaths();
+  const args = parseDaemonArgs('xenstored', {
+    socket: { type: 'string', help: 'Unix socket to serve', default: paths.xenstored },
+    privcmd: { type: 'string', help: "the hypervisor's socket", default: paths.privcmd },
+    'no-hypervisor': { type: 'boolean', help: 'serve the socket alone, without guests' },
+  });
+  const hypervisor = args['no-hypervisor'] ? undefined : await openHypervisor(args.privcmd, shutdown);
+  const daemon = await startXenstored({ socketPath: args.socket }, { log, ...(hypervisor ? { hypervisor } : {}) });
+  log.info({ socket: args.socket, hypervisor: hypervisor !== undefined }, 'serving');
+  return daemon;
+});
+
+async function openHypervisor(
+  path: string,
+  shutdown: (reason: string, code?: number) => void,
+): Promise<HypervisorLink> {
+  const privcmd = await connectPrivcmd(path, { waitMs: HYPERVISOR_WAIT_MS });
+  privcmd.onClose((error) => {
+    if (error) shutdown('the hypervisor is gone', 1);
+  });
+  const { openXenctrl } = await import('@xenhost/libxenctrl');
+  const xenctrl = openXenctrl(privcmd);
+  return { privcmd, listDomains: () => xenctrl.domainGetinfolist() };
+}
