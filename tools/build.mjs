@@ -16,6 +16,7 @@ const programs = {
   xend: 'packages/xend/src/main.ts',
   xm: 'packages/xm/src/main.ts',
   xenhost: 'packages/xenhost/src/main.ts',
+  healthcheck: 'packages/daemon-kit/src/healthcheck.ts',
 };
 
 const entryPoints = Object.fromEntries(Object.entries(programs).filter(([, path]) => existsSync(`${root}/${path}`)));
@@ -35,5 +36,7 @@ await build({
   legalComments: 'none',
   logLevel: 'warning',
   // CommonJS dependencies call require at run time.
-  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
 });

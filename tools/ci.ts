@@ -9,7 +9,10 @@ interface Step {
 
 const steps: readonly Step[] = [
   { name: 'npm test', command: ['npm', 'test', '--silent'] },
-  { name: 'instructions against the processor', command: ['npm', 'run', '--silent', 'conformance', '--', 'cpu', '--cases', '200000'] },
+  {
+    name: 'instructions against the processor',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'cpu', '--cases', '200000'],
+  },
   { name: 'xenstored against real clients', command: ['npm', 'run', '--silent', 'conformance', '--', 'xenstored'] },
   { name: "Debian's kernels as PV guests", command: ['npm', 'run', '--silent', 'conformance', '--', 'debian-pv'] },
 ];

@@ -28,7 +28,8 @@ for (const path of files) {
   }
   if (path.endsWith('.test.ts')) {
     for (const match of text.matchAll(/\b(?:it|test|describe)\.skip\(\s*(['"`])(.*?)\1/g)) {
-      if (!/\(.+\)|: /.test(match[2] ?? '')) problems.push(`${path}: a skipped test without its reason: ${match[2] ?? ''}`);
+      if (!/\(.+\)|: /.test(match[2] ?? ''))
+        problems.push(`${path}: a skipped test without its reason: ${match[2] ?? ''}`);
     }
     if (/\.only\(/.test(text)) problems.push(`${path}: .only`);
   }

@@ -21,7 +21,7 @@ export function unhealthyReason(readyFile: string | undefined): string | undefin
   return undefined;
 }
 
-if (process.argv[1]?.endsWith('healthcheck.ts')) {
+if (/healthcheck\.(ts|mjs)$/.test(process.argv[1] ?? '')) {
   const reason = unhealthyReason(process.env['XENHOST_READY_FILE']);
   if (reason) {
     process.stderr.write(`${reason}\n`);
