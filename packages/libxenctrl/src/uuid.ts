@@ -1,0 +1,20 @@
+/** UUIDs as the 16 bytes of a domain handle and as text. */
+import { Errno, XenError } from '@xenhost/base';
+
+const BYTES = 16;
+
+/** @throws XenError EINVAL for what is no UUID */
+export function uuidBytes(uuid: Uint8Array | string): Uint8Array {
+  if (typeof uuid !== 'string') {
+    if (uuid.length !== BYTES) throw new XenError(Errno.EINVAL, `uuid of ${uuid.length} bytes`);
+    return uuid;
+  }
+  const digits = uuid.replaceAll('-', '');
+  if (!/^[0-9a-fA-F]{32}$/.test(digits)) throw new XenError(Errno.EINVAL, `uuid '${uuid}'`);
+  return Uint8Array.from({ length: BYTES }, (_, i) => Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16));
+}
+
+export function uuidText(bytes: Uint8Array): string {
+  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return [0, 8, 12, 16, 20].map((from, i, all) => digits.slice(from, all[i + 1] ?? 32)).join('-');
+}
