@@ -4,7 +4,7 @@ WORKDIR /opt/xenhost
 COPY package.json package-lock.json ./
 COPY packages packages
 COPY tools tools
-RUN npm ci --omit=optional --ignore-scripts --no-audit --no-fund
+RUN npm ci --ignore-scripts --no-audit --no-fund
 RUN node tools/build.mjs && node tools/embed-guests.ts dist/guests
 
 FROM node:24-bookworm-slim

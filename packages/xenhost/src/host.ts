@@ -44,7 +44,8 @@ export class Host {
     mkdirSync(this.paths.run, { recursive: true });
     const specs = daemons.map(({ name, nodeFlags, vital }) => {
       const { command, args } = program(name, 'main', nodeFlags);
-      const own = name === 'hypervisor' ? ['--memory', String(options.memoryMiB), '--pcpus', String(options.pcpus)] : [];
+      const own =
+        name === 'hypervisor' ? ['--memory', String(options.memoryMiB), '--pcpus', String(options.pcpus)] : [];
       return { name, command, args: [...args, ...own], vital };
     });
     this.#supervisor = new Supervisor(

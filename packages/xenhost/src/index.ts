@@ -2,3 +2,4 @@ export { runCommand } from './cli.ts';
 export { Host, hostDefaults, hostEnv, type HostOptions } from './host.ts';
 export { installationRoot, program } from './entry.ts';
 export { fetchGuest, type FetchedGuest } from './commands/fetch.ts';
+export { readState } from './state-file.ts';

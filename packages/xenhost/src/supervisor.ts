@@ -158,7 +158,9 @@ export class Supervisor {
     while ((child.endedAtMs[0] ?? now) < now - this.#options.restartWindowMs) child.endedAtMs.shift();
     if (child.endedAtMs.length > this.#options.maxRestarts) {
       this.#set(child, 'failed');
-      this.#onFatal(`${child.spec.name} ${how}, ${child.endedAtMs.length} times within ${this.#options.restartWindowMs} ms`);
+      this.#onFatal(
+        `${child.spec.name} ${how}, ${child.endedAtMs.length} times within ${this.#options.restartWindowMs} ms`,
+      );
       return;
     }
     child.restarts++;

@@ -12,7 +12,7 @@ export async function down(values: Values): Promise<number> {
   const state = readState(run);
   if (!state) throw new Error(`no host is running in ${run}`);
   process.kill(state.pid, 'SIGTERM');
-  for (const deadline = Date.now() + TIMEOUT_MS; isAlive(state.pid); ) {
+  for (const deadline = Date.now() + TIMEOUT_MS; isAlive(state.pid);) {
     if (Date.now() > deadline) throw new Error(`the host (pid ${state.pid}) did not stop within ${TIMEOUT_MS} ms`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }

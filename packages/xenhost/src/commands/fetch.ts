@@ -32,7 +32,10 @@ export async function fetchGuest(
   const cache = new AptCache(work);
   const kernelPackage = await resolveMetaPackage(meta, cache);
   const root = join(work, kernelPackage);
-  for (const [name, into] of [[kernelPackage, root], ['busybox-static', join(work, 'busybox-static')]] as const) {
+  for (const [name, into] of [
+    [kernelPackage, root],
+    ['busybox-static', join(work, 'busybox-static')],
+  ] as const) {
     if ((await readdir(into).catch(() => [])).length > 0) continue;
     say(`fetching ${name}`);
     await cache.unpack(await cache.download(name), into);
@@ -74,9 +77,14 @@ function guestConfig(name: string, kernel: string, ramdisk: string, version: str
 
 export async function fetch(values: Values): Promise<number> {
   const directory = resolve(text(values, 'dir') ?? 'guests');
-  const guest = await fetchGuest(directory, text(values, 'kernel') ?? 'cloud', values['no-modules'] !== true, (line) => {
-    process.stdout.write(`${line}\n`);
-  });
+  const guest = await fetchGuest(
+    directory,
+    text(values, 'kernel') ?? 'cloud',
+    values['no-modules'] !== true,
+    (line) => {
+      process.stdout.write(`${line}\n`);
+    },
+  );
   process.stdout.write(`ready: xm create -c ${guest.config}\n`);
   return 0;
 }

@@ -40,7 +40,10 @@ function writeGuest(directory: string): string {
 
 const xm = (host: Host, args: readonly string[], stdio: 'inherit' | 'pipe'): ChildProcess => {
   const { command, args: own } = program('xm');
-  return spawn(command, [...own, ...args], { env: host.env, stdio: stdio === 'inherit' ? 'inherit' : ['ignore', 'pipe', 'pipe'] });
+  return spawn(command, [...own, ...args], {
+    env: host.env,
+    stdio: stdio === 'inherit' ? 'inherit' : ['ignore', 'pipe', 'pipe'],
+  });
 };
 
 async function runXm(host: Host, args: readonly string[]): Promise<string> {

@@ -32,7 +32,8 @@ export function modinfo(elf: Uint8Array): ReadonlyMap<string, readonly string[]>
   const info = new Map<string, string[]>();
   for (const item of section(elf, '.modinfo').toString('latin1').split('\0')) {
     const equals = item.indexOf('=');
-    if (equals > 0) info.set(item.slice(0, equals), [...(info.get(item.slice(0, equals)) ?? []), item.slice(equals + 1)]);
+    if (equals > 0)
+      info.set(item.slice(0, equals), [...(info.get(item.slice(0, equals)) ?? []), item.slice(equals + 1)]);
   }
   return info;
 }
