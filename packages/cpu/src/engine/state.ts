@@ -79,6 +79,12 @@ const cpu = layout('cpu_state', {
   /** Non-zero when an SSE / x87 / MMX instruction would fault: see `SIMD_BLOCK`. */
   simdBlock: 'u32',
   fpuBlock: 'u32',
+  /** One bit for each segment register whose accesses must be checked against limit and type (never in 64-bit mode). */
+  segmentCheck: 'u32',
+  /** Byte offset of the half of the code TLB in use. */
+  codeView: 'u32',
+  /** Something the run loop must look at before the next instruction: a shadow, TF, a wish for the window. */
+  attention: 'u32',
   // How the running code talks to its host; meaningless between runs.
   /** 0, or what a slow path left: see `interpreter/signals.ts`. */
   signal: 'u32',

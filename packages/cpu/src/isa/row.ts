@@ -16,7 +16,7 @@ export type OperandMethod =
   /** ModRM.rm as general register only. */ | 'R'
   | 'I' | 'J' | 'A'
   /** Address of `address size` bytes in the code. */ | 'O'
-  /** DS:rSI and ES:rDI. */ | 'X' | 'Y'
+  /** DS:rSI and ES:rDI; DS:rBX of XLAT. */ | 'X' | 'Y' | 'B'
   /** ModRM.reg as segment, control, debug register. */ | 'S' | 'C' | 'D'
   /** Low three opcode bits as general register. */ | 'Z'
   /** ModRM.reg as XMM, ModRM.rm as XMM or memory, ModRM.rm as XMM only. */ | 'V' | 'W' | 'U'

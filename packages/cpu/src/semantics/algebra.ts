@@ -29,6 +29,11 @@ export interface Algebra<V> {
   /** The row's `variant` column. */
   readonly variant: number;
   readonly operands: readonly OperandInfo[];
+  /** LOCK was given (`update` is atomic then). */
+  readonly locked: boolean;
+  /** Address size in bytes; known only where `addressed` semantics ask (string instructions, LOOP, JRCXZ). */
+  readonly addressSize: 2 | 4 | 8;
+  readonly repeat: 'none' | 'rep' | 'repne';
 
   // Values -----------------------------------------------------------------------------------------------------------
   i32(value: number): V;
@@ -90,6 +95,10 @@ export interface Algebra<V> {
   write(n: number, value: V): void;
   /** Read-modify-write of operand `n`, atomic under LOCK or when `atomic` is set; returns the value that was written. */
   update(n: number, change: (old: V) => V, atomic?: boolean): V;
+  /** The same on memory at a linear address. */
+  updateMemory(address: V, size: Width, change: (old: V) => V, atomic?: boolean): V;
+  /** Number of the source segment of a string instruction, overrides applied, i32. */
+  segment(): V;
   /** Linear address of memory operand `n` as i64. */
   address(n: number): V;
   /** Offset (no segment base) of memory operand `n`, i64: LEA. */
@@ -106,6 +115,10 @@ export interface Algebra<V> {
   /** A field of the state table by name: u16 and u32 as i32, u64 as i64. */
   field(name: CpuField): V;
   setField(name: CpuField, value: V): void;
+  /** Value on the stack at stack offset `pointer` (i64). */
+  stackRead(size: Width, pointer: V): V;
+  /** Writes as much of RSP as the stack's size says. */
+  setStackPointer(pointer: V): void;
   push(size: Width, value: V): void;
   /** Reads the top of the stack; `commit` moves the stack pointer past it (after everything that can fault). */
   pop(size: Width): { value: V; commit: () => void };

@@ -108,7 +108,7 @@ export const integerRows: readonly RowSource[] = [
   ['AAM', 'd4', 'Ib', 'aam', no64],
   ['AAD', 'd5', 'Ib', 'aad', no64],
   ['SALC', 'd6', '', 'salc', no64],
-  ['XLAT', 'd7', 'Xb', 'xlat'],
+  ['XLAT', 'd7', 'Bb', 'xlat'],
   ['DAA', '27', '', 'daa', no64],
   ['DAS', '2f', '', 'das', no64],
   ['AAA', '37', '', 'aaa', no64],

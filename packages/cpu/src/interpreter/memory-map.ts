@@ -1,0 +1,58 @@
+/** The engine's private memory: state, TLB, decoded code. Fixed addresses, so that they are constants in the code. */
+import { CPU_STATE_SIZE } from '../engine/state.ts';
+
+/** Records of single-stepped instructions. */
+export const SCRATCH_RECORDS = CPU_STATE_SIZE;
+export const NR_SCRATCH_RECORDS = 8;
+
+/**
+ * TLB entries of 16 bytes: tag (linear page address, all ones = empty), u32 to be added to the low half of a linear
+ * address to give a machine address. One pair of tables (read, write) for each view.
+ */
+export const TLB_ENTRIES = 1024;
+export const TLB_TABLE_BYTES = TLB_ENTRIES * 16;
+export const TLB_READ = 0x10000;
+export const TLB_WRITE = TLB_READ + TLB_TABLE_BYTES;
+export const VIEW_BYTES = 2 * TLB_TABLE_BYTES;
+/**
+ * Whose rights a view's entries were checked with. `checked` is never filled: every access takes the slow path, for
+ * alignment checks and data breakpoints.
+ */
+export const VIEW = { user: 0, supervisor: 1, supervisorAc: 2, checked: 3 } as const;
+export const NR_VIEWS = 4;
+
+/** Code TLB: tag, u32 address of the page's map of records. One table for user code, one for supervisor code. */
+export const CODE_TLB = TLB_READ + NR_VIEWS * VIEW_BYTES;
+export const CODE_TLB_ENTRIES = 512;
+export const CODE_VIEW_BYTES = CODE_TLB_ENTRIES * 16;
+
+/** For each page of code a map: u32 record address for each byte offset, 0 where nothing is decoded. */
+export const PAGE_MAPS = 0x100000;
+export const PAGE_MAP_BYTES = 4096 * 4;
+export const NR_PAGE_MAPS = 3072;
+export const RECORDS = PAGE_MAPS + NR_PAGE_MAPS * PAGE_MAP_BYTES;
+export const RECORD_BYTES = 32;
+export const NR_RECORDS = 1_500_000;
+export const PRIVATE_BYTES = RECORDS + NR_RECORDS * RECORD_BYTES;
+
+/**
+ * A decoded instruction for its handler. Register fields hold the register's address in the state. `imm` is the first
+ * immediate, or for a relative branch the distance of its target from `ripBase`.
+ */
+export const RECORD = {
+  handler: 0, length: 2, scale: 3, a: 4, b: 6, base: 8, index: 10, disp: 12, imm: 16, link: 24, offset: 28, c: 30,
+} as const; // prettier-ignore
+
+/** What generated code and its slow paths tell one another (`signal` in the state, results of helpers and of `run`). */
+export const SIGNAL = {
+  /** Nothing: go on. */
+  none: 0,
+  /** A fault is in `faultVector`, `faultError`, `faultAddress`. */
+  fault: 1,
+  /** Continue at the RIP in the state. */
+  jump: 2,
+  /** Leave: the host has filled the exit. RIP in the state is right. */
+  leave: 3,
+} as const;
+/** `run` came back because the budget is used up. */
+export const RUN_BUDGET = 0;

@@ -1,0 +1,373 @@
+/**
+ * Decoder: bytes to `Instruction` by the rows. Exact in length, prefixes, the 15-byte limit and what is no instruction.
+ * It knows the mode's code size and nothing else of the CPU; privilege and features are the semantics' matter.
+ * Intel SDM vol. 2 chapter 2.
+ */
+import type { CodeSize, Instruction, MemoryOperand, Operand } from './instruction.ts';
+import type { OperandSpec, Row } from './row.ts';
+import { ROWS } from './table.ts';
+
+export const MAX_INSTRUCTION_LENGTH = 15;
+
+/** Why there is no instruction. */
+export type DecodeFailure =
+  /** The bytes end before the instruction does. */
+  | 'truncated'
+  /** No such instruction: #UD. */
+  | 'invalid'
+  /** More than 15 bytes: #GP(0). */
+  | 'too-long';
+
+const PRIORITY = { f3: 0, f2: 0, '66': 1, np: 2, any: 3 } as const;
+/** Rows by map and opcode, the more particular first. */
+const BY_OPCODE: readonly (readonly Row[])[] = (() => {
+  const lists: Row[][] = Array.from({ length: 4 * 256 }, () => []);
+  for (const row of ROWS)
+    for (let i = 0; i < (row.plusReg ? 8 : 1); i++) lists[row.map * 256 + row.opcode + i]?.push(row);
+  const rank = (r: Row): number =>
+    PRIORITY[r.prefix] * 4 + (r.rm === undefined ? 2 : 0) + (r.form === 'any' ? 1 : 0) + (r.plusReg ? 1 : 0);
+  for (const list of lists) list.sort((a, b) => rank(a) - rank(b));
+  return lists;
+})();
+
+class Truncated {}
+const TRUNCATED = new Truncated();
+
+/** Cursor and prefixes of the instruction at hand; one object is reused. */
+class Decoder {
+  bytes: Uint8Array = new Uint8Array();
+  at = 0;
+  end = 0;
+  code: CodeSize = 64;
+  rex = 0;
+  opsize66 = false;
+  segmentOverride = -1;
+  repeat: 0 | 0xf2 | 0xf3 = 0;
+  lock = false;
+  addressSize: 2 | 4 | 8 = 8;
+  operandSize: 2 | 4 | 8 = 4;
+  modrm = 0;
+  opcode = 0;
+  memory: MemoryOperand | undefined;
+
+  u8(): number {
+    const byte = this.at < this.end ? this.bytes[this.at] : undefined;
+    if (byte === undefined) throw TRUNCATED;
+    this.at++;
+    return byte;
+  }
+  u16(): number {
+    return this.u8() | (this.u8() << 8);
+  }
+  i32(): number {
+    return this.u16() | (this.u16() << 16);
+  }
+  signed(size: number): number {
+    if (size === 1) return (this.u8() << 24) >> 24;
+    if (size === 2) return (this.u16() << 16) >> 16;
+    return this.i32();
+  }
+  u64(): bigint {
+    const low = BigInt(this.i32() >>> 0);
+    return low | (BigInt(this.i32() >>> 0) << 32n);
+  }
+
+  decode(): Instruction | DecodeFailure {
+    const start = this.at;
+    let addr67 = false;
+    this.rex = 0;
+    this.opsize66 = false;
+    this.segmentOverride = -1;
+    this.repeat = 0;
+    this.lock = false;
+    this.memory = undefined;
+    let byte: number;
+    for (;;) {
+      if (this.at - start >= MAX_INSTRUCTION_LENGTH) return 'too-long';
+      byte = this.u8();
+      if (byte === 0x66) this.opsize66 = true;
+      else if (byte === 0x67) addr67 = true;
+      else if (byte === 0xf0) this.lock = true;
+      else if (byte === 0xf2 || byte === 0xf3) this.repeat = byte;
+      else if (byte === 0x2e || byte === 0x36 || byte === 0x3e || byte === 0x26) {
+        // In 64-bit mode these say nothing.
+        if (this.code !== 64) this.segmentOverride = (byte >> 3) & 3;
+      } else if (byte === 0x64 || byte === 0x65) this.segmentOverride = byte - 0x60;
+      else if (this.code === 64 && (byte & 0xf0) === 0x40) {
+        this.rex = byte;
+        continue;
+      } else break;
+      this.rex = 0;
+    }
+    let map = 0;
+    if (byte === 0x0f) {
+      map = 1;
+      byte = this.u8();
+      if (byte === 0x38 || byte === 0x3a) {
+        map = byte === 0x38 ? 2 : 3;
+        byte = this.u8();
+      }
+    }
+    this.opcode = byte;
+    const row = this.selectRow(map, byte);
+    if (!row) return this.at - start > MAX_INSTRUCTION_LENGTH ? 'too-long' : 'invalid';
+    this.addressSize = this.code === 64 ? (addr67 ? 4 : 8) : (this.code === 32) !== addr67 ? 4 : 2;
+    this.operandSize = this.sizeFor(row);
+    if (row.hasModrm) {
+      this.at++;
+      if (this.modrm < 0xc0 && !row.operands.some((o) => o.method === 'C' || o.method === 'D')) this.memory = this.decodeMemory(row); // prettier-ignore
+    }
+    const operands: Operand[] = [];
+    for (const spec of row.operands) {
+      const operand = this.operand(row, spec);
+      if (!operand) return 'invalid';
+      operands.push(operand);
+    }
+    const length = this.at - start;
+    if (length > MAX_INSTRUCTION_LENGTH) return 'too-long';
+    if (this.lock && !(row.lockable && operands[0]?.kind === 'memory')) return 'invalid';
+    const repeat = row.prefix === 'f2' || row.prefix === 'f3' ? 0 : this.repeat;
+    return {
+      row, length, code: this.code, operandSize: this.operandSize, addressSize: this.addressSize, operands,
+      lock: this.lock, repeat: repeat === 0xf3 ? 'rep' : repeat === 0xf2 ? 'repne' : 'none',
+      segmentOverride: this.segmentOverride,
+    }; // prettier-ignore
+  }
+
+  private selectRow(map: number, opcode: number): Row | undefined {
+    const candidates = BY_OPCODE[map * 256 + opcode] ?? [];
+    const rexW = (this.rex >> 3) & 1;
+    for (const row of candidates) {
+      if (row.valid !== 'any' && (row.valid === 'only64') !== (this.code === 64)) continue;
+      switch (row.prefix) {
+        case 'f3':
+          if (this.repeat !== 0xf3) continue;
+          break;
+        case 'f2':
+          if (this.repeat !== 0xf2) continue;
+          break;
+        case '66':
+          if (!this.opsize66 || this.repeat) continue;
+          break;
+        case 'np':
+          if (this.opsize66 || this.repeat) continue;
+          break;
+      }
+      if (row.rexW !== undefined && row.rexW !== rexW) continue;
+      if (row.semantics === 'nop' && row.plusReg === false && row.opcode === 0x90 && this.rex & 1) continue;
+      if (row.hasModrm) {
+        if (this.at >= this.end) throw TRUNCATED;
+        this.modrm = this.bytes[this.at] ?? 0;
+        const isMemory = this.modrm < 0xc0;
+        if (row.form !== 'any' && isMemory !== (row.form === 'memory') && !this.ignoresMod(row)) continue;
+        if (row.reg !== undefined && row.reg !== ((this.modrm >> 3) & 7)) continue;
+        if (row.rm !== undefined && (isMemory || row.rm !== (this.modrm & 7))) continue;
+      }
+      return row;
+    }
+    return undefined;
+  }
+
+  /** MOV to and from control and debug registers take any mod as 3. */
+  private ignoresMod(row: Row): boolean {
+    return row.operands.some((o) => o.method === 'C' || o.method === 'D');
+  }
+
+  private sizeFor(row: Row): 2 | 4 | 8 {
+    if (this.code !== 64) return (this.code === 32) !== this.opsize66 ? 4 : 2;
+    if (row.sizeRule === 'f64' || this.rex & 8) return 8;
+    if (row.sizeRule === 'd64') return this.opsize66 ? 2 : 8;
+    return this.opsize66 ? 2 : 4;
+  }
+
+  private sizeOf(row: Row, spec: OperandSpec): number {
+    switch (spec.type) {
+      case 'b':
+        return 1;
+      case 'w':
+        return 2;
+      case 'd':
+        return 4;
+      case 'q':
+        return 8;
+      case 'v':
+      case 'bs':
+        return this.operandSize;
+      case 'z':
+        return this.operandSize === 8 ? 4 : this.operandSize;
+      case 'y':
+        if (row.sizeRule === 'f64') return this.code === 64 ? 8 : 4;
+        return this.rex & 8 ? 8 : 4;
+      case 't':
+        return 10;
+      case 'x':
+        return 16;
+      case 'p':
+        return this.operandSize + 2;
+      case 's':
+        return this.code === 64 ? 10 : 6;
+      case 'a':
+        return this.operandSize * 2;
+      default:
+        return 0;
+    }
+  }
+
+  private register(number: number, size: number): Operand {
+    if (size === 1 && this.rex === 0 && number >= 4 && number < 8)
+      return { kind: 'register', register: number - 4, size, high: true };
+    return { kind: 'register', register: number, size, high: false };
+  }
+
+  private operand(row: Row, spec: OperandSpec): Operand | undefined {
+    const size = this.sizeOf(row, spec);
+    const reg = ((this.modrm >> 3) & 7) | ((this.rex & 4) << 1);
+    const rm = (this.modrm & 7) | ((this.rex & 1) << 3);
+    switch (spec.method) {
+      case 'E':
+        return this.memory ? { ...this.memory, size } : this.register(rm, size);
+      case 'G':
+        return this.register(reg, size);
+      case 'M':
+        return this.memory ? { ...this.memory, size } : undefined;
+      case 'R':
+        return this.register(rm, size);
+      case 'Z':
+        return this.register((this.opcode & 7) | ((this.rex & 1) << 3), size);
+      case 'gpr':
+        return { kind: 'register', register: spec.fixed & 3, size, high: spec.fixed === 4 };
+      case 'seg':
+        return { kind: 'segment', register: spec.fixed, size: 2 };
+      case 'S':
+        return (reg & 7) > 5 ? undefined : { kind: 'segment', register: reg & 7, size: 2 };
+      case 'C':
+        return { kind: 'control', register: reg, size };
+      case 'D':
+        return reg > 7 ? undefined : { kind: 'debug', register: reg, size };
+      case 'I':
+        return this.immediate(spec, size);
+      case 'one':
+        return { kind: 'immediate', value: 1n, size: 1 };
+      case 'J':
+        return { kind: 'relative', value: this.signed(size), size };
+      case 'A': {
+        const offset = this.operandSize === 2 ? this.u16() : this.i32() >>> 0;
+        return { kind: 'far', offset, selector: this.u16(), size };
+      }
+      case 'O': {
+        const displacement = this.addressSize === 8 ? BigInt.asIntN(64, this.u64()) : this.addressSize === 4 ? BigInt(this.i32() >>> 0) : BigInt(this.u16()); // prettier-ignore
+        return this.plainMemory(-1, this.segmentOverride < 0 ? 3 : this.segmentOverride, size, displacement);
+      }
+      case 'X':
+        return this.plainMemory(6, this.segmentOverride < 0 ? 3 : this.segmentOverride, size, 0n);
+      case 'B':
+        return this.plainMemory(3, this.segmentOverride < 0 ? 3 : this.segmentOverride, size, 0n);
+      case 'Y':
+        return this.plainMemory(7, 0, size, 0n);
+      case 'V':
+        return { kind: 'xmm', register: reg, size };
+      case 'U':
+        return { kind: 'xmm', register: rm, size };
+      case 'W':
+        return this.memory ? { ...this.memory, size } : { kind: 'xmm', register: rm, size };
+      case 'xmm':
+        return { kind: 'xmm', register: spec.fixed, size };
+      case 'P':
+        return { kind: 'mmx', register: reg & 7, size };
+      case 'N':
+        return { kind: 'mmx', register: rm & 7, size };
+      case 'Q':
+        return this.memory ? { ...this.memory, size } : { kind: 'mmx', register: rm & 7, size };
+      case 'st':
+        return { kind: 'st', register: spec.fixed, size };
+      case 'T':
+        return { kind: 'st', register: rm & 7, size };
+    }
+  }
+
+  private immediate(spec: OperandSpec, size: number): Operand {
+    switch (spec.type) {
+      case 'bs':
+        return { kind: 'immediate', value: BigInt(this.signed(1)), size };
+      case 'z':
+        return { kind: 'immediate', value: BigInt(this.signed(size)), size: this.operandSize };
+      case 'v':
+        if (size === 8) return { kind: 'immediate', value: BigInt.asIntN(64, this.u64()), size };
+        return { kind: 'immediate', value: BigInt(this.signed(size)), size };
+      default:
+        if (size === 1) return { kind: 'immediate', value: BigInt(this.u8()), size };
+        return { kind: 'immediate', value: BigInt(size === 2 ? this.u16() : this.i32()), size };
+    }
+  }
+
+  private plainMemory(base: number, segment: number, size: number, displacement: bigint): MemoryOperand {
+    return { kind: 'memory', base, index: -1, scale: 1, displacement, segment, size };
+  }
+
+  private decodeMemory(_row: Row): MemoryOperand {
+    const mod = this.modrm >> 6;
+    const rm = this.modrm & 7;
+    if (this.addressSize === 2) return this.decodeMemory16(mod, rm);
+    let base: number;
+    let index = -1;
+    let scale = 1;
+    let stackBase = false;
+    let displacement = 0;
+    if (rm === 4) {
+      const sib = this.u8();
+      const x = ((sib >> 3) & 7) | ((this.rex & 2) << 2);
+      index = x === 4 ? -1 : x;
+      scale = 1 << (sib >> 6);
+      if ((sib & 7) === 5 && mod === 0) {
+        base = -1;
+        displacement = this.i32();
+      } else {
+        base = (sib & 7) | ((this.rex & 1) << 3);
+        stackBase = base === 4 || base === 5;
+      }
+    } else if (rm === 5 && mod === 0) {
+      base = this.code === 64 ? -2 : -1;
+      displacement = this.i32();
+    } else {
+      base = rm | ((this.rex & 1) << 3);
+      stackBase = base === 5;
+    }
+    if (mod === 1) displacement = this.signed(1);
+    else if (mod === 2) displacement = this.i32();
+    return this.withSegment(base, index, scale, displacement, stackBase);
+  }
+
+  private decodeMemory16(mod: number, rm: number): MemoryOperand {
+    const base = [3, 3, 5, 5, 6, 7, 5, 3][rm] ?? 3;
+    const index = [6, 7, 6, 7, -1, -1, -1, -1][rm] ?? -1;
+    if (mod === 0 && rm === 6) return this.withSegment(-1, -1, 1, this.u16(), false);
+    const displacement = mod === 0 ? 0 : this.signed(mod);
+    return this.withSegment(base, index, 1, displacement, base === 5);
+  }
+
+  private withSegment(base: number, index: number, scale: number, displacement: number, stack: boolean): MemoryOperand {
+    const segment = this.segmentOverride >= 0 ? this.segmentOverride : stack ? 2 : 3;
+    return { kind: 'memory', base, index, scale, displacement: BigInt(displacement), segment, size: 0 };
+  }
+}
+
+const decoder = new Decoder();
+
+/** Decodes the instruction at `offset`; bytes at and after `end` are not there. */
+export function decodeInstruction(
+  bytes: Uint8Array,
+  code: CodeSize,
+  offset = 0,
+  end = bytes.length,
+): Instruction | DecodeFailure {
+  decoder.bytes = bytes;
+  decoder.at = offset;
+  decoder.end = end;
+  decoder.code = code;
+  try {
+    return decoder.decode();
+  } catch (e) {
+    if (e !== TRUNCATED) throw e;
+    return end - offset > MAX_INSTRUCTION_LENGTH ? 'too-long' : 'truncated';
+  }
+}

@@ -1,0 +1,106 @@
+/** Semantics of stack instructions and near transfers, and of string instructions. Intel SDM vol. 2. */
+import type { Algebra, Semantics, Width } from './algebra.ts';
+
+/** The next RIP in the type of the operand size. */
+const returnAddress = <V>(e: Algebra<V>): V => e.truncate(e.size, e.nextRip());
+const widened = <V>(e: Algebra<V>, value: V): V => e.zeroExtend(e.size, value);
+
+const counter = <V>(e: Algebra<V>): V => e.zeroExtend(e.addressSize, e.gpr(1, e.addressSize));
+
+/** String instructions live in helpers: whole pages at a time where nothing can go wrong in between. */
+const string =
+  (name: string): Semantics =>
+  (e) => {
+    const repeat = e.repeat === 'none' ? 0 : e.repeat === 'rep' ? 1 : 2;
+    e.helper(name, e.i32(e.operands[0]?.kind === 'memory' ? e.operands[0].size : e.size), e.i32(e.addressSize), e.i32(repeat), e.segment()); // prettier-ignore
+  };
+
+export const controlSemantics: Readonly<Record<string, Semantics>> = {
+  push: (e) => {
+    e.push(e.size, e.read(0));
+  },
+  pop: (e) => {
+    const { value, commit } = e.pop(e.size);
+    commit();
+    e.write(0, value);
+  },
+  popmem: (e) => {
+    // The address is made with the stack pointer already moved: the operand's displacement says so (`bindOperand`).
+    const { value, commit } = e.pop(e.size);
+    e.write(0, value);
+    commit();
+  },
+  pusha: (e) => {
+    e.helper('pusha', e.i32(e.size));
+  },
+  popa: (e) => {
+    e.helper('popa', e.i32(e.size));
+  },
+  enter: (e) => {
+    e.helper('enter', e.i32(e.size), e.read(0), e.read(1));
+  },
+  leave: (e) => {
+    const frame = e.gpr(5, 8);
+    const value = e.stackRead(e.size, frame);
+    e.setStackPointer(e.add(frame, e.i64(e.size)));
+    e.setGpr(5, e.size, value);
+  },
+  pushf: (e) => {
+    const rest = e.and(e.field('eflags'), e.i32(0x3c7f00 & ~0x30000));
+    const flags = e.or(e.or(e.flags(), rest), e.i32(2));
+    e.push(e.size, e.truncate(e.size, e.extendU(flags)));
+  },
+  popf: (e) => {
+    const { value, commit } = e.pop(e.size);
+    commit();
+    e.helper('popf', e.i32(e.size), widened(e, value));
+  },
+  jmp: (e) => {
+    e.jumpRelative(0);
+  },
+  jcc: (e) => {
+    e.when(e.condition(e.variant), () => {
+      e.jumpRelative(0);
+    });
+  },
+  loop: (e) => {
+    const size = e.addressSize as Width;
+    const left = e.sub(counter(e), e.i64(1));
+    e.setGpr(1, size, e.truncate(size, left));
+    let taken = e.ne(e.zeroExtend(size, e.truncate(size, left)), e.i64(0));
+    if (e.variant < 2) taken = e.and(taken, e.condition(e.variant === 1 ? 4 : 5));
+    e.when(taken, () => {
+      e.jumpRelative(0);
+    });
+  },
+  jrcxz: (e) => {
+    e.when(e.eqz(counter(e)), () => {
+      e.jumpRelative(0);
+    });
+  },
+  call: (e) => {
+    e.push(e.size, returnAddress(e));
+    e.jumpRelative(0);
+  },
+  callind: (e) => {
+    const target = e.read(0);
+    e.push(e.size, returnAddress(e));
+    e.jump(widened(e, target));
+  },
+  jmpind: (e) => {
+    e.jump(widened(e, e.read(0)));
+  },
+  ret: (e) => {
+    const { value, commit } = e.pop(e.size);
+    commit();
+    if (e.operands.length > 0) e.setStackPointer(e.add(e.gpr(4, 8), e.zeroExtend(2, e.read(0))));
+    e.jump(widened(e, value));
+  },
+  movs: string('movs'),
+  cmps: string('cmps'),
+  stos: string('stos'),
+  lods: string('lods'),
+  scas: string('scas'),
+  ins: string('ins'),
+  outs: string('outs'),
+};
