@@ -2,13 +2,14 @@
  * Debian's own kernels as 64-bit PV guests: fetched from Debian's packages, booted by `xm create`, used on their console.
  *   --dir DIR        where fetched guests are kept (default .cache/guests)
  *   --kernel NAMES   cloud,amd64 (default both)
- *   --ramdisk FILE   another initramfs for all (one with /bench makes the bench check run)
+ *   --ramdisk FILE   another initramfs for all
+ *   --tools DIR      sources of the bench guest (default ../shared/tools/guest); with them and gcc the bench check runs
  *   --vcpus LIST     default 1,2
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fetchGuest, type FetchedGuest } from '@xenhost/xenhost';
-import { assert, type ConsoleSession, Report, TestHost } from '@xenhost/testkit';
+import { assert, benchFiles, type ConsoleSession, defaultBenchTools, Report, TestHost } from '@xenhost/testkit';
 import { benchChecks } from './bench-checks.ts';
 
 const MEMORY_MIB = 256;
@@ -55,7 +56,7 @@ async function command(console: ConsoleSession, line: string, timeoutMs = COMMAN
 }
 
 async function gone(host: TestHost, name: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<void> {
-  for (const deadline = Date.now() + timeoutMs; ; ) {
+  for (const deadline = Date.now() + timeoutMs; ;) {
     if ((await host.xm('list', name)).code === 3) return;
     assert(Date.now() < deadline, `domain ${name} is still there:\n${(await host.xm('list')).stdout}`);
     await new Promise((done) => setTimeout(done, 200));
@@ -115,7 +116,7 @@ async function cases(report: Report, options: Options, label: string): Promise<v
 /** After a restart the domain has a new id and boots again: a new console sees it get ready. */
 async function restarted(host: TestHost, name: string): Promise<void> {
   const before = (await host.mustXm('domid', name)).trim();
-  for (const deadline = Date.now() + COMMAND_TIMEOUT_MS; ; ) {
+  for (const deadline = Date.now() + COMMAND_TIMEOUT_MS; ;) {
     const now = await host.xm('domid', name);
     if (now.code === 0 && now.stdout.trim() !== before) break;
     assert(Date.now() < deadline, 'the domain was not restarted');
@@ -131,14 +132,17 @@ export async function run(argv: readonly string[]): Promise<number> {
       dir: { type: 'string', default: '.cache/guests' },
       kernel: { type: 'string', default: 'cloud,amd64' },
       ramdisk: { type: 'string' },
+      tools: { type: 'string', default: defaultBenchTools },
       vcpus: { type: 'string', default: '1,2' },
     },
   });
   const report = new Report();
+  const extra = await benchFiles(values.tools);
+  if (extra.length === 0) report.note(`no bench guest in ${values.tools}, or no gcc: its check values are not tested`);
   const host = await TestHost.start();
   try {
     for (const flavour of values.kernel.split(',')) {
-      const guest = await fetchGuest(resolve(values.dir), flavour, true, (line) => report.note(line));
+      const guest = await fetchGuest(resolve(values.dir), flavour, true, (line) => report.note(line), extra);
       for (const vcpus of values.vcpus.split(',').map(Number)) {
         const ramdisk = values.ramdisk === undefined ? guest.ramdisk : resolve(values.ramdisk);
         const options = { host, guest, ramdisk, vcpus, name: `debian-${flavour}-${vcpus}` };

@@ -35,7 +35,8 @@ export class ConsoleSession {
 
   /** Waits for a pattern after what was matched last. Rejects with the end of the output on time-out or end. */
   async expect(pattern: RegExp | string, timeoutMs: number): Promise<RegExpExecArray> {
-    const regexp = typeof pattern === 'string' ? new RegExp(pattern.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')) : pattern;
+    const regexp =
+      typeof pattern === 'string' ? new RegExp(pattern.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')) : pattern;
     const deadline = Date.now() + timeoutMs;
     for (;;) {
       const match = regexp.exec(this.#output.slice(this.#searchedTo));

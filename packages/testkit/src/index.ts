@@ -1,3 +1,4 @@
 export * from './console-session.ts';
 export * from './report.ts';
 export * from './test-host.ts';
+export * from './bench-guest.ts';

@@ -57,7 +57,8 @@ export class TestHost {
   /** Runs xm and throws, with what it printed, unless it succeeds. The result is its standard output. */
   async mustXm(...args: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.xm(...args);
-    if (code !== 0) throw new Error(`xm ${args.join(' ')}: exit code ${String(code)}\n${stdout}${stderr}${this.logs()}`);
+    if (code !== 0)
+      throw new Error(`xm ${args.join(' ')}: exit code ${String(code)}\n${stdout}${stderr}${this.logs()}`);
     return stdout;
   }
 
@@ -77,7 +78,9 @@ export class TestHost {
   /** Attaches to a domain's console through `xm console`. */
   console(domain: string): ConsoleSession {
     const { command, args } = program('xm');
-    const session = new ConsoleSession(spawn(command, [...args, 'console', domain], { env: this.host.env, stdio: 'pipe' }));
+    const session = new ConsoleSession(
+      spawn(command, [...args, 'console', domain], { env: this.host.env, stdio: 'pipe' }),
+    );
     this.#sessions.add(session);
     return session;
   }

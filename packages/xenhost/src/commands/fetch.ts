@@ -2,7 +2,7 @@
 import { copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { AptCache, resolveMetaPackage } from '../fetch/apt.ts';
-import { initramfs, wantedModules } from '../fetch/initramfs.ts';
+import { initramfs, type InitramfsOptions, wantedModules } from '../fetch/initramfs.ts';
 import { moduleClosure } from '../fetch/modules.ts';
 import { text, type Values } from './options.ts';
 
@@ -24,6 +24,7 @@ export async function fetchGuest(
   flavour: string,
   withModules: boolean,
   say: (line: string) => void,
+  extraFiles: InitramfsOptions['extraFiles'] = [],
 ): Promise<FetchedGuest> {
   const meta = metaPackages[flavour];
   if (meta === undefined) throw new Error(`--kernel ${flavour}: cloud or amd64`);
@@ -46,7 +47,7 @@ export async function fetchGuest(
   const modules = withModules && tree !== undefined ? await moduleClosure(tree, wantedModules) : [];
   say(`building the initramfs with ${modules.length} modules`);
   const busybox = join(work, 'busybox-static', 'bin', 'busybox');
-  const ramdiskBytes = await initramfs({ busybox, kernelVersion: version, modules });
+  const ramdiskBytes = await initramfs({ busybox, kernelVersion: version, modules, extraFiles });
   const name = `debian-${flavour}`;
   const kernel = join(directory, `${name}.vmlinuz`);
   const ramdisk = join(directory, `${name}.initrd`);
