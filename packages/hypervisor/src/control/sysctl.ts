@@ -1,0 +1,264 @@
+/**
+ * sysctl (35): the host as Domain-0's tools see and set it. One row per command. `xen/include/public/sysctl.h`,
+ * `xen/common/sysctl.c`. Runs on the control plane.
+ */
+import { bytesOf, Errno } from '@xenhost/base';
+import {
+  CpupoolOp,
+  DomctlGetdomaininfo,
+  PAGE_SIZE,
+  Physcap,
+  Sysctl,
+  SYSCTL_U,
+  SysctlAvailheap,
+  SysctlCpuinfo,
+  SysctlCpupoolOp,
+  SysctlCputopo,
+  SysctlCputopoinfo,
+  SysctlDebugKeys,
+  SysctlGetcpuinfo,
+  SysctlGetdomaininfolist,
+  SysctlMeminfo,
+  SysctlNumainfo,
+  SysctlPhysinfo,
+  SysctlReadconsole,
+  SysctlSchedId,
+  SysctlSchedop,
+  SysctlSchedulerOp,
+  XEN_SYSCTL_CPUPOOL_PAR_ANY,
+  XEN_SYSCTL_INTERFACE_VERSION,
+  XenScheduler,
+  XenSysctl,
+} from '@xenhost/xen-abi';
+import { CONSOLE_RING_SIZE } from '../state/memory-map.ts';
+import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
+import { TSC_KHZ } from '../time/clock.ts';
+import { HOST_FEATURESET } from './cpu-policy.ts';
+import { debugKey } from './debug-keys.ts';
+import { fillDomainInfo } from './domain-info.ts';
+import type { ControlModules } from './modules.ts';
+import { bitmapAt, ControlRequest } from './request.ts';
+
+type SysctlResult = number | 'copyBack';
+interface SysctlContext {
+  readonly m: ControlModules;
+  readonly call: HypercallCall;
+  readonly request: ControlRequest;
+}
+
+/** Domains told of in one call. */
+const MAX_DOMAINS_PER_CALL = 1024;
+const MAX_DEBUG_KEYS = 64;
+const MIN_TSLICE_MS = 1;
+const MAX_TSLICE_MS = 1000;
+const MAX_RATELIMIT_US = 500_000;
+/** Distance of a node to itself. */
+const LOCAL_DISTANCE = 10;
+const CPUPOOL_0 = 0;
+
+/** Writes `count` structures of `size` made by `fill` to an array of the caller. */
+function putArray(
+  request: ControlRequest,
+  at: bigint,
+  count: number,
+  size: number,
+  fill: (bytes: ReturnType<typeof bytesOf>, offset: number, i: number) => void,
+): boolean {
+  const bytes = bytesOf(new Uint8Array(count * size));
+  for (let i = 0; i < count; i++) fill(bytes, i * size, i);
+  return count === 0 || request.memory.write(at, bytes.u8);
+}
+
+const HANDLERS: Partial<Record<keyof typeof Sysctl, (context: SysctlContext) => SysctlResult>> = {
+  readconsole: ({ m, request }) => {
+    const u = request.u(SysctlReadconsole);
+    const { bytes, next } = m.console.read({
+      count: Math.min(u.count, CONSOLE_RING_SIZE),
+      incremental: u.incremental !== 0,
+      index: u.index,
+      clear: u.clear !== 0,
+    });
+    if (bytes.length > 0 && !request.memory.write(u.buffer, bytes)) return -Errno.EFAULT;
+    u.count = bytes.length;
+    u.index = next;
+    return 'copyBack';
+  },
+
+  physinfo: ({ m, request }) => {
+    const u = request.u(SysctlPhysinfo);
+    const heap = m.memory.heapInfo();
+    const { nrPcpus, nrFrames } = m.core.map;
+    u.threads_per_core = 1;
+    u.cores_per_socket = nrPcpus;
+    u.nr_cpus = nrPcpus;
+    u.max_cpu_id = nrPcpus - 1;
+    u.nr_nodes = 1;
+    u.max_node_id = 0;
+    u.cpu_khz = TSC_KHZ;
+    u.capabilities = Physcap.pv | Physcap.gnttab_v1 | Physcap.gnttab_v2;
+    u.total_pages = BigInt(nrFrames);
+    u.free_pages = BigInt(heap.freeFrames);
+    u.scrub_pages = 0n;
+    u.outstanding_pages = 0n;
+    u.max_mfn = BigInt(nrFrames - 1);
+    const capsAt = request.unionOffset + SysctlPhysinfo.offsets.hw_cap;
+    HOST_FEATURESET.forEach((feature, i) => {
+      request.bytes.dv.setUint32(capsAt + i * 4, feature, true);
+    });
+    return 'copyBack';
+  },
+
+  sched_id: ({ request }) => {
+    request.u(SysctlSchedId).sched_id = XenScheduler.CREDIT;
+    return 'copyBack';
+  },
+
+  getdomaininfolist: ({ m, request }) => {
+    const u = request.u(SysctlGetdomaininfolist);
+    m.lifecycle.reap();
+    const room = Math.min(u.max_domains, MAX_DOMAINS_PER_CALL);
+    const size = DomctlGetdomaininfo.size;
+    const bytes = bytesOf(new Uint8Array(room * size));
+    let count = 0;
+    m.table.forEach((domain) => {
+      if (domain.domid < u.first_domain) return true;
+      if (count === room) return false;
+      fillDomainInfo(m.core, m, domain, bytes, count++ * size);
+      return true;
+    });
+    if (count > 0 && !request.memory.write(u.buffer, bytes.u8.subarray(0, count * size))) return -Errno.EFAULT;
+    u.num_domains = count;
+    return 'copyBack';
+  },
+
+  debug_keys: ({ m, request }) => {
+    const u = request.u(SysctlDebugKeys);
+    const keys = request.memory.read(u.keys, Math.min(u.nr_keys, MAX_DEBUG_KEYS));
+    if (!keys) return -Errno.EFAULT;
+    for (const key of keys) debugKey(m, String.fromCharCode(key));
+    return 0;
+  },
+
+  getcpuinfo: ({ m, request }) => {
+    const u = request.u(SysctlGetcpuinfo);
+    const count = Math.min(u.max_cpus, m.core.map.nrPcpus);
+    const now = m.core.systemTimeNs();
+    const told = putArray(request, u.info, count, SysctlCpuinfo.size, (bytes, at, i) => {
+      const pcpu = m.pcpus[i];
+      if (!pcpu) return;
+      const idling = pcpu.idleSinceNs === 0n ? 0n : now - pcpu.idleSinceNs;
+      SysctlCpuinfo.view(bytes, at).idletime = pcpu.idleNs + idling;
+    });
+    if (!told) return -Errno.EFAULT;
+    u.nr_cpus = count;
+    return 'copyBack';
+  },
+
+  availheap: ({ m, request }) => {
+    const u = request.u(SysctlAvailheap);
+    if (u.node > 0) return -Errno.EINVAL;
+    u.avail_bytes = BigInt(m.memory.heapInfo().freeFrames) * BigInt(PAGE_SIZE);
+    return 'copyBack';
+  },
+
+  cputopoinfo: ({ m, request }) => {
+    const u = request.u(SysctlCputopoinfo);
+    const { nrPcpus } = m.core.map;
+    if (u.cputopo === 0n) {
+      u.num_cpus = nrPcpus;
+      return 'copyBack';
+    }
+    const count = Math.min(u.num_cpus, nrPcpus);
+    const told = putArray(request, u.cputopo, count, SysctlCputopo.size, (bytes, at, i) => {
+      Object.assign(SysctlCputopo.view(bytes, at), { core: i, socket: 0, node: 0 });
+    });
+    if (!told) return -Errno.EFAULT;
+    u.num_cpus = count;
+    return 'copyBack';
+  },
+
+  numainfo: ({ m, request }) => {
+    const u = request.u(SysctlNumainfo);
+    const asked = u.meminfo !== 0n || u.distance !== 0n;
+    if (asked && u.num_nodes < 1) return -Errno.ENOBUFS;
+    const heap = m.memory.heapInfo();
+    if (u.meminfo !== 0n) {
+      const told = putArray(request, u.meminfo, 1, SysctlMeminfo.size, (bytes, at) => {
+        const info = SysctlMeminfo.view(bytes, at);
+        info.memsize = BigInt(m.core.map.nrFrames) * BigInt(PAGE_SIZE);
+        info.memfree = BigInt(heap.freeFrames) * BigInt(PAGE_SIZE);
+      });
+      if (!told) return -Errno.EFAULT;
+    }
+    if (u.distance !== 0n && !request.memory.write(u.distance, new Uint8Array([LOCAL_DISTANCE, 0, 0, 0])))
+      return -Errno.EFAULT;
+    u.num_nodes = 1;
+    return 'copyBack';
+  },
+
+  scheduler_op: ({ m, request }) => {
+    const u = request.u(SysctlSchedulerOp);
+    const { header } = m.core;
+    if (u.cpupool_id !== CPUPOOL_0) return -Errno.ESRCH;
+    if (u.sched_id !== XenScheduler.CREDIT) return -Errno.EINVAL;
+    if (u.cmd === SysctlSchedop.putinfo) {
+      const valid = u.tslice_ms >= MIN_TSLICE_MS && u.tslice_ms <= MAX_TSLICE_MS && u.ratelimit_us <= MAX_RATELIMIT_US;
+      if (!valid || u.ratelimit_us > u.tslice_ms * 1000) return -Errno.EINVAL;
+      header.timesliceUs = u.tslice_ms * 1000;
+      header.ratelimitUs = u.ratelimit_us;
+    } else if (u.cmd !== SysctlSchedop.getinfo) return -Errno.EINVAL;
+    u.tslice_ms = Math.round(header.timesliceUs / 1000);
+    u.ratelimit_us = header.ratelimitUs;
+    u.vcpu_migr_delay_us = 0;
+    return 'copyBack';
+  },
+
+  /** There is one pool with all pCPUs; it can be looked at, and domains may be "moved" into it. */
+  cpupool_op: ({ m, request }) => {
+    const u = request.u(SysctlCpupoolOp);
+    const all = (1n << BigInt(m.core.map.nrPcpus)) - 1n;
+    const map = bitmapAt(request, SysctlCpupoolOp.offsets.cpumap);
+    switch (u.op) {
+      case CpupoolOp.INFO:
+        // The next pool at or after the asked one; there is none after 0.
+        if (u.cpupool_id !== CPUPOOL_0 && u.cpupool_id !== XEN_SYSCTL_CPUPOOL_PAR_ANY) return -Errno.ENOENT;
+        u.cpupool_id = CPUPOOL_0;
+        u.sched_id = XenScheduler.CREDIT;
+        u.n_dom = m.core.header.nrDomains;
+        return request.writeBitmap(map, all, m.core.map.nrPcpus) ? 'copyBack' : -Errno.EFAULT;
+      case CpupoolOp.FREEINFO:
+        return request.writeBitmap(map, 0n, m.core.map.nrPcpus) ? 'copyBack' : -Errno.EFAULT;
+      case CpupoolOp.MOVEDOMAIN:
+        if (!m.lifecycle.lookup(u.domid)) return -Errno.ESRCH;
+        return u.cpupool_id === CPUPOOL_0 ? 0 : -Errno.ENOENT;
+      default:
+        return -Errno.EOPNOTSUPP;
+    }
+  },
+};
+
+export class SysctlTable {
+  readonly #m: ControlModules;
+  readonly #handlers: ReadonlyMap<number, (context: SysctlContext) => SysctlResult>;
+
+  constructor(modules: ControlModules) {
+    this.#m = modules;
+    this.#handlers = new Map(
+      Object.entries(HANDLERS).map(([name, handler]) => [Sysctl[name as keyof typeof Sysctl], handler]),
+    );
+  }
+
+  readonly hypercall = (call: HypercallCall): HypercallResult => {
+    const address = call.args[0] ?? 0n;
+    const raw = call.memory.read(address, XenSysctl.size);
+    if (!raw) return -Errno.EFAULT;
+    const request = new ControlRequest(call.memory, address, raw, SYSCTL_U);
+    const op = XenSysctl.view(request.bytes, 0);
+    if (op.interface_version !== XEN_SYSCTL_INTERFACE_VERSION) return -Errno.EACCES;
+    const handler = this.#handlers.get(op.cmd);
+    if (!handler) return -Errno.ENOSYS;
+    const result = handler({ m: this.#m, call, request });
+    if (result !== 'copyBack') return result;
+    return request.copyBack() ? 0 : -Errno.EFAULT;
+  };
+}
