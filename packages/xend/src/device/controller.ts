@@ -1,0 +1,272 @@
+/**
+ * A domain's devices in xenstore: made, waited for, listed and taken away (Xen 4.4 `server/DevController.py`). The backends
+ * are other processes; all that xend and they share are these nodes.
+ */
+import { atomText, type Sxp, type SxpList } from '@xenhost/sxp';
+import type { DeviceConfig } from '../config/types.ts';
+import { domainPath, type Live, type Vm } from '../domain/vm.ts';
+import { XendError } from '../errors.ts';
+import { DEVICE_CREATE_TIMEOUT_MS, DEVICE_DESTROY_TIMEOUT_MS } from '../limits.ts';
+import type { Store, XendPorts } from '../ports.ts';
+import { owner, reader, removeTree } from '../store/nodes.ts';
+import { blockDeviceNumber } from './blkdev.ts';
+import { planDevice, splitDiskName } from './plan.ts';
+
+/** States of `xen/include/public/io/xenbus.h`. */
+export const XenbusState = { initialising: 1, closing: 5, closed: 6 } as const;
+
+/** A device that is in xenstore. */
+export interface ConnectedDevice {
+  readonly class: string;
+  readonly devid: number;
+  readonly backendPath: string;
+  readonly frontendPath: string;
+}
+
+export interface DeviceModules extends Pick<XendPorts, 'store' | 'log'> {
+  /** The domain id behind a backend's name or number; throws InvalidDomainError. */
+  resolveDomain(ref: string): number;
+}
+
+/** Writes a device's nodes in one transaction. Throws XendError when its number is taken. */
+export async function createDevice(
+  vm: Vm,
+  live: Live,
+  device: DeviceConfig,
+  modules: DeviceModules,
+): Promise<ConnectedDevice> {
+  const plan = planDevice(device);
+  const backendName = atomText(device.options.get('backend')) ?? '0';
+  let backend: number;
+  try {
+    backend = modules.resolveDomain(backendName);
+  } catch (error) {
+    throw new XendError(`Cannot configure device for unknown backend ${backendName}`, { cause: error });
+  }
+  const base = domainPath(live.domid);
+  return modules.store.transaction(async (t) => {
+    let devid = plan.devid;
+    if (devid === 'allocate') {
+      const counter = `${base}/device-misc/${plan.frontendClass}/nextDeviceID`;
+      devid = Number((await t.tryRead(counter)) ?? 0);
+      await t.write(counter, devid + 1);
+    }
+    const connected: ConnectedDevice = {
+      class: device.class,
+      devid,
+      backendPath: `${domainPath(backend)}/backend/${plan.backendClass}/${live.domid}/${devid}`,
+      frontendPath: `${base}/device/${plan.frontendClass}/${devid}`,
+    };
+    const machinePath = `${vm.vmPath}/device/${device.class}/${devid}`;
+    if (await t.exists(machinePath)) {
+      const label =
+        plan.label === undefined ? `${devid} (${device.class})` : `${plan.label} (${devid}, ${device.class})`;
+      throw new XendError(`Device ${label} is already connected.`);
+    }
+    for (const path of [connected.frontendPath, connected.backendPath]) await removeTree(t, path);
+    const handle = { handle: String(devid) };
+    await writeSide(t, connected.backendPath, backend, live.domid, {
+      ...plan.back,
+      ...(plan.handle.back ? handle : {}),
+      domain: vm.name,
+      frontend: connected.frontendPath,
+      'frontend-id': String(live.domid),
+      state: String(XenbusState.initialising),
+      online: '1',
+    });
+    await writeSide(t, connected.frontendPath, live.domid, backend, {
+      ...(live.protocol === undefined ? {} : { protocol: live.protocol }),
+      ...plan.front,
+      ...(plan.handle.front ? handle : {}),
+      backend: connected.backendPath,
+      'backend-id': String(backend),
+      state: String(XenbusState.initialising),
+    });
+    const links = {
+      backend: connected.backendPath,
+      'backend-id': String(backend),
+      frontend: connected.frontendPath,
+      'frontend-id': String(live.domid),
+    };
+    for (const [key, value] of Object.entries(links)) await t.write(`${machinePath}/${key}`, value);
+    return connected;
+  });
+}
+
+async function writeSide(
+  t: Pick<Store, 'mkdir' | 'setPerms' | 'write'>,
+  path: string,
+  ownerId: number,
+  otherId: number,
+  nodes: Readonly<Record<string, string>>,
+): Promise<void> {
+  await t.mkdir(path);
+  await t.setPerms(path, [owner(ownerId), reader(otherId)]);
+  for (const [key, value] of Object.entries(nodes)) await t.write(`${path}/${key}`, value);
+}
+
+/** The devices of a machine that are in xenstore. */
+export async function connectedDevices(vm: Vm, store: Store, deviceClass?: string): Promise<ConnectedDevice[]> {
+  const root = `${vm.vmPath}/device`;
+  const classes = deviceClass === undefined ? await store.tryDirectory(root) : [deviceClass];
+  const found: ConnectedDevice[] = [];
+  for (const name of classes) {
+    for (const id of await store.tryDirectory(`${root}/${name}`)) {
+      const path = `${root}/${name}/${id}`;
+      const [backendPath, frontendPath] = await Promise.all([
+        store.tryRead(`${path}/backend`),
+        store.tryRead(`${path}/frontend`),
+      ]);
+      if (backendPath !== undefined && frontendPath !== undefined) {
+        found.push({ class: name, devid: Number(id), backendPath, frontendPath });
+      }
+    }
+  }
+  return found;
+}
+
+export type HotplugOutcome =
+  { readonly kind: 'connected' | 'timeout' } | { readonly kind: 'error' | 'busy'; readonly text: string | undefined };
+
+/** Waits until the backend of a device has said how it went. */
+export async function waitForBackend(
+  store: Store,
+  device: ConnectedDevice,
+  timeoutMs: number,
+): Promise<HotplugOutcome> {
+  const path = `${device.backendPath}/hotplug-status`;
+  const abort = new AbortController();
+  const timer = setTimeout(() => {
+    abort.abort();
+  }, timeoutMs);
+  try {
+    // The first event comes at once, whether or not the node is there.
+    for await (const event of store.watch(path, { signal: abort.signal })) {
+      const status = await store.tryRead(event.path);
+      if (status === undefined) continue;
+      if (status !== 'error' && status !== 'busy') return { kind: 'connected' };
+      return { kind: status, text: await store.tryRead(`${device.backendPath}/hotplug-error`) };
+    }
+    return { kind: 'timeout' };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What the user is told, or undefined when the device works. */
+export function hotplugFailure(device: ConnectedDevice, outcome: HotplugOutcome): string | undefined {
+  const head = `Device ${device.devid} (${device.class}) could not be connected.`;
+  switch (outcome.kind) {
+    case 'connected':
+      return undefined;
+    case 'timeout':
+      return `${head} Hotplug scripts not working.`;
+    case 'error':
+      return `${head} ${outcome.text ?? 'Backend device not found.'}`;
+    case 'busy':
+      return `${head}\n${'text' in outcome ? (outcome.text ?? 'Busy.') : 'Busy.'}`;
+  }
+}
+
+const WAITING_CLASSES = new Set(['vif', 'vbd', 'tap', 'tap2']);
+
+/** Waits for every device that has a backend with hotplug; the first failure is thrown, after its device was closed. */
+export async function waitForDevices(
+  vm: Vm,
+  store: Store,
+  timeoutMs: number = DEVICE_CREATE_TIMEOUT_MS,
+): Promise<void> {
+  const devices = (await connectedDevices(vm, store)).filter((device) => WAITING_CLASSES.has(device.class));
+  const outcomes = await Promise.all(devices.map((device) => waitForBackend(store, device, timeoutMs)));
+  for (const [index, device] of devices.entries()) {
+    const outcome = outcomes[index];
+    const failure = outcome && hotplugFailure(device, outcome);
+    if (failure === undefined) continue;
+    await closeDevice(store, device);
+    throw new XendError(failure);
+  }
+}
+
+/** Asks both ends to let go of a device: the backend sees online 0, then Closing. */
+export async function closeDevice(store: Store, device: ConnectedDevice): Promise<void> {
+  await store.transaction(async (t) => {
+    if (!(await t.exists(device.backendPath))) return;
+    await t.write(`${device.backendPath}/online`, '0');
+    await t.write(`${device.backendPath}/state`, XenbusState.closing);
+  });
+}
+
+/** Removes every trace of a device. */
+export async function removeDevice(vm: Vm, store: Store, device: ConnectedDevice): Promise<void> {
+  await removeTree(store, device.backendPath);
+  await removeTree(store, device.frontendPath);
+  await removeTree(store, `${vm.vmPath}/device/${device.class}/${device.devid}`);
+}
+
+/** After the domain is gone: waits until the backend has closed (or never was there), then removes what it left. */
+export async function retireBackend(
+  store: Store,
+  device: ConnectedDevice,
+  timeoutMs: number = DEVICE_DESTROY_TIMEOUT_MS,
+): Promise<void> {
+  const abort = new AbortController();
+  const timer = setTimeout(() => {
+    abort.abort();
+  }, timeoutMs);
+  try {
+    for await (const event of store.watch(device.backendPath, { signal: abort.signal })) {
+      void event;
+      const [state, hotplug] = await Promise.all([
+        store.tryRead(`${device.backendPath}/state`),
+        store.tryRead(`${device.backendPath}/hotplug-status`),
+      ]);
+      // Without hotplug-status no backend ever took it up; with Closed it has let go.
+      if (state === undefined || state === String(XenbusState.closed) || hotplug === undefined || hotplug === 'error')
+        break;
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+  await removeTree(store, device.backendPath);
+}
+
+/** The device of a class that a user means by a number or a name. Throws XendError. */
+export async function findDevice(vm: Vm, store: Store, deviceClass: string, ref: string): Promise<ConnectedDevice> {
+  const devices = await connectedDevices(vm, store, deviceClass);
+  const word = ref.split('/').at(-1) ?? '';
+  let devid = /^\d+$/.test(word) ? Number(word) : blockDeviceNumber(splitDiskName(word).dev)?.number;
+  if (devid === undefined && deviceClass === 'vif') {
+    for (const device of devices) {
+      const mac = await store.tryRead(`${device.backendPath}/mac`);
+      if (mac?.toLowerCase() === ref.toLowerCase()) devid = device.devid;
+    }
+  }
+  const found = devices.find((device) => device.devid === devid);
+  if (!found) throw new XendError(`Device ${ref} not connected`);
+  return found;
+}
+
+/** Keys that getDeviceSxprs shows of a frontend, by class (facts, section 5). */
+const FRONTEND_KEYS: Readonly<Record<string, readonly string[]>> = {
+  vif: ['backend', 'backend-id', 'handle', 'mac', 'protocol', 'state', 'tx-ring-ref', 'rx-ring-ref', 'event-channel'],
+  vbd: ['backend', 'backend-id', 'device-type', 'protocol', 'state', 'virtual-device', 'ring-ref', 'event-channel'],
+};
+
+/** `[[devid, [[key, value], ...]], ...]` as the frontends stand now. */
+export async function deviceSxprs(vm: Vm, store: Store, deviceClass: string): Promise<SxpList> {
+  const classes = deviceClass === 'vbd' ? ['vbd', 'tap', 'tap2'] : [deviceClass];
+  const devices = (await Promise.all(classes.map((name) => connectedDevices(vm, store, name)))).flat();
+  devices.sort((a, b) => a.devid - b.devid);
+  return Promise.all(
+    devices.map(async (device): Promise<Sxp> => {
+      const names = await store.tryDirectory(device.frontendPath);
+      const order = FRONTEND_KEYS[deviceClass] ?? [];
+      const keys = [
+        ...order.filter((key) => names.includes(key)),
+        ...names.filter((key) => !order.includes(key)).sort(),
+      ];
+      const values = await Promise.all(keys.map((key) => store.tryRead(`${device.frontendPath}/${key}`)));
+      return [device.devid, keys.map((key, index): Sxp => [key, values[index] ?? ''])];
+    }),
+  );
+}

@@ -1,0 +1,226 @@
+/**
+ * Gives a machine a domain: creates it in the hypervisor, builds the guest into it, tells xenstore, leaves it paused. Answers
+ * to Xen 4.4 `XendDomainInfo.py` (_constructDomain, _initDomain). Either all of it is done, or nothing is left.
+ */
+import { Errno, XenError } from '@xenhost/base';
+import type { BuiltDomain } from '@xenhost/libxenctrl';
+import { cpuMask } from '../config/cpus.ts';
+import { createDevice, connectedDevices, removeDevice, type DeviceModules } from '../device/controller.ts';
+import { XendError, messageOf } from '../errors.ts';
+import { DESTROY_WAIT_MS, MAX_IMAGE_BYTES, MEMORY_POLL_MS, MEMORY_WAIT_MS } from '../limits.ts';
+import type { XendPorts } from '../ports.ts';
+import { createDomainNodes, removeTree, writeDomainDetails, writeVmDetails } from '../store/nodes.ts';
+import { UndoStack } from './undo.ts';
+import { domainPath, type Live, type Vm } from './vm.ts';
+
+const KIB_PER_PAGE = 4;
+/** What a domain costs beyond its own memory (its structures, its page tables in the builder), KiB. */
+const DOMAIN_OVERHEAD_KIB = 1024;
+/** TSC mode that needs no call: the hypervisor's own default. */
+const TSC_MODE_DEFAULT = 0;
+
+export type BuildModules = XendPorts & DeviceModules;
+
+/** Creates and builds; on success `vm.live` is set. Throws XendError and leaves nothing behind. */
+export async function buildDomain(vm: Vm, modules: BuildModules): Promise<Live> {
+  const undo = new UndoStack((what, error) => {
+    modules.log.error('XendDomainInfo', `${vm.name}: cannot ${what} after a failed creation`, error);
+  });
+  try {
+    return await build(vm, modules, undo);
+  } catch (error) {
+    vm.live = undefined;
+    await undo.unwind();
+    modules.log.error('XendDomainInfo', `Creating domain ${vm.name} failed`, error);
+    throw asXendError(vm, error);
+  }
+}
+
+async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Live> {
+  const { config } = vm;
+  const { xc, store, log } = modules;
+  if (config.image.type === 'hvm') {
+    throw new XendError(
+      'HVM guest support is unavailable: is VT/AMD-V supported by your CPU and enabled in your BIOS?',
+    );
+  }
+  const kernel = await readImage(modules, config.image.kernel, 'Kernel image');
+  const ramdisk = config.image.ramdisk ? await readImage(modules, config.image.ramdisk, 'Kernel ramdisk') : undefined;
+  const poolId = await findPool(modules, config.poolName);
+  const memoryKiB = config.memoryMiB * 1024;
+  await waitForMemory(modules, memoryKiB + DOMAIN_OVERHEAD_KIB);
+
+  const domid = await xc.domainCreate({ uuid: config.uuid, maxVcpus: config.vcpus });
+  undo.push('destroy the domain', () => destroyDomain(modules, domid));
+  if (poolId !== 0) await xc.cpupoolMovedomain(poolId, domid);
+  const tscMode = Number(config.image.platform.get('tsc_mode') ?? TSC_MODE_DEFAULT);
+  if (tscMode !== TSC_MODE_DEFAULT) {
+    await xc.domainSetTscInfo(domid, { mode: tscMode, gtscKhz: 0, incarnation: 0, elapsedNs: 0n });
+  }
+  await xc.domainMaxVcpus(domid, config.vcpus);
+  await setAffinities(modules, domid, config.cpus);
+  await xc.schedCreditDomainSet(domid, { weight: config.cpuWeight, cap: config.cpuCap });
+  await xc.domainSetmaxmem(domid, config.maxmemMiB * 1024);
+  await xc.domainSetMemmapLimit(domid, config.maxmemMiB * 1024);
+
+  undo.push('remove its nodes', async () => {
+    await removeTree(store, domainPath(domid));
+    if (!vm.managed) await removeTree(store, vm.vmPath);
+  });
+  await createDomainNodes(store, domid, vm.vmPath);
+
+  const storePort = await xc.evtchnAllocUnbound(domid, 0);
+  const consolePort = await xc.evtchnAllocUnbound(domid, 0);
+  const built = await buildImage(vm, modules, {
+    domid,
+    kernel,
+    ...(ramdisk ? { ramdisk } : {}),
+    cmdline: config.image.args,
+    memoryKiB,
+    storePort,
+    consolePort,
+  });
+  const info = await xc.domainGetinfo(domid);
+  if (!info) throw new XendError(`Domain ${config.name} died while it was being built`);
+  const live: Live = {
+    domid,
+    info,
+    startTimeS: Number(modules.clock.wallNs() / 10_000_000n) / 100,
+    storeMfn: built.storeMfn,
+    storePort: built.storePort,
+    consoleMfn: built.consoleMfn,
+    consolePort: built.consolePort,
+    protocol: built.kernel.addressBits === 64 ? 'x86_64-abi' : 'x86_32-abi',
+    notes: notesOf(built),
+    exitHandled: false,
+  };
+  vm.live = live;
+  await writeVmDetails(store, vm);
+  await writeDomainDetails(store, vm, live);
+  undo.push('release it from xenstore', () => store.release(domid));
+  await store.introduce(domid, built.storeMfn, built.storePort);
+
+  undo.push('remove its devices', async () => {
+    for (const device of await connectedDevices(vm, store)) await removeDevice(vm, store, device);
+  });
+  for (const device of config.devices) await createDevice(vm, live, device, modules);
+  log.info('XendDomainInfo', `Domain ${config.name} (${domid}) created.`);
+  return live;
+}
+
+async function buildImage(
+  vm: Vm,
+  modules: BuildModules,
+  options: Parameters<BuildModules['build']>[0],
+): Promise<BuiltDomain> {
+  try {
+    return await modules.build(options);
+  } catch (error) {
+    if (error instanceof XenError && error.errno === Errno.ENOMEM)
+      throw await notEnoughMemory(modules, options.memoryKiB);
+    throw new XendError(
+      `Building domain failed: ostype=${vm.config.image.type} dom=${options.domid} err=${messageOf(error)}`,
+      { cause: error },
+    );
+  }
+}
+
+/** Anything that broke on the way, told with the machine's name. */
+function asXendError(vm: Vm, error: unknown): Error {
+  if (error instanceof XendError) return error;
+  if (error instanceof XenError) {
+    return new XendError(`Creating domain failed: name=${vm.name}, error=-${error.errno} (${error.message})`, {
+      cause: error,
+    });
+  }
+  return error instanceof Error ? error : new XendError(messageOf(error));
+}
+
+function notesOf(built: BuiltDomain): ReadonlyMap<string, string> {
+  const { guestOs, guestVersion, xenVersion, loader, features } = built.kernel;
+  const notes: [string, string][] = [
+    ['FEATURES', features],
+    ['GUEST_OS', guestOs],
+    ['GUEST_VERSION', guestVersion],
+    ['LOADER', loader],
+    ['XEN_VERSION', xenVersion],
+  ];
+  return new Map(notes.filter(([, value]) => value !== ''));
+}
+
+async function readImage(modules: BuildModules, path: string, what: string): Promise<Uint8Array> {
+  if (path === '') throw new XendError(`${what} not specified`);
+  let bytes: Uint8Array;
+  try {
+    bytes = await modules.readFile(path);
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new XendError(missing ? `${what} does not exist: ${path}` : `${what} cannot be read: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  if (bytes.length > MAX_IMAGE_BYTES) throw new XendError(`${what} is larger than ${MAX_IMAGE_BYTES} bytes: ${path}`);
+  return bytes;
+}
+
+async function findPool(modules: BuildModules, name: string): Promise<number> {
+  if (name === '' || name === 'Pool-0') return 0;
+  const id = /^Pool-(\d{1,9})$/.exec(name)?.[1];
+  const pools = await modules.xc.cpupoolGetinfolist();
+  const found = pools.find((pool) => pool.poolId === Number(id));
+  if (!found) throw new XendError(`unknown pool ${name}`);
+  return found.poolId;
+}
+
+async function setAffinities(
+  modules: BuildModules,
+  domid: number,
+  cpus: readonly (readonly number[])[],
+): Promise<void> {
+  for (const [vcpu, allowed] of cpus.entries()) {
+    if (allowed.length === 0) continue;
+    try {
+      await modules.xc.vcpuSetaffinity(domid, vcpu, cpuMask(allowed));
+    } catch (error) {
+      throw new XendError(`Cannot pin vcpu: ${vcpu} to cpu: [${allowed.join(', ')}] - ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+/** Waits a little for memory of domains that are going; Domain-0 has none that it could give up. */
+async function waitForMemory(modules: BuildModules, needKiB: number): Promise<void> {
+  for (let waitedMs = 0; ; waitedMs += MEMORY_POLL_MS) {
+    const { freePages, scrubPages, totalPages } = await modules.xc.physinfo();
+    if (freePages * KIB_PER_PAGE >= needKiB) return;
+    const hopeless = totalPages * KIB_PER_PAGE < needKiB;
+    const pending = scrubPages > 0 || (await modules.xc.domainGetinfolist()).some((info) => info.dying);
+    if (hopeless || !pending || waitedMs >= MEMORY_WAIT_MS) throw await notEnoughMemory(modules, needKiB);
+    await modules.sleep(MEMORY_POLL_MS);
+  }
+}
+
+async function notEnoughMemory(modules: BuildModules, needKiB: number): Promise<XendError> {
+  const { freePages } = await modules.xc.physinfo();
+  return new XendError(
+    'Not enough free memory and enable-dom0-ballooning is False, so I cannot release any more.  ' +
+      `I need ${needKiB} KiB but only have ${freePages * KIB_PER_PAGE}.`,
+  );
+}
+
+/** Destroys and waits until the hypervisor has let go of it, as far as it soon does. */
+export async function destroyDomain(modules: Pick<XendPorts, 'xc' | 'sleep'>, domid: number): Promise<void> {
+  try {
+    await modules.xc.domainDestroy(domid);
+  } catch (error) {
+    if (error instanceof XenError && error.errno === Errno.ESRCH) return;
+    throw error;
+  }
+  for (let waitedMs = 0; waitedMs < DESTROY_WAIT_MS; waitedMs += MEMORY_POLL_MS) {
+    const info = await modules.xc.domainGetinfo(domid);
+    // A dying domain that somebody still maps pages of goes when they let go: not xend's to wait for.
+    if (!info || info.dying) return;
+    await modules.sleep(MEMORY_POLL_MS);
+  }
+}

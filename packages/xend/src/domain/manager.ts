@@ -1,0 +1,385 @@
+/**
+ * All machines: found, looked up, created, destroyed, restarted. Keeps step with the hypervisor's list of domains. Answers
+ * to Xen 4.4 `XendDomain.py`. What single calls do to one machine is in operations.ts; the config store is store/managed.ts.
+ */
+import { randomUUID } from 'node:crypto';
+import type { DomainInfo } from '@xenhost/libxenctrl';
+import { checkName } from '../config/parse.ts';
+import type { DeviceConfig, VmConfig } from '../config/types.ts';
+import {
+  closeDevice,
+  connectedDevices,
+  retireBackend,
+  waitForDevices,
+  type ConnectedDevice,
+} from '../device/controller.ts';
+import { completeDevice } from '../device/plan.ts';
+import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
+import type { XendPorts } from '../ports.ts';
+import { RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
+import type { ManagedStore } from '../store/managed.ts';
+import { removeTree, writeVmDetails } from '../store/nodes.ts';
+import { adoptDomain, DOM0_NAME } from './adopt.ts';
+import { buildDomain, destroyDomain, type BuildModules } from './build.ts';
+import { handleExit } from './exit.ts';
+import { Mutex } from './mutex.ts';
+import { domainPath, Vm, type Live, type PowerStateName } from './vm.ts';
+
+export class DomainManager {
+  readonly ports: XendPorts;
+  readonly #managed: ManagedStore;
+  /** Machines with a domain, by its id. */
+  readonly #running = new Map<number, Vm>();
+  /** Machines of the config store, running or not, by UUID. */
+  readonly #stored = new Map<string, Vm>();
+  /** Machines whose domain is being made: their names and UUIDs are taken. */
+  readonly #building = new Set<Vm>();
+  /** One domain is built at a time: the check for memory and its use belong together. */
+  readonly #buildLock = new Mutex();
+  readonly #applyLock = new Mutex();
+  readonly #background = new Set<Promise<unknown>>();
+  /** Counts domains made and ended, so that an older list of the hypervisor is not taken for news about them. */
+  #sequence = 0;
+  /** When a running machine's domain was made or found. */
+  readonly #madeAt = new WeakMap<Live, number>();
+  /** When a domain was ended that may still stand in a list under way. */
+  readonly #endedAt = new Map<number, number>();
+  #refreshing: Promise<void> | undefined;
+
+  constructor(ports: XendPorts, managed: ManagedStore) {
+    this.ports = ports;
+    this.#managed = managed;
+  }
+
+  /** Finds what runs and what is stored; writes Domain-0's own nodes. */
+  async start(): Promise<void> {
+    await this.#writeDom0Nodes();
+    await this.refresh();
+    for (const config of await this.#managed.load()) {
+      const running = [...this.#running.values()].find((vm) => vm.uuid === config.uuid);
+      const vm = running ?? new Vm(config);
+      vm.managed = true;
+      this.#stored.set(config.uuid, vm);
+    }
+  }
+
+  /** Resolves when work that goes on behind calls (restarts, closing of devices) has ended. */
+  async settle(): Promise<void> {
+    while (this.#background.size > 0) await Promise.allSettled([...this.#background]);
+  }
+
+  async #writeDom0Nodes(): Promise<void> {
+    const { store } = this.ports;
+    const path = domainPath(0);
+    const nodes = { domid: '0', name: DOM0_NAME, vm: '/vm/00000000-0000-0000-0000-000000000000' };
+    for (const [key, value] of Object.entries(nodes)) {
+      if ((await store.tryRead(`${path}/${key}`)) === undefined) await store.write(`${path}/${key}`, value);
+    }
+  }
+
+  // Lists and look-ups
+
+  /** Brings the machines in step with the hypervisor. Calls that come while one runs share the next. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= Promise.resolve().then(async () => {
+      const asked = ++this.#sequence;
+      const infos = this.ports.xc.domainGetinfolist(0);
+      this.#refreshing = undefined;
+      await this.#apply(await infos, asked);
+    });
+    return this.#refreshing;
+  }
+
+  #apply(infos: readonly DomainInfo[], asked: number): Promise<void> {
+    return this.#applyLock.run(async () => {
+      const present = new Set<number>();
+      const building = new Set([...this.#building].map((vm) => vm.uuid));
+      for (const info of infos) {
+        present.add(info.domid);
+        const vm = this.#running.get(info.domid);
+        if (vm?.live?.domid === info.domid) {
+          vm.live.info = info;
+          this.#noticeExit(vm, vm.live);
+        } else if (!building.has(info.uuid) && !info.dying && (this.#endedAt.get(info.domid) ?? 0) < asked) {
+          await this.#adopt(info);
+        }
+      }
+      for (const domid of this.#endedAt.keys()) if (!present.has(domid)) this.#endedAt.delete(domid);
+      for (const [domid, vm] of this.#running) {
+        const live = vm.live;
+        if (present.has(domid) || (live && (this.#madeAt.get(live) ?? 0) > asked)) continue;
+        // Somebody else destroyed it, or it was dying and is gone now.
+        this.#running.delete(domid);
+        if (live?.domid !== domid || live.exitHandled) continue;
+        live.exitHandled = true;
+        this.#inBackground('clean up', vm, () => vm.lock.run(() => this.#cleanUp(vm, live)));
+      }
+    });
+  }
+
+  async #adopt(info: DomainInfo): Promise<void> {
+    const adopted = await adoptDomain(info, this.ports);
+    const live = adopted.live;
+    if (!live) return;
+    const stored = this.#stored.get(adopted.uuid);
+    const vm = stored && !stored.live ? stored : adopted;
+    vm.live = live;
+    this.#enroll(vm, live);
+    this.#noticeExit(vm, live);
+  }
+
+  #enroll(vm: Vm, live: Live): void {
+    this.#madeAt.set(live, ++this.#sequence);
+    this.#running.set(live.domid, vm);
+  }
+
+  #noticeExit(vm: Vm, live: Live): void {
+    if (live.exitHandled || live.domid === 0) return;
+    if (!live.info.shutdown && !live.info.crashed && !live.info.dying) return;
+    live.exitHandled = true;
+    this.#inBackground('handle its end', vm, () => vm.lock.run(() => handleExit(vm, live, this)));
+  }
+
+  /** Running machines, then stored ones that do not run. */
+  all(): Vm[] {
+    const running = [...this.#running.values()].filter((vm) => vm.live !== undefined);
+    return [...running, ...[...this.#stored.values()].filter((vm) => !running.includes(vm))];
+  }
+
+  /** Sorted by name. */
+  list(state: PowerStateName | 'all'): Vm[] {
+    const chosen = this.all().filter((vm) => state === 'all' || vm.state === state);
+    return chosen.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  }
+
+  /** By name of a running one, name of a stored one, id, UUID. */
+  find(ref: string | number): Vm | undefined {
+    const text = String(ref);
+    const running = [...this.#running.values()].filter((vm) => vm.live !== undefined);
+    const stored = [...this.#stored.values()];
+    const byName = running.find((vm) => vm.name === text) ?? stored.find((vm) => vm.name === text);
+    if (byName) return byName;
+    const byId = /^\d{1,9}$/.test(text) ? this.#running.get(Number(text)) : undefined;
+    if (byId?.live) return byId;
+    return running.find((vm) => vm.uuid === text) ?? this.#stored.get(text);
+  }
+
+  /** As `find`; looks at the hypervisor again before it gives up. Throws InvalidDomainError. */
+  async lookup(ref: string | number): Promise<Vm> {
+    const known = this.find(ref);
+    if (known) return known;
+    await this.refresh();
+    const found = this.find(ref);
+    if (!found) throw new InvalidDomainError(String(ref));
+    return found;
+  }
+
+  // Making and ending domains
+
+  /** Makes a domain for a new machine and leaves it paused. Throws XendError; nothing is left then. */
+  async create(given: VmConfig): Promise<Vm> {
+    this.#refuseDuplicate(given);
+    const stored = this.#stored.get(given.uuid);
+    const config = { ...given, devices: completeDevices(given.devices) };
+    const vm = stored ?? new Vm(config);
+    vm.config = config;
+    return this.#build(vm);
+  }
+
+  /** Gives a stored machine a domain. Throws XendError. */
+  async startStored(vm: Vm): Promise<Vm> {
+    this.#refuseDuplicate(vm.config);
+    return this.#build(vm);
+  }
+
+  async #build(vm: Vm): Promise<Vm> {
+    this.#building.add(vm);
+    try {
+      const live = await this.#buildLock.run(() => buildDomain(vm, this.modules));
+      vm.pausedByAdmin = false;
+      this.#enroll(vm, live);
+      return vm;
+    } finally {
+      this.#building.delete(vm);
+    }
+  }
+
+  #refuseDuplicate(config: VmConfig): void {
+    const clash = (vm: Vm): boolean => vm.name === config.name || vm.uuid === config.uuid;
+    const other = [...this.#running.values()].find((vm) => vm.live !== undefined && clash(vm));
+    if (other?.live) throw new XendError(`Domain '${config.name}' already exists with ID '${other.live.domid}'`);
+    if ([...this.#building].some(clash))
+      throw new XendError(`Domain '${config.name}' already exists and is being created`);
+  }
+
+  get modules(): BuildModules {
+    return {
+      ...this.ports,
+      resolveDomain: (ref) => {
+        const domid = this.find(ref)?.live?.domid;
+        if (domid === undefined) throw new InvalidDomainError(ref);
+        return domid;
+      },
+    };
+  }
+
+  /** Ends a machine's domain at once and cleans up after it. Does nothing when it has none. */
+  async destroy(vm: Vm): Promise<void> {
+    await vm.lock.run(() => this.destroyLocked(vm));
+  }
+
+  /** As `destroy`, for callers that hold the machine's lock. */
+  async destroyLocked(vm: Vm): Promise<void> {
+    const live = vm.live;
+    if (!live) return;
+    live.exitHandled = true;
+    await destroyDomain(this.ports, live.domid);
+    this.#endedAt.set(live.domid, ++this.#sequence);
+    this.#running.delete(live.domid);
+    await this.#cleanUp(vm, live);
+    this.ports.log.info('XendDomainInfo', `Domain ${vm.name} (${live.domid}) destroyed.`);
+  }
+
+  /** Closes devices and removes nodes of a domain that is no more. */
+  async #cleanUp(vm: Vm, live: Live): Promise<void> {
+    const { store, log } = this.ports;
+    if (vm.live === live) vm.live = undefined;
+    const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+      try {
+        await work();
+      } catch (error) {
+        log.error('XendDomainInfo', `${vm.name} (${live.domid}): cannot ${what}`, error);
+      }
+    };
+    let devices: ConnectedDevice[] = [];
+    await attempt('close its devices', async () => {
+      devices = await connectedDevices(vm, store);
+      for (const device of devices) await closeDevice(store, device);
+    });
+    await attempt('release it from xenstore', async () => {
+      if (await store.isDomainIntroduced(live.domid)) await store.release(live.domid);
+    });
+    await attempt('remove its nodes', () => removeTree(store, domainPath(live.domid)));
+    await attempt('remove its machine nodes', () => removeTree(store, vm.vmPath));
+    if (devices.length > 0) {
+      this.#inBackground('retire its devices', vm, async () => {
+        for (const device of devices) await retireBackend(store, device);
+      });
+    }
+  }
+
+  /** Ends the domain and makes another of the same machine, running when done. Holds the machine's lock already. */
+  async restartLocked(vm: Vm): Promise<void> {
+    const { store } = this.ports;
+    const count = Number((await store.tryRead(`${vm.vmPath}/${RESTART_COUNT}`)) ?? 0);
+    const notes = await readTree(store, `${vm.vmPath}/xend`);
+    await this.destroyLocked(vm);
+    await this.bringBack(vm, count, notes);
+  }
+
+  /** The second half of a restart: builds, waits for devices, unpauses. On failure the new domain is gone again. */
+  async bringBack(vm: Vm, count: number, notes: ReadonlyMap<string, string>): Promise<void> {
+    const { store, xc } = this.ports;
+    await this.#build(vm);
+    try {
+      for (const [name, value] of notes) await store.write(`${vm.vmPath}/xend/${name}`, value);
+      await waitForDevices(vm, store);
+      if (vm.live) await xc.domainUnpause(vm.live.domid);
+      await store.write(`${vm.vmPath}/${RESTART_COUNT}`, count + 1);
+    } catch (error) {
+      await this.destroyLocked(vm);
+      throw error;
+    } finally {
+      await removeTree(store, `${vm.vmPath}/${RESTART_IN_PROGRESS}`).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Puts a dead domain aside under a new name and UUID, so that its machine can have another. Resolves to the machine that
+   * keeps the name; the dead domain stays listed.
+   */
+  async renameDead(vm: Vm, live: Live): Promise<Vm> {
+    const { store } = this.ports;
+    const uuid = randomUUID();
+    const successor = new Vm(vm.config);
+    successor.managed = vm.managed;
+    vm.managed = false;
+    const devices = await connectedDevices(vm, store);
+    for (const device of devices) await closeDevice(store, device);
+    for (const device of devices) await retireBackend(store, device);
+    await removeTree(store, vm.vmPath);
+    vm.config = { ...vm.config, name: `Domain-${uuid}`, uuid, devices: [] };
+    if (this.#stored.has(successor.uuid)) this.#stored.set(successor.uuid, successor);
+    await writeVmDetails(store, vm);
+    await store.write(`${domainPath(live.domid)}/vm`, vm.vmPath);
+    await store.write(`${domainPath(live.domid)}/name`, vm.name);
+    this.ports.log.info('XendDomainInfo', `Renamed dead domain ${successor.name} (${live.domid}) to ${vm.name}`);
+    return successor;
+  }
+
+  /** Throws XendError. */
+  async rename(vm: Vm, name: string): Promise<void> {
+    checkName(name);
+    const other = this.all().find((known) => known.name === name && known !== vm);
+    if (other) {
+      throw new XendError(`VM name '${name}' already exists${other.live ? ` as domain ${other.live.domid}` : ''}`);
+    }
+    vm.config = { ...vm.config, name };
+    if (vm.live) {
+      await this.ports.store.write(`${vm.vmPath}/name`, name);
+      await this.ports.store.write(`${domainPath(vm.live.domid)}/name`, name);
+    }
+    await this.save(vm);
+  }
+
+  // The config store
+
+  /** Adds a machine to the config store. Throws XendError. */
+  async define(given: VmConfig): Promise<Vm> {
+    const taken = this.all().find((vm) => vm.name === given.name && vm.uuid !== given.uuid);
+    if (taken)
+      throw new XendError(
+        `VM name '${given.name}' already exists${taken.live ? ` as domain ${taken.live.domid}` : ''}`,
+      );
+    const config = { ...given, devices: completeDevices(given.devices) };
+    const running = [...this.#running.values()].find((vm) => vm.uuid === config.uuid);
+    const vm = this.#stored.get(config.uuid) ?? running ?? new Vm(config);
+    if (!vm.live) vm.config = config;
+    vm.managed = true;
+    this.#stored.set(config.uuid, vm);
+    await this.#managed.save(config);
+    return vm;
+  }
+
+  /** Removes a machine from the config store. */
+  async undefine(vm: Vm): Promise<void> {
+    vm.managed = false;
+    this.#stored.delete(vm.uuid);
+    await this.#managed.remove(vm.uuid);
+  }
+
+  /** Writes a stored machine's configuration after a change. */
+  async save(vm: Vm): Promise<void> {
+    if (vm.managed) await this.#managed.save(vm.config);
+  }
+
+  #inBackground(what: string, vm: Vm, work: () => Promise<unknown>): void {
+    const running = work().catch((error: unknown) => {
+      this.ports.log.error('XendDomain', `${vm.name}: cannot ${what}: ${messageOf(error)}`, error);
+    });
+    this.#background.add(running);
+    void running.finally(() => this.#background.delete(running));
+  }
+}
+
+function completeDevices(devices: readonly DeviceConfig[]): DeviceConfig[] {
+  const completed: DeviceConfig[] = [];
+  for (const device of devices) completed.push(completeDevice(device, completed));
+  return completed;
+}
+
+async function readTree(store: XendPorts['store'], path: string): Promise<Map<string, string>> {
+  const nodes = new Map<string, string>();
+  for (const name of await store.tryDirectory(path)) nodes.set(name, (await store.tryRead(`${path}/${name}`)) ?? '');
+  return nodes;
+}

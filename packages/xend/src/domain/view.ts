@@ -1,0 +1,37 @@
+/** A machine as the SXP that clients get: `xm list --long` shows it key by key in this order. */
+import { float, type Sxp, type SxpList } from '@xenhost/sxp';
+import { configHead, deviceSxp, imageSxp } from '../config/sxp.ts';
+import { PowerState, type Vm } from './vm.ts';
+
+/** `(domain (domid 1) ...)`; `withDevices` adds what `full` asks for. */
+export function vmSxp(vm: Vm, withDevices: boolean): SxpList {
+  const { live, config } = vm;
+  const sxp: Sxp[] = ['domain'];
+  if (live) sxp.push(['domid', live.domid]);
+  sxp.push(...configHead(config));
+  if (live) {
+    sxp.push(
+      ['start_time', float(live.startTimeS)],
+      ['cpu_time', float(Number(live.info.cpuTimeNs) / 1e9)],
+      ['online_vcpus', live.info.nrOnlineVcpus],
+    );
+  }
+  sxp.push(['image', imageSxp(config, live?.notes)], ['status', PowerState[vm.state]]);
+  if (live) {
+    sxp.push(['state', vm.stateLetters]);
+    if (live.storeMfn !== undefined) sxp.push(['store_mfn', live.storeMfn]);
+    if (live.consoleMfn !== undefined) sxp.push(['console_mfn', live.consoleMfn]);
+  }
+  if (!withDevices) return sxp;
+  for (const device of config.devices) sxp.push(['device', deviceSxp(device)]);
+  if (live?.consolePort !== undefined) {
+    sxp.push([
+      'device',
+      ['console', ['protocol', 'vt100'], ['location', live.consolePort], ['uuid', consoleUuid(vm.uuid)]],
+    ]);
+  }
+  return sxp;
+}
+
+/** The console's own UUID: the machine's with another version nibble, so that it is the same in each answer. */
+const consoleUuid = (uuid: string): string => `${uuid.slice(0, 14)}c${uuid.slice(15)}`;

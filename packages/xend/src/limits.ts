@@ -1,0 +1,27 @@
+/** Every limit of xend, in one place; docs/LIMITS.md repeats them for people. */
+
+/** Bytes of a request. */
+export const MAX_REQUEST_BYTES = 4 << 20;
+/** Bytes of xend.log before it is renamed to xend.log.1. */
+export const MAX_LOG_BYTES = 1 << 20;
+/** Characters of a domain's name: it becomes part of xenstore values and file names. */
+export const MAX_NAME_LENGTH = 128;
+/** Virtual CPUs of one domain (Xen's legacy PV limit is 8192; shared_info holds 32, the rest need vcpu_info placement). */
+export const MAX_VCPUS = 128;
+/** Bytes of a kernel or ramdisk file. */
+export const MAX_IMAGE_BYTES = 1 << 30;
+/** How long a device's backend may take to announce itself (device-create-timeout). */
+export const DEVICE_CREATE_TIMEOUT_MS = 100_000;
+/** How long a closed device's backend may take to go away before its nodes are removed anyway. */
+export const DEVICE_DESTROY_TIMEOUT_MS = 10_000;
+/** A domain that lived shorter than this is not restarted. */
+export const MINIMUM_RESTART_TIME_S = 60;
+/** How long a guest may take to obey control/shutdown before it is marked unresponsive. */
+export const SHUTDOWN_TIMEOUT_S = 300;
+/** How long memory of domains that are dying is waited for. */
+export const MEMORY_WAIT_MS = 3_000;
+export const MEMORY_POLL_MS = 50;
+/** How long a destroyed domain may stay in the hypervisor's list before destroy gives up waiting. */
+export const DESTROY_WAIT_MS = 2_000;
+/** KiB of console output that xenconsoled keeps of a guest nobody listens to. */
+export const CONSOLE_LIMIT_KIB = 1024;

@@ -1,0 +1,63 @@
+/** What xend stands on, as it needs it: given to it at start, replaced by fakes in tests. */
+import type { Clock } from '@xenhost/base';
+import type { BuildPvOptions, BuiltDomain, Xenctrl } from '@xenhost/libxenctrl';
+import type { XenstoreAccess, XenstoreClient } from '@xenhost/xenstore-client';
+import type { XendLog } from './node/log.ts';
+
+/** The calls of libxenctrl that xend makes. */
+export type Hypervisor = Pick<
+  Xenctrl,
+  | 'domainCreate'
+  | 'domainDestroy'
+  | 'domainPause'
+  | 'domainUnpause'
+  | 'domainGetinfo'
+  | 'domainGetinfolist'
+  | 'domainSetmaxmem'
+  | 'domainMaxVcpus'
+  | 'domainSetMemmapLimit'
+  | 'domainSetTscInfo'
+  | 'domainSendTrigger'
+  | 'vcpuGetinfo'
+  | 'vcpuSetaffinity'
+  | 'vcpuGetaffinity'
+  | 'schedId'
+  | 'schedCreditDomainSet'
+  | 'schedCreditDomainGet'
+  | 'cpupoolGetinfolist'
+  | 'cpupoolMovedomain'
+  | 'physinfo'
+  | 'cputopoinfo'
+  | 'numainfo'
+  | 'version'
+  | 'readconsolering'
+  | 'sendDebugKeys'
+  | 'evtchnAllocUnbound'
+>;
+
+/** xenstored, as a socket's client sees it. */
+export type Store = XenstoreAccess &
+  Pick<XenstoreClient, 'transaction' | 'watch' | 'introduce' | 'release' | 'isDomainIntroduced'>;
+
+export type BuildPvDomain = (options: BuildPvOptions) => Promise<BuiltDomain>;
+
+export interface HostIdentity {
+  readonly system: string;
+  readonly host: string;
+  readonly release: string;
+  readonly version: string;
+  readonly machine: string;
+}
+
+export interface XendPorts {
+  readonly xc: Hypervisor;
+  readonly build: BuildPvDomain;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: XendLog;
+  readonly host: HostIdentity;
+  /** Reads a kernel or ramdisk whole; rejects with a node error. */
+  readFile(path: string): Promise<Uint8Array>;
+  /** Waits; tests make it short. */
+  sleep(ms: number): Promise<void>;
+}

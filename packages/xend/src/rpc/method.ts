@@ -1,0 +1,145 @@
+/**
+ * What a row of the table of methods is, and how arguments are taken from what came over the wire. Dispatch,
+ * system.listMethods, methodHelp and methodSignature all come from the rows.
+ */
+import { Float, isList, type Sxp } from '@xenhost/sxp';
+import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import type { DomainManager } from '../domain/manager.ts';
+import type { Vm } from '../domain/vm.ts';
+import { XendError } from '../errors.ts';
+import { parseCpuList } from '../config/cpus.ts';
+
+export interface MethodContext {
+  readonly manager: DomainManager;
+}
+
+/** What a parameter may be. `dom` is a name, an id or a UUID; `sxp` a configuration; `cpus` a list of pCPUs as text. */
+export interface ParamTypes {
+  dom: string;
+  string: string;
+  int: number;
+  optionalInt: number | undefined;
+  bool: boolean;
+  sxp: Sxp;
+  cpus: readonly number[];
+  any: XmlRpcValue;
+}
+
+export interface Param<T extends keyof ParamTypes = keyof ParamTypes> {
+  readonly name: string;
+  readonly type: T;
+  /** Makes the parameter optional. */
+  readonly default?: ParamTypes[T];
+}
+
+/** XML-RPC's own names of types, for methodSignature. */
+export type WireType = 'nil' | 'int' | 'boolean' | 'string' | 'array' | 'struct';
+
+export interface Method {
+  readonly name: string;
+  readonly doc: string;
+  readonly params: readonly Param[];
+  readonly returns: WireType;
+  /** Faults other than 1, for the API page. */
+  readonly faults: readonly string[];
+  run(context: MethodContext, args: readonly XmlRpcValue[]): Promise<XmlRpcValue>;
+}
+
+type Args<P extends readonly Param[]> = {
+  readonly [I in keyof P]: P[I] extends Param<infer T> ? ParamTypes[T] : never;
+};
+
+/** A row whose handler gets its arguments converted. */
+export function method<const P extends readonly Param[]>(row: {
+  readonly name: string;
+  readonly doc: string;
+  readonly params: P;
+  readonly returns: WireType;
+  readonly faults?: readonly string[];
+  run(context: MethodContext, ...args: Args<P>): Promise<XmlRpcValue>;
+}): Method {
+  return {
+    ...row,
+    faults: row.faults ?? [],
+    run: (context, args) => row.run(context, ...(convertAll(row.name, row.params, args) as Args<P>)),
+  };
+}
+
+/** Wrong counts and types of arguments: our caller's mistakes that Python raised as TypeError, so fault 1. */
+export class ArgumentError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'ArgumentError';
+  }
+}
+
+function convertAll(name: string, params: readonly Param[], args: readonly XmlRpcValue[]): unknown[] {
+  const required = params.filter((param) => !('default' in param)).length;
+  if (args.length < required || args.length > params.length) {
+    const [how, count] =
+      required === params.length
+        ? ['exactly', required]
+        : args.length < required
+          ? ['at least', required]
+          : ['at most', params.length];
+    const short = name.split('.').at(-1) ?? name;
+    throw new ArgumentError(
+      `${short}() takes ${how} ${count} argument${count === 1 ? '' : 's'} (${args.length} given)`,
+    );
+  }
+  return params.map((param, index) => (index < args.length ? convert(param, args[index] ?? null) : param.default));
+}
+
+function convert(param: Param, value: XmlRpcValue): unknown {
+  const refuse = (wanted: string): never => {
+    throw new ArgumentError(`${param.name}: ${wanted} is required`);
+  };
+  switch (param.type) {
+    case 'any':
+      return value;
+    case 'dom':
+    case 'string':
+      if (typeof value === 'number') return String(value);
+      return typeof value === 'string' ? value : refuse('a string');
+    case 'optionalInt':
+      return value === null ? undefined : (integer(value) ?? refuse('an integer'));
+    case 'int':
+      return integer(value) ?? refuse('an integer');
+    case 'bool':
+      return typeof value === 'boolean'
+        ? value
+        : value === null
+          ? false
+          : (integer(value) ?? refuse('a boolean')) !== 0;
+    case 'cpus': {
+      const cpus = typeof value === 'number' ? [value] : typeof value === 'string' ? parseCpuList(value) : undefined;
+      if (!cpus) return refuse('a list of CPUs');
+      if (cpus.length === 0) throw new XendError('no CPUs given');
+      return cpus;
+    }
+    case 'sxp':
+      return Array.isArray(value) && isSxp(value) ? value : refuse('an SXP list');
+  }
+}
+
+function integer(value: XmlRpcValue): number | undefined {
+  if (typeof value === 'number') return value;
+  if (typeof value === 'boolean') return Number(value);
+  if (value instanceof Float) return Number.isInteger(value.value) ? value.value : undefined;
+  if (typeof value === 'string' && /^\s*-?\d{1,15}\s*$/.test(value)) return Number(value);
+  return undefined;
+}
+
+/** Structs, dates and bytes have no place in SXP. */
+function isSxp(value: XmlRpcValue): value is Sxp & XmlRpcValue {
+  if (isList(value as Sxp)) return (value as readonly XmlRpcValue[]).every(isSxp);
+  return value === null || typeof value !== 'object' || value instanceof Float;
+}
+
+/** The parameter that most methods start with. */
+export const DOM = { name: 'dom', type: 'dom' } as const;
+export const INVALID_DOMAIN = '3 invalid domain';
+export const XEND_ERROR = '2 xend error';
+
+/** The machine that an argument means. */
+export const vmOf = (context: MethodContext, dom: string): Promise<Vm> => context.manager.lookup(dom);
