@@ -1,4 +1,5 @@
 import { hostPaths, parseDaemonArgs, runDaemon } from '@xenhost/daemon-kit';
+import { openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { startXenstored } from './daemon.ts';
 import type { HypervisorLink } from './daemon.ts';
@@ -27,7 +28,6 @@ async function openHypervisor(
   privcmd.onClose((error) => {
     if (error) shutdown('the hypervisor is gone', 1);
   });
-  const { openXenctrl } = await import('@xenhost/libxenctrl');
   const xenctrl = openXenctrl(privcmd);
   return { privcmd, listDomains: () => xenctrl.domainGetinfolist() };
 }

@@ -145,6 +145,7 @@ export class Tree implements NodeStore {
    * nodes' permissions are dropped, so that a later domain of the same number does not inherit them.
    */
   purgeDomain(domid: number, beforeRemove: (path: string) => void): void {
+    if (this.#root.owner === domid) this.setPerms('/', [{ domid: 0, access: 'none' }, ...this.#root.perms.slice(1)]);
     this.#purge(this.#root, '/', domid, beforeRemove);
   }
 

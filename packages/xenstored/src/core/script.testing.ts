@@ -1,0 +1,77 @@
+/** A script for the core: who sends what, and what comes back. Used by tests only. */
+import { XsOp, XsPacketParser, xsOpName } from '@xenhost/xs-wire';
+import type { XsOpName } from '@xenhost/xs-wire';
+import type { StoreConnection } from './connection.ts';
+import { XenstoreCore } from './core.ts';
+import type { Quotas } from './limits.ts';
+
+/** Client, operation, payload with `|` for NUL, expected replies and events in order (`|` for NUL too). */
+export type Step = readonly [who: string, op: XsOpName | number, payload: string, ...expected: string[]];
+
+/** Clients are `0` (any further `0x` is another tool), and `N` for domain N; `N:T` sends in transaction T. */
+export class Scene {
+  readonly core: XenstoreCore;
+  readonly logged: string[] = [];
+  readonly #clients = new Map<string, { readonly connection: StoreConnection; readonly parser: XsPacketParser }>();
+  #reqId = 1;
+
+  constructor(quotas: Partial<Quotas> = {}) {
+    this.core = new XenstoreCore(
+      { quotas },
+      {
+        gate: { introduce: () => Promise.resolve(), release: () => undefined },
+        log: (message) => this.logged.push(message),
+      },
+    );
+  }
+
+  connection(who: string): StoreConnection {
+    return this.#client(who).connection;
+  }
+
+  /** Introduces a domain, so that client `N` is its ring. */
+  async introduce(domid: number): Promise<void> {
+    await this.core.introduce(domid, '1', 1);
+    const domain = this.core.domains.get(domid);
+    if (domain) this.#clients.set(String(domid), { connection: domain.connection, parser: new XsPacketParser() });
+  }
+
+  send(who: string, op: XsOpName | number, payload: string): void {
+    const [client = '', tx = '0'] = who.split(':');
+    this.core.handle(this.#client(client).connection, {
+      op: typeof op === 'number' ? op : XsOp[op],
+      reqId: this.#reqId++,
+      txId: Number(tx),
+      payload: Buffer.from(payload.replaceAll('|', '\0'), 'latin1'),
+    });
+  }
+
+  /** What has been queued for a client since the last call: payloads, errors as their name, events as `! path|token|`. */
+  received(who: string): string[] {
+    const { connection, parser } = this.#client(who.split(':')[0] ?? '');
+    return parser.push(connection.output.take()).map((packet) => {
+      const text = packet.payload.toString('latin1').replaceAll('\0', '|');
+      if (packet.op === XsOp.WATCH_EVENT) return `! ${text}`;
+      return packet.op === XsOp.ERROR ? text.replace(/\|$/, '') : text;
+    });
+  }
+
+  /** Runs steps; each step's client must get exactly what is expected. */
+  run(steps: readonly Step[]): void {
+    for (const [who, op, payload, ...expected] of steps) {
+      this.send(who, op, payload);
+      const label = `${who} ${typeof op === 'number' ? xsOpName(op) : op} ${payload}`;
+      expect([label, ...this.received(who)]).toEqual([label, ...expected]);
+    }
+  }
+
+  #client(who: string): { readonly connection: StoreConnection; readonly parser: XsPacketParser } {
+    let client = this.#clients.get(who);
+    if (!client) {
+      const domid = who.startsWith('0') ? 0 : Number(who);
+      client = { connection: this.core.connect(domid), parser: new XsPacketParser() };
+      this.#clients.set(who, client);
+    }
+    return client;
+  }
+}
