@@ -23,6 +23,8 @@ export interface PvMemory {
   updateDescriptor(vcpu: VcpuRef, machineAddress: bigint, descriptor: bigint): number;
   /** Takes an L4 (pinned or to be validated) as kernel or user base of a vCPU that is not running. 0 or -errno. */
   setBaseTable(vcpu: VcpuRef, mfn: bigint, user: boolean): number;
+  /** MOV CR3 of a running kernel: as MMUEXT_NEW_BASEPTR with that L4, loaded at once. 0 or -errno. */
+  loadBaseTable(vcpu: VcpuRef, engine: Engine, mfn: bigint): number;
   /** Base and entries of the LDT, checked as MMUEXT_SET_LDT does. 0 or -errno. */
   setLdt(vcpu: VcpuRef, linearBase: bigint, entries: number): number;
   /** Linear address of the vCPU's GDT window, and of its LDT window (per-domain area). */
@@ -42,7 +44,7 @@ export interface PvModules {
    */
   dispatchHypercall(vcpu: VcpuRef, engine: Engine): void;
   /** Shuts the whole domain down with reason crash and logs `text` with the registers. */
-  crashDomain(domain: DomainRef, vcpu: VcpuRef, text: string): void;
+  crashDomain(domain: DomainRef, vcpu: VcpuRef, text: string, engine?: Engine): void;
   cpuid(vcpu: VcpuRef, leaf: number, subleaf: number): CpuidResult;
   /** The vCPU's TSC now. */
   readTsc(vcpu: VcpuRef): bigint;
