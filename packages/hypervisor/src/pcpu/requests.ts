@@ -51,6 +51,11 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
     Atomics.notify(this.#words, word);
   }
 
+  /** Request bits that wait, without taking them. */
+  peek(pcpu: number): number {
+    return Atomics.load(this.#words, this.word(pcpu, 'requests'));
+  }
+
   /** Takes and clears the request bits of a pCPU. */
   take(pcpu: number): number {
     const word = this.word(pcpu, 'requests');

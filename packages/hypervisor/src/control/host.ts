@@ -1,0 +1,121 @@
+/**
+ * The control plane of a host: machine memory, the pCPU workers, the privcmd server. What `main.ts` starts and stops.
+ */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { systemClock } from '@xenhost/base';
+import { servePrivcmd } from '@xenhost/privcmd';
+import type { PrivcmdServer } from '@xenhost/privcmd';
+import type { Logger } from '@xenhost/daemon-kit';
+import { bootMachine, Machine } from '../machine.ts';
+import { compileEngine } from '../pcpu/engine.ts';
+import type { PcpuMessage, PcpuStart } from '../pcpu/messages.ts';
+import { MachineMemory, MAX_MACHINE_BYTES } from '../state/machine-memory.ts';
+import { MAX_PCPUS } from '../state/memory-map.ts';
+import { PcpuRequest } from '../state/records.ts';
+
+export const MIN_MEMORY_MIB = 16;
+export const MAX_MEMORY_MIB = MAX_MACHINE_BYTES / 2 ** 20;
+
+export interface HostOptions {
+  readonly memoryMiB: number;
+  /** Number of pCPUs; default: the cores of the machine. */
+  readonly nrPcpus?: number | undefined;
+  readonly privcmdPath: string;
+  readonly commandLine: string;
+  /** The module that a pCPU's worker thread starts with. */
+  readonly workerEntry: URL;
+}
+
+export interface HostModules {
+  readonly log: Logger;
+  /** The host cannot go on. */
+  failed(reason: string): void;
+}
+
+export interface RunningHost {
+  readonly nrPcpus: number;
+  stop(): Promise<void>;
+}
+
+export async function startHost(options: HostOptions, modules: HostModules): Promise<RunningHost> {
+  const { log } = modules;
+  const nrPcpus = Math.min(options.nrPcpus ?? availableParallelism(), MAX_PCPUS);
+  const memory = MachineMemory.allocate(options.memoryMiB * 2 ** 20);
+  bootMachine({ memory, clock: systemClock, nrPcpus });
+  let drainAsked = false;
+  const drain = (): void => {
+    if (drainAsked) return;
+    drainAsked = true;
+    setImmediate(() => {
+      drainAsked = false;
+      backend.drainEvents();
+    });
+  };
+  const machine = new Machine(
+    { memory, clock: systemClock, nrPcpus, pcpu: undefined, commandLine: options.commandLine },
+    {
+      notifyControl: drain,
+      reportBug: (error, domid) => {
+        log.error({ err: error, domid }, 'hypervisor bug');
+      },
+    },
+  );
+  const backend = machine.backend();
+  machine.start();
+  const engine = await compileEngine();
+  const workers = Array.from({ length: nrPcpus }, (_, pcpu) => {
+    const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine: options.commandLine, engine };
+    return startPcpu(options.workerEntry, workerData, drain, modules);
+  });
+  const server = await servePrivcmd(
+    {
+      path: options.privcmdPath,
+      log: (event) => {
+        const { kind, ...rest } = event;
+        if (kind === 'backendError') log.error({ ...rest, err: rest }, 'hypervisor bug in a request');
+        else log.warn(rest, kind);
+      },
+    },
+    backend,
+  );
+  log.info({ memoryMiB: options.memoryMiB, nrPcpus, privcmd: options.privcmdPath }, 'hypervisor is up');
+  return { nrPcpus, stop: () => stopHost(machine, workers, server) };
+}
+
+interface PcpuThread {
+  readonly worker: Worker;
+  readonly ended: Promise<void>;
+}
+
+function startPcpu(entry: URL, start: PcpuStart, drain: () => void, { log, failed }: HostModules): PcpuThread {
+  const worker = new Worker(entry, { workerData: start, name: `pcpu${start.pcpu}` });
+  const stopped = { value: false };
+  worker.on('message', (message: PcpuMessage) => {
+    if (message.kind === 'doorbell') drain();
+    else if (message.kind === 'bug') log.error({ domid: message.domid, stack: message.text }, 'hypervisor bug');
+    else {
+      stopped.value = true;
+      log.debug({ pcpu: start.pcpu, hypercalls: Object.fromEntries(message.hypercalls) }, 'pCPU stopped');
+    }
+  });
+  worker.on('error', (error) => {
+    log.fatal({ err: error, pcpu: start.pcpu }, 'pCPU failed');
+    failed(`pCPU ${start.pcpu} failed`);
+  });
+  const ended = new Promise<void>((resolve) => {
+    worker.on('exit', () => {
+      resolve();
+      if (!stopped.value) failed(`pCPU ${start.pcpu} ended`);
+    });
+  });
+  return { worker, ended };
+}
+
+async function stopHost(machine: Machine, threads: readonly PcpuThread[], server: PrivcmdServer): Promise<void> {
+  await server.close();
+  threads.forEach((_, pcpu) => {
+    machine.requests.post(pcpu, PcpuRequest.stop);
+  });
+  await Promise.all(threads.map(({ ended }) => ended));
+}

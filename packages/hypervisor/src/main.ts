@@ -1,0 +1,33 @@
+/** Process entry of the hypervisor. */
+import { hostPaths, parseDaemonArgs, runDaemon } from '@xenhost/daemon-kit';
+import { MAX_MEMORY_MIB, MIN_MEMORY_MIB, startHost } from './control/host.ts';
+
+runDaemon('hypervisor', async ({ log, shutdown }) => {
+  const args = parseDaemonArgs('hypervisor', {
+    memory: { type: 'number', default: 1024, help: `machine memory in MiB, ${MIN_MEMORY_MIB} to ${MAX_MEMORY_MIB}` },
+    pcpus: { type: 'number', help: 'number of physical CPUs (default: the cores of this machine)' },
+    privcmd: { type: 'string', help: 'Unix socket to listen on' },
+    'pcpu-entry': { type: 'string', help: 'module that a pCPU thread starts with' },
+  });
+  const host = await startHost(
+    {
+      memoryMiB: args.memory,
+      nrPcpus: args.pcpus,
+      privcmdPath: args.privcmd ?? hostPaths().privcmd,
+      commandLine: process.argv.slice(2).join(' '),
+      workerEntry: new URL(args['pcpu-entry'] ?? defaultWorkerEntry(), import.meta.url),
+    },
+    {
+      log,
+      failed: (reason) => {
+        shutdown(reason, 1);
+      },
+    },
+  );
+  return { stop: () => host.stop(), ready: { pcpus: host.nrPcpus } };
+});
+
+/** Beside this file: in sources `pcpu/worker.ts`, in a bundle `pcpu-worker.mjs`. */
+function defaultWorkerEntry(): string {
+  return import.meta.url.endsWith('.ts') ? './pcpu/worker.ts' : './pcpu-worker.mjs';
+}

@@ -1,0 +1,256 @@
+/**
+ * What a pCPU does all day: serve requests, let timers expire, pick a vCPU, run it for a short while without the lock,
+ * deal with its exit with the lock held, sleep when there is nothing to run. One per worker thread.
+ */
+import { CPU_STATE_SIZE, ExitReason } from '@xenhost/cpu';
+import type { Engine } from '@xenhost/cpu';
+import { HeaderLayout, PcpuRequest, VCPU_CPU_STATE } from '../state/records.ts';
+import type { DomainRef, VcpuRef } from '../state/refs.ts';
+import { PAGE_SIZE } from '@xenhost/xen-abi';
+import type { DomainTable } from '../domain/table.ts';
+import type { Lifecycle } from '../domain/lifecycle.ts';
+import type { Pv } from '../pv/api.ts';
+import type { PcpuView } from '../sched/runqueue.ts';
+import type { Scheduler } from '../sched/scheduler.ts';
+import type { Core } from '../state/core.ts';
+import type { Timers } from '../time/timers.ts';
+import { updateRunstateArea } from '../vcpu/runstate.ts';
+import { RunBudget } from './budget.ts';
+import type { PcpuRequests } from './requests.ts';
+
+export interface PcpuLoopOptions {
+  readonly pcpu: number;
+}
+
+export interface PcpuLoopModules {
+  readonly core: Core;
+  readonly engine: Engine;
+  readonly pcpus: readonly PcpuView[];
+  readonly table: DomainTable;
+  readonly scheduler: Scheduler;
+  readonly timers: Timers;
+  readonly requests: PcpuRequests;
+  readonly lifecycle: Lifecycle;
+  readonly pv: Pv;
+  /** A bug of ours met while a domain ran; the domain has been crashed. */
+  reportBug(error: unknown, domid: number): void;
+}
+
+/** How long a pCPU steps back for the control plane at most. */
+const STEP_BACK_MS = 1;
+const NS_PER_MS = 1e6;
+
+export class PcpuLoop {
+  readonly #pcpu: number;
+  readonly #m: PcpuLoopModules;
+  readonly #record: PcpuView;
+  readonly #words: Int32Array;
+  readonly #inGuest: number;
+  readonly #budget = new RunBudget();
+  #stopping = false;
+  /** A `reschedule` request that the rate limit holds back. */
+  #wantsPreemption = false;
+
+  constructor(options: PcpuLoopOptions, modules: PcpuLoopModules) {
+    this.#pcpu = options.pcpu;
+    this.#m = modules;
+    const record = modules.pcpus[options.pcpu];
+    if (!record) throw new RangeError(`pCPU ${options.pcpu}`);
+    this.#record = record;
+    this.#words = modules.core.memory.i32;
+    this.#inGuest = modules.requests.word(options.pcpu, 'inGuest');
+  }
+
+  /** Until a `stop` request. */
+  run(): void {
+    this.#m.core.lock.acquire();
+    this.#record.online = 1;
+    this.#record.idleSinceNs = this.#m.core.systemTimeNs();
+    this.#m.core.lock.release();
+    while (this.turn(true) !== 'stop');
+  }
+
+  /**
+   * From one scheduling decision to the next, or one sleep (`mayWait`; without it an idle turn returns at once).
+   * Takes and releases the lock.
+   */
+  turn(mayWait: boolean): 'ran' | 'idle' | 'stop' {
+    const { core, scheduler, timers } = this.#m;
+    this.#acquire();
+    this.#serveRequests();
+    if (this.#stopping) {
+      this.#stop();
+      return 'stop';
+    }
+    const now = core.systemTimeNs();
+    timers.expire(this.#pcpu, now);
+    const next = scheduler.schedule(this.#pcpu, now);
+    this.#wantsPreemption = false;
+    if (!next) {
+      this.#switchOut();
+      this.#idle(mayWait);
+      return 'idle';
+    }
+    if (this.#switchTo(next, now)) this.#runVcpu(next);
+    core.lock.release();
+    return 'ran';
+  }
+
+  /** Runs the vCPU until something else is to be decided. Lock held before and after, not while guest code runs. */
+  #runVcpu(vcpu: VcpuRef): void {
+    const { core, engine, pv, scheduler, timers } = this.#m;
+    for (;;) {
+      if (!this.#guarded(vcpu, () => pv.beforeEntry(vcpu, engine) === 'resume')) return;
+      const budget = this.#budget.next(this.#record.nextTimerNs, core.systemTimeNs());
+      Atomics.store(this.#words, this.#inGuest, 1);
+      core.lock.release();
+      const started = core.clock.monotonicNs();
+      const reason = engine.run(budget);
+      if (reason === ExitReason.budget) this.#budget.used(budget, core.clock.monotonicNs() - started);
+      Atomics.store(this.#words, this.#inGuest, 0);
+      Atomics.notify(this.#words, this.#inGuest);
+      this.#acquire();
+      this.#serveRequests();
+      const goesOn = this.#guarded(vcpu, () => this.#handleExit(vcpu, reason));
+      const now = core.systemTimeNs();
+      timers.expire(this.#pcpu, now);
+      if (!goesOn || this.#stopping || !scheduler.mayContinue(vcpu, this.#pcpu, now)) return;
+      if (this.#wantsPreemption && scheduler.shouldPreempt(vcpu, this.#pcpu, now)) return;
+    }
+  }
+
+  /** False when the domain was crashed. */
+  #handleExit(vcpu: VcpuRef, reason: ExitReason): boolean {
+    const { engine, pv, lifecycle, scheduler, table } = this.#m;
+    switch (reason) {
+      case ExitReason.budget:
+      case ExitReason.interruptWindow:
+        return true;
+      case ExitReason.pause:
+        if (!scheduler.queues.isEmpty(this.#pcpu)) {
+          scheduler.yield(vcpu);
+          this.#wantsPreemption = true;
+        }
+        return true;
+      case ExitReason.exception:
+      case ExitReason.softwareInterrupt:
+      case ExitReason.syscall:
+      case ExitReason.sysenter:
+      case ExitReason.hypercall:
+        return pv.handleExit(vcpu, engine, engine.exit) === 'resume';
+      default:
+        lifecycle.crash(table.domainOf(vcpu), `unexpected exit ${reason} of a PV guest`, vcpu, engine);
+        return false;
+    }
+  }
+
+  /** A bug of ours in the handling of a guest costs that guest its life, not the host. */
+  #guarded(vcpu: VcpuRef, body: () => boolean): boolean {
+    try {
+      return body();
+    } catch (error) {
+      this.#m.reportBug(error, vcpu.domid);
+      const text = error instanceof Error ? error.message : String(error);
+      this.#m.lifecycle.crash(this.#m.table.domainOf(vcpu), `hypervisor bug: ${text}`, vcpu, this.#m.engine);
+      return false;
+    }
+  }
+
+  /** Takes the registers back from the engine, when it holds those of a vCPU that is on this pCPU. */
+  #switchOut(): void {
+    const vcpu = this.#loaded();
+    if (!vcpu?.v.isRunning) return;
+    const { core, engine, pv, lifecycle } = this.#m;
+    pv.switchingOut(vcpu, engine);
+    engine.save(stateOf(core, vcpu));
+    vcpu.v.isRunning = 0;
+    vcpu.v.loadedOn = this.#pcpu + 1;
+    const domain = this.#domain(vcpu);
+    updateRunstateArea(core, domain, vcpu);
+    const word = (core.map.header * PAGE_SIZE + HeaderLayout.offsets.descheduled) >>> 2;
+    Atomics.add(this.#words, word, 1);
+    Atomics.notify(this.#words, word);
+    lifecycle.completeShutdown(domain);
+  }
+
+  /** Puts the registers into the engine unless they are still there. False when the guest could not go on. */
+  #switchTo(next: VcpuRef, now: bigint): boolean {
+    const { core, engine, pv, timers } = this.#m;
+    const sameState = this.#record.current === next.frame && (next.v.isRunning === 1 || this.#isLoadedHere(next));
+    if (!sameState) {
+      this.#switchOut();
+      engine.load(stateOf(core, next));
+      engine.flushTlb(true);
+      this.#record.current = next.frame;
+    }
+    const resumed = !next.v.isRunning;
+    next.v.isRunning = 1;
+    timers.entering(next, now);
+    if (resumed) updateRunstateArea(core, this.#domain(next), next);
+    return sameState || this.#guarded(next, () => pv.switchedIn(next, engine) === 'resume');
+  }
+
+  #isLoadedHere(vcpu: VcpuRef): boolean {
+    return vcpu.v.loadedOn === this.#pcpu + 1;
+  }
+
+  #loaded(): VcpuRef | undefined {
+    return this.#record.current === 0 ? undefined : this.#m.table.vcpuAt(this.#record.current);
+  }
+
+  #domain(vcpu: VcpuRef): DomainRef {
+    return this.#m.table.domainOf(vcpu);
+  }
+
+  #serveRequests(): void {
+    const bits = this.#m.requests.take(this.#pcpu);
+    if (bits === 0) return;
+    this.#m.requests.serve(this.#m.engine, this.#pcpu, bits);
+    if (bits & PcpuRequest.stop) this.#stopping = true;
+    if (bits & PcpuRequest.reschedule) this.#wantsPreemption = true;
+  }
+
+  #stop(): void {
+    const { core, scheduler } = this.#m;
+    if (this.#record.running !== 0) {
+      const vcpu = this.#m.table.vcpuAt(this.#record.running);
+      this.#record.running = 0;
+      scheduler.sleep(vcpu);
+    }
+    this.#switchOut();
+    this.#record.online = 0;
+    core.lock.release();
+  }
+
+  /** Releases the lock and sleeps until a request, a wake or the next timer. */
+  #idle(mayWait: boolean): void {
+    const { core, requests, scheduler } = this.#m;
+    const wake = requests.word(this.#pcpu, 'wake');
+    const seen = Atomics.load(this.#words, wake);
+    const deadline = earliest(this.#record.nextTimerNs, scheduler.idleDeadline());
+    this.#record.sleeping = 1;
+    core.lock.release();
+    if (!mayWait) return;
+    if (deadline === 0n) Atomics.wait(this.#words, wake, seen);
+    else {
+      const ms = Number(deadline - core.systemTimeNs()) / NS_PER_MS;
+      if (ms > 0) Atomics.wait(this.#words, wake, seen, ms);
+    }
+  }
+
+  /** The control plane goes first: its few requests must not starve behind busy pCPUs. */
+  #acquire(): void {
+    const { core } = this.#m;
+    const waiting = (core.map.header * PAGE_SIZE + HeaderLayout.offsets.controlWaiting) >>> 2;
+    if (Atomics.load(this.#words, waiting) === 1) Atomics.wait(this.#words, waiting, 1, STEP_BACK_MS);
+    core.lock.acquire();
+  }
+}
+
+const earliest = (a: bigint, b: bigint): bigint => (a === 0n ? b : b === 0n || a < b ? a : b);
+
+/** The saved engine state in a vCPU's record. */
+export function stateOf(core: Core, vcpu: VcpuRef): Uint8Array {
+  const at = vcpu.address + VCPU_CPU_STATE;
+  return core.memory.u8.subarray(at, at + CPU_STATE_SIZE);
+}

@@ -1,0 +1,15 @@
+/** What the control plane gives a pCPU's worker, and what that tells. */
+export interface PcpuStart {
+  readonly memory: WebAssembly.Memory;
+  readonly nrPcpus: number;
+  readonly pcpu: number;
+  readonly commandLine: string;
+  /** The engine's compiled Wasm, shared by all pCPUs. */
+  readonly engine: unknown;
+}
+
+export type PcpuMessage =
+  | { readonly kind: 'doorbell' }
+  /** A bug of ours that cost a domain its life. */
+  | { readonly kind: 'bug'; readonly domid: number; readonly text: string }
+  | { readonly kind: 'stopped'; readonly hypercalls: readonly (readonly [string, number])[] };

@@ -1,0 +1,30 @@
+/** Entry of a pCPU's worker thread: builds the thread's machine with an engine and runs its loop until told to stop. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { systemClock } from '@xenhost/base';
+import { Machine } from '../machine.ts';
+import { MachineMemory } from '../state/machine-memory.ts';
+import { engineFactory } from './engine.ts';
+import type { PcpuStart, PcpuMessage } from './messages.ts';
+
+const start = workerData as PcpuStart;
+const port = parentPort;
+if (!port) throw new Error('a pCPU is a worker thread');
+const tell = (message: PcpuMessage): void => {
+  port.postMessage(message);
+};
+
+const memory = new MachineMemory(start.memory);
+const machine = new Machine(
+  { memory, clock: systemClock, nrPcpus: start.nrPcpus, pcpu: start.pcpu, commandLine: start.commandLine },
+  {
+    createEngine: engineFactory(memory, start.engine),
+    notifyControl: () => {
+      tell({ kind: 'doorbell' });
+    },
+    reportBug: (error, domid) => {
+      tell({ kind: 'bug', domid, text: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    },
+  },
+);
+machine.loop().run();
+tell({ kind: 'stopped', hypercalls: [...machine.dispatch.counts] });
