@@ -201,7 +201,7 @@ function parseImage(image: SxpList): ImageConfig {
   for (const item of image.slice(1)) {
     const key = isList(item) ? tagOf(item) : undefined;
     if (key !== undefined && isList(item) && item[1] !== undefined && !IMAGE_FIELDS.has(key))
-      platform.set(key, item[1]);
+      platform.set(key, plain(item[1]));
   }
   for (const key of ['tsc_mode', 'nomigrate']) if (!platform.has(key)) platform.set(key, 0);
   return {
@@ -214,6 +214,11 @@ function parseImage(image: SxpList): ImageConfig {
   };
 }
 
+/** Text is all that files and xenstore hold: whole numbers in it are numbers again. */
+function plain(value: Sxp): Sxp {
+  return typeof value === 'string' && /^(?:0|-?[1-9]\d{0,8})$/.test(value) ? Number(value) : value;
+}
+
 /** One `(vif (mac M) ...)`. Throws XendError. */
 export function parseDevice(device: Sxp | undefined): DeviceConfig {
   const deviceClass = tagOf(device);
@@ -223,7 +228,7 @@ export function parseDevice(device: Sxp | undefined): DeviceConfig {
   const options = new Map<string, Sxp>();
   for (const item of device.slice(1)) {
     const key = isList(item) ? tagOf(item) : undefined;
-    if (key !== undefined && isList(item) && item[1] !== undefined && item[1] !== null) options.set(key, item[1]);
+    if (key !== undefined && isList(item) && item[1] !== undefined && item[1] !== null) options.set(key, plain(item[1]));
   }
   return { class: deviceClass, uuid: atomText(options.get('uuid')) ?? randomUUID(), options };
 }

@@ -71,6 +71,7 @@ export class DomainManager {
   async #writeDom0Nodes(): Promise<void> {
     const { store } = this.ports;
     const path = domainPath(0);
+    if (!(await store.exists('/vm'))) await store.mkdir('/vm');
     const nodes = { domid: '0', name: DOM0_NAME, vm: '/vm/00000000-0000-0000-0000-000000000000' };
     for (const [key, value] of Object.entries(nodes)) {
       if ((await store.tryRead(`${path}/${key}`)) === undefined) await store.write(`${path}/${key}`, value);

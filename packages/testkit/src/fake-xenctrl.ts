@@ -1,0 +1,309 @@
+/**
+ * A hypervisor for tests of the toolstack: domains with memory, vCPUs and states, no guests. It keeps the promises of
+ * libxenctrl's interface that xend relies on (errors by errno, memory given back on destroy, pauses counted) and no others.
+ */
+import { Errno, XenError, domid as asDomid, evtchnPort, type Domid, type EvtchnPort } from '@xenhost/base';
+import type {
+  BuildPvOptions,
+  BuiltDomain,
+  CreditParameters,
+  DomainCreateOptions,
+  DomainInfo,
+  PhysInfo,
+  VcpuInfo,
+  VersionInfo,
+} from '@xenhost/libxenctrl';
+
+const PAGES_PER_KIB = 1 / 4;
+
+interface FakeDomain {
+  readonly domid: number;
+  readonly uuid: string;
+  readonly maxVcpus: number;
+  pauses: number;
+  pages: number;
+  maxMemkb: number;
+  shutdownReason: number | undefined;
+  dying: boolean;
+  cpuTimeNs: bigint;
+  credit: CreditParameters;
+  readonly affinity: bigint[];
+  nextPort: number;
+}
+
+export interface FakeXenctrlOptions {
+  readonly totalMiB?: number;
+  readonly nrCpus?: number;
+}
+
+export class FakeXenctrl {
+  readonly domains = new Map<number, FakeDomain>();
+  /** Calls in the order in which they came, as `name(arguments)`. */
+  readonly calls: string[] = [];
+  /** Makes the next calls of a name fail: name to errno. */
+  readonly failures = new Map<string, number>();
+  dmesg = '(XEN) Xen version 4.17\n';
+  readonly #totalPages: number;
+  readonly #nrCpus: number;
+  #nextDomid = 1;
+
+  constructor(options: FakeXenctrlOptions = {}) {
+    this.#totalPages = (options.totalMiB ?? 1024) * 256;
+    this.#nrCpus = options.nrCpus ?? 2;
+    this.domains.set(0, this.#domain(0, '00000000-0000-0000-0000-000000000000', this.#nrCpus));
+  }
+
+  #domain(domid: number, uuid: string, maxVcpus: number): FakeDomain {
+    return {
+      domid, uuid, maxVcpus,
+      pauses: domid === 0 ? 0 : 1,
+      pages: 0,
+      maxMemkb: 0,
+      shutdownReason: undefined,
+      dying: false,
+      cpuTimeNs: 1_500_000_000n,
+      credit: { weight: 256, cap: 0 },
+      affinity: Array.from({ length: maxVcpus }, () => (1n << 64n) - 1n),
+      nextPort: 1,
+    }; // prettier-ignore
+  }
+
+  #enter(name: string, ...args: readonly unknown[]): void {
+    this.calls.push(`${name}(${args.map(String).join(',')})`);
+    const errno = this.failures.get(name);
+    if (errno !== undefined) throw new XenError(errno, name);
+  }
+
+  #get(domid: number, operation: string): FakeDomain {
+    const found = this.domains.get(domid);
+    if (!found) throw new XenError(Errno.ESRCH, operation);
+    return found;
+  }
+
+  get freePages(): number {
+    let used = 0;
+    for (const { pages } of this.domains.values()) used += pages;
+    return this.#totalPages - used;
+  }
+
+  /** Plays a guest that shuts itself down with a reason of `sched.h`. */
+  shutDown(domid: number, reason: number): void {
+    this.#get(domid, 'shutDown').shutdownReason = reason;
+  }
+
+  // What xend calls
+
+  domainCreate = async (options: DomainCreateOptions): Promise<Domid> => {
+    this.#enter('domainCreate', options.uuid, options.maxVcpus);
+    const domid = this.#nextDomid++;
+    this.domains.set(domid, this.#domain(domid, String(options.uuid), options.maxVcpus));
+    return Promise.resolve(asDomid(domid));
+  };
+
+  domainDestroy = async (domid: number): Promise<void> => {
+    this.#enter('domainDestroy', domid);
+    this.#get(domid, 'domainDestroy');
+    this.domains.delete(domid);
+    return Promise.resolve();
+  };
+
+  domainPause = async (domid: number): Promise<void> => {
+    this.#enter('domainPause', domid);
+    this.#get(domid, 'domainPause').pauses += 1;
+    return Promise.resolve();
+  };
+
+  domainUnpause = async (domid: number): Promise<void> => {
+    this.#enter('domainUnpause', domid);
+    const domain = this.#get(domid, 'domainUnpause');
+    if (domain.pauses === 0) throw new XenError(Errno.EINVAL, 'domainUnpause');
+    domain.pauses -= 1;
+    return Promise.resolve();
+  };
+
+  domainGetinfo = async (domid: number): Promise<DomainInfo | undefined> => {
+    const found = this.domains.get(domid);
+    return Promise.resolve(found && this.#info(found));
+  };
+
+  domainGetinfolist = async (first = 0): Promise<DomainInfo[]> => {
+    this.#enter('domainGetinfolist', first);
+    return Promise.resolve([...this.domains.values()].filter((d) => d.domid >= first).map((d) => this.#info(d)));
+  };
+
+  #info(domain: FakeDomain): DomainInfo {
+    const crashed = domain.shutdownReason === 3;
+    const ended = domain.shutdownReason !== undefined;
+    return {
+      domid: asDomid(domain.domid),
+      ssidref: 0,
+      dying: domain.dying,
+      shutdown: ended && !crashed,
+      crashed,
+      paused: domain.pauses > 0,
+      blocked: !ended && domain.pauses === 0 && domain.domid !== 0,
+      running: domain.domid === 0,
+      debugged: false,
+      hvm: false,
+      shutdownReason: domain.shutdownReason ?? 0,
+      nrPages: domain.pages,
+      nrOutstandingPages: 0,
+      nrSharedPages: 0,
+      nrPagedPages: 0,
+      sharedInfoFrame: 0,
+      cpuTimeNs: domain.cpuTimeNs,
+      maxMemkb: domain.maxMemkb,
+      nrOnlineVcpus: domain.maxVcpus,
+      maxVcpuId: domain.maxVcpus - 1,
+      handle: Buffer.from(domain.uuid.replaceAll('-', ''), 'hex'),
+      uuid: domain.uuid,
+      cpupool: 0,
+      gpaddrBits: 0,
+    };
+  }
+
+  domainSetmaxmem = async (domid: number, maxMemKiB: number): Promise<void> => {
+    this.#enter('domainSetmaxmem', domid, maxMemKiB);
+    this.#get(domid, 'domainSetmaxmem').maxMemkb = maxMemKiB;
+    return Promise.resolve();
+  };
+
+  domainMaxVcpus = async (domid: number, max: number): Promise<void> => {
+    this.#enter('domainMaxVcpus', domid, max);
+    return Promise.resolve();
+  };
+
+  domainSetMemmapLimit = async (domid: number, limitKiB: number): Promise<void> => {
+    this.#enter('domainSetMemmapLimit', domid, limitKiB);
+    return Promise.resolve();
+  };
+
+  domainSetTscInfo = async (domid: number): Promise<void> => {
+    this.#enter('domainSetTscInfo', domid);
+    return Promise.resolve();
+  };
+
+  domainSendTrigger = async (domid: number): Promise<void> => {
+    this.#enter('domainSendTrigger', domid);
+    // A PV domain has nowhere to send one to.
+    return Promise.reject(new XenError(Errno.ENOSYS, 'domainSendTrigger'));
+  };
+
+  vcpuGetinfo = async (domid: number, vcpu: number): Promise<VcpuInfo> => {
+    const { pauses, cpuTimeNs } = this.#get(domid, 'vcpuGetinfo');
+    const running = domid === 0;
+    return Promise.resolve({ online: true, blocked: !running && pauses === 0, running, cpuTimeNs, cpu: vcpu });
+  };
+
+  vcpuSetaffinity = async (domid: number, vcpu: number, cpumap: bigint): Promise<bigint> => {
+    this.#enter('vcpuSetaffinity', domid, vcpu, cpumap);
+    if ((cpumap & ((1n << BigInt(this.#nrCpus)) - 1n)) === 0n) throw new XenError(Errno.EINVAL, 'vcpuSetaffinity');
+    this.#get(domid, 'vcpuSetaffinity').affinity[vcpu] = cpumap;
+    return Promise.resolve(cpumap);
+  };
+
+  vcpuGetaffinity = async (domid: number, vcpu: number): Promise<bigint> =>
+    Promise.resolve(this.#get(domid, 'vcpuGetaffinity').affinity[vcpu] ?? 0n);
+
+  schedId = (): Promise<number> => Promise.resolve(5);
+
+  schedCreditDomainSet = async (domid: number, parameters: CreditParameters): Promise<void> => {
+    this.#enter('schedCreditDomainSet', domid, parameters.weight, parameters.cap);
+    this.#get(domid, 'schedCreditDomainSet').credit = parameters;
+    return Promise.resolve();
+  };
+
+  schedCreditDomainGet = async (domid: number): Promise<CreditParameters> =>
+    Promise.resolve(this.#get(domid, 'schedCreditDomainGet').credit);
+
+  cpupoolGetinfolist = () =>
+    Promise.resolve([
+      { poolId: 0, schedId: 5, nrDomains: this.domains.size, cpus: Array.from({ length: this.#nrCpus }, (_, i) => i) },
+    ]);
+
+  cpupoolMovedomain = async (poolId: number, domid: number): Promise<void> => {
+    this.#enter('cpupoolMovedomain', poolId, domid);
+    return Promise.resolve();
+  };
+
+  physinfo = (): Promise<PhysInfo> =>
+    Promise.resolve({
+      threadsPerCore: 1,
+      coresPerSocket: this.#nrCpus,
+      nrCpus: this.#nrCpus,
+      maxCpuId: this.#nrCpus - 1,
+      nrNodes: 1,
+      maxNodeId: 0,
+      cpuKhz: 2_400_000,
+      capabilities: 2,
+      totalPages: this.#totalPages,
+      freePages: this.freePages,
+      scrubPages: 0,
+      outstandingPages: 0,
+      maxMfn: this.#totalPages,
+      hwCap: [0xbfebfbff, 0x2c100800, 0, 0x40, 0x77bae3ff, 0, 0x121, 0],
+    });
+
+  cputopoinfo = () =>
+    Promise.resolve(Array.from({ length: this.#nrCpus }, (_, core) => ({ core, socket: 0, node: 0 })));
+
+  numainfo = () => Promise.resolve([]);
+
+  version = (): Promise<VersionInfo> =>
+    Promise.resolve({
+      major: 4,
+      minor: 17,
+      extra: '.0',
+      compiler: 'none',
+      compileBy: 'xenhost',
+      compileDomain: '',
+      compileDate: 'today',
+      capabilities: 'xen-3.0-x86_64',
+      changeset: 'unknown',
+      virtStart: 0xffff800000000000n,
+      pagesize: 4096,
+      commandline: '',
+    });
+
+  readconsolering = async (options: { readonly clear?: boolean } = {}) => {
+    const text = this.dmesg;
+    if (options.clear) this.dmesg = '';
+    return Promise.resolve({ text, index: text.length });
+  };
+
+  sendDebugKeys = async (keys: string): Promise<void> => {
+    this.#enter('sendDebugKeys', keys);
+    return Promise.resolve();
+  };
+
+  evtchnAllocUnbound = async (domid: number, remote: number): Promise<EvtchnPort> => {
+    this.#enter('evtchnAllocUnbound', domid, remote);
+    return Promise.resolve(evtchnPort(this.#get(domid, 'evtchnAllocUnbound').nextPort++));
+  };
+
+  /** Plays the domain builder: takes memory, finds a kernel in anything that starts with "kernel". */
+  build = async (options: BuildPvOptions): Promise<BuiltDomain> => {
+    this.#enter('build', options.domid, options.memoryKiB, options.cmdline ?? '');
+    const domain = this.#get(options.domid, 'build');
+    if (!Buffer.from(options.kernel).toString('latin1').startsWith('kernel')) throw new Error('not a kernel');
+    const pages = options.memoryKiB * PAGES_PER_KIB;
+    if (pages > this.freePages) throw new XenError(Errno.ENOMEM, 'populate');
+    domain.pages = pages;
+    return Promise.resolve({
+      kernel: {
+        guestOs: 'linux',
+        guestVersion: '2.6',
+        xenVersion: 'xen-3.0',
+        loader: 'generic',
+        features: '!writable_page_tables|pae_pgdir_above_4gb',
+        guestType: 'xen-3.0-x86_64',
+        addressBits: 64,
+      },
+      storeMfn: 1000 + options.domid,
+      storePort: evtchnPort(options.storePort ?? 1),
+      consoleMfn: 2000 + options.domid,
+      consolePort: evtchnPort(options.consolePort ?? 2),
+      nrPages: pages,
+    });
+  };
+}
