@@ -88,6 +88,7 @@ export function planPvLayout(guest: PvGuestImage, totalPages: number, initrdByte
   for (;;) {
     const need = virtBase + BigInt(next + tablePages + 1) * PAGE + PADDING;
     const end = roundUp(need, MAPPING_ALIGN);
+    if (end > limit) throw new DomBuildError('invalidKernel', 'initial mapping runs over the end of the address space');
     initial = { va: virtBase, pages: Number((end - virtBase) / PAGE), pfn: 0 };
     tables = planTables(addressBits, [{ mapping: initial, firstTablePfn: next }]);
     if (tables.counts[0] === tablePages) break;
@@ -107,6 +108,7 @@ export function planPvLayout(guest: PvGuestImage, totalPages: number, initrdByte
   if (initrdUnmapped) initrd = take('ramdisk', initrdPages);
   if (p2mBase !== undefined) {
     const pages = pagesFor(p2mBytes);
+    if (p2mBase + BigInt(pages) * PAGE > virtBase) throw new DomBuildError('internal', 'overlapping mappings');
     const mapping = { va: p2mBase, pages, pfn: next };
     tables = planTables(addressBits, [
       { mapping: initial, firstTablePfn },

@@ -29,7 +29,7 @@ export function firstVcpuContext(bits: 32 | 64, vcpu: FirstVcpu): Uint8Array {
 }
 
 function context64({ entry, stackTop, startInfo, rootMfn }: FirstVcpu): Uint8Array {
-  const { bytes, view } = VcpuGuestContext.create({
+  const { bytes } = VcpuGuestContext.create({
     flags: BigInt(VGCF_IN_KERNEL | VGCF_ONLINE),
     kernel_ss: BigInt(SS64),
     kernel_sp: stackTop,

@@ -31,7 +31,24 @@ export function encodeFrame(header: Uint8Array, payload: readonly Uint8Array[] =
   for (const part of payload) size += part.length;
   dv.setUint32(4, size, true);
   head.set(header, PREFIX);
-  return [head, ...payload.filter((part) => part.length > 0)];
+  return [head, ...merged(payload)];
+}
+
+/** Neighbours in memory become one part: a batch of page writes from one image is one write to the socket. */
+function merged(parts: readonly Uint8Array[]): Uint8Array[] {
+  const out: Uint8Array[] = [];
+  let last: Uint8Array | undefined;
+  for (const part of parts) {
+    if (part.length === 0) continue;
+    if (last?.buffer === part.buffer && last.byteOffset + last.length === part.byteOffset) {
+      last = new Uint8Array(last.buffer, last.byteOffset, last.length + part.length);
+      out[out.length - 1] = last;
+      continue;
+    }
+    last = part;
+    out.push(part);
+  }
+  return out;
 }
 
 export class FrameReader {
