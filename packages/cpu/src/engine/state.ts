@@ -99,6 +99,9 @@ const cpu = layout('cpu_state', {
   args: array('u64', 6),
   result: 'u64',
   bounce: array('u64', 4),
+  /** Halves of a 128-bit result of a helper (the low one only where the helper's own result is something else). */
+  resultLow: 'u64',
+  resultHigh: 'u64',
 }); // prettier-ignore
 
 export type CpuField = keyof typeof cpu.fields;

@@ -1,4 +1,234 @@
-/** MMX and SSE rows. */
-import type { RowSource } from '../row.ts';
+/** MMX, SSE, SSE2, SSE3, SSSE3, SSE4.1 and SSE4.2 rows. Intel SDM vol. 2. */
+import type { RowOptions, RowSource } from '../row.ts';
 
-export const simdRows: readonly RowSource[] = [];
+const mmx: RowOptions = { feature: 'mmx' };
+const sse: RowOptions = { feature: 'sse' };
+
+/** Integer instructions with an MMX and an SSE2 form of the same opcode: name, opcode bytes, and what they compute. */
+const BOTH: readonly (readonly [mnemonic: string, opcode: string])[] = [
+  ['PACKSSWB', '63'], ['PCMPGTB', '64'], ['PCMPGTW', '65'], ['PCMPGTD', '66'], ['PACKUSWB', '67'],
+  ['PUNPCKHBW', '68'], ['PUNPCKHWD', '69'], ['PUNPCKHDQ', '6a'], ['PACKSSDW', '6b'],
+  ['PCMPEQB', '74'], ['PCMPEQW', '75'], ['PCMPEQD', '76'],
+  ['PSRLW', 'd1'], ['PSRLD', 'd2'], ['PSRLQ', 'd3'], ['PADDQ', 'd4'], ['PMULLW', 'd5'],
+  ['PSUBUSB', 'd8'], ['PSUBUSW', 'd9'], ['PMINUB', 'da'], ['PAND', 'db'],
+  ['PADDUSB', 'dc'], ['PADDUSW', 'dd'], ['PMAXUB', 'de'], ['PANDN', 'df'],
+  ['PAVGB', 'e0'], ['PSRAW', 'e1'], ['PSRAD', 'e2'], ['PAVGW', 'e3'], ['PMULHUW', 'e4'], ['PMULHW', 'e5'],
+  ['PSUBSB', 'e8'], ['PSUBSW', 'e9'], ['PMINSW', 'ea'], ['POR', 'eb'],
+  ['PADDSB', 'ec'], ['PADDSW', 'ed'], ['PMAXSW', 'ee'], ['PXOR', 'ef'],
+  ['PSLLW', 'f1'], ['PSLLD', 'f2'], ['PSLLQ', 'f3'], ['PMULUDQ', 'f4'], ['PMADDWD', 'f5'], ['PSADBW', 'f6'],
+  ['PSUBB', 'f8'], ['PSUBW', 'f9'], ['PSUBD', 'fa'], ['PSUBQ', 'fb'],
+  ['PADDB', 'fc'], ['PADDW', 'fd'], ['PADDD', 'fe'],
+  ['PSHUFB', '38 00'], ['PHADDW', '38 01'], ['PHADDD', '38 02'], ['PHADDSW', '38 03'], ['PMADDUBSW', '38 04'],
+  ['PHSUBW', '38 05'], ['PHSUBD', '38 06'], ['PHSUBSW', '38 07'],
+  ['PSIGNB', '38 08'], ['PSIGNW', '38 09'], ['PSIGND', '38 0a'], ['PMULHRSW', '38 0b'],
+  ['PABSB', '38 1c'], ['PABSW', '38 1d'], ['PABSD', '38 1e'],
+]; // prettier-ignore
+
+/** The low interleaves read only 32 bits in their MMX form. */
+const INTERLEAVE_LOW = [['PUNPCKLBW', '60'], ['PUNPCKLWD', '61'], ['PUNPCKLDQ', '62']] as const; // prettier-ignore
+
+/** Two-operand integer instructions that only XMM registers have. */
+const XMM_ONLY: readonly (readonly [mnemonic: string, opcode: string])[] = [
+  ['PUNPCKLQDQ', '6c'], ['PUNPCKHQDQ', '6d'],
+  ['PMULDQ', '38 28'], ['PCMPEQQ', '38 29'], ['PACKUSDW', '38 2b'], ['PCMPGTQ', '38 37'],
+  ['PMINSB', '38 38'], ['PMINSD', '38 39'], ['PMINUW', '38 3a'], ['PMINUD', '38 3b'],
+  ['PMAXSB', '38 3c'], ['PMAXSD', '38 3d'], ['PMAXUW', '38 3e'], ['PMAXUD', '38 3f'],
+  ['PMULLD', '38 40'], ['PHMINPOSUW', '38 41'],
+]; // prettier-ignore
+
+/** Shifts by an immediate: name, opcode, ModRM.reg. */
+const IMMEDIATE_SHIFTS = [
+  ['PSRLW', '71', 2], ['PSRAW', '71', 4], ['PSLLW', '71', 6],
+  ['PSRLD', '72', 2], ['PSRAD', '72', 4], ['PSLLD', '72', 6],
+  ['PSRLQ', '73', 2], ['PSLLQ', '73', 6],
+] as const; // prettier-ignore
+
+/** Widening moves: name, opcode, type of the memory operand. */
+const WIDENING = [
+  ['BW', '0', 'q'], ['BD', '1', 'd'], ['BQ', '2', 'w'], ['WD', '3', 'q'], ['WQ', '4', 'd'], ['DQ', '5', 'q'],
+] as const; // prettier-ignore
+
+/** Floating-point instructions in four forms, by opcode. */
+const FLOAT_FOUR = [['SQRT', '51'], ['ADD', '58'], ['MUL', '59'], ['SUB', '5c'], ['MIN', '5d'], ['DIV', '5e'], ['MAX', '5f']] as const; // prettier-ignore
+/** Floating-point logic and interleaves, PS and PD. */
+const FLOAT_TWO = [['UNPCKL', '14'], ['UNPCKH', '15'], ['AND', '54'], ['ANDN', '55'], ['OR', '56'], ['XOR', '57']] as const; // prettier-ignore
+
+const lower = (name: string): string => name.toLowerCase();
+
+export const simdRows: readonly RowSource[] = [
+  ...BOTH.flatMap(([name, code]): RowSource[] => [
+    [name, `np 0f ${code} /r`, 'Pq, Qq', `mmx.${lower(name)}`, mmx],
+    [name, `66 0f ${code} /r`, 'Vx, Wx', `xmm.${lower(name)}`, sse],
+  ]),
+  ...INTERLEAVE_LOW.flatMap(([name, code]): RowSource[] => [
+    [name, `np 0f ${code} /r`, 'Pq, Qd', `mmx.${lower(name)}`, mmx],
+    [name, `66 0f ${code} /r`, 'Vx, Wx', `xmm.${lower(name)}`, sse],
+  ]),
+  ...XMM_ONLY.map(([name, code]): RowSource => [name, `66 0f ${code} /r`, 'Vx, Wx', `xmm.${lower(name)}`, sse]),
+  ...IMMEDIATE_SHIFTS.flatMap(([name, code, reg]): RowSource[] => [
+    [name, `np 0f ${code} /${reg} r`, 'Nq, Ib', `mmx.${lower(name)}`, mmx],
+    [name, `66 0f ${code} /${reg} r`, 'Ux, Ib', `xmm.${lower(name)}`, sse],
+  ]),
+  ['PSRLDQ', '66 0f 73 /3 r', 'Ux, Ib', 'xmm.psrldq', sse],
+  ['PSLLDQ', '66 0f 73 /7 r', 'Ux, Ib', 'xmm.pslldq', sse],
+  ...WIDENING.flatMap(([name, code, type]): RowSource[] => [
+    [`PMOVSX${name}`, `66 0f 38 2${code} /r`, `Vx, W${type}`, `pmovsx${lower(name)}`, sse],
+    [`PMOVZX${name}`, `66 0f 38 3${code} /r`, `Vx, W${type}`, `pmovzx${lower(name)}`, sse],
+  ]),
+  ...FLOAT_FOUR.flatMap(([name, code]): RowSource[] => [
+    [`${name}PS`, `np 0f ${code} /r`, 'Vx, Wx', `${lower(name)}ps`, sse],
+    [`${name}PD`, `66 0f ${code} /r`, 'Vx, Wx', `${lower(name)}pd`, sse],
+    [`${name}SS`, `f3 0f ${code} /r`, 'Vx, Wd', `${lower(name)}ss`, sse],
+    [`${name}SD`, `f2 0f ${code} /r`, 'Vx, Wq', `${lower(name)}sd`, sse],
+  ]),
+  ...FLOAT_TWO.flatMap(([name, code]): RowSource[] => [
+    [`${name}PS`, `np 0f ${code} /r`, 'Vx, Wx', `${lower(name)}ps`, sse],
+    [`${name}PD`, `66 0f ${code} /r`, 'Vx, Wx', `${lower(name)}pd`, sse],
+  ]),
+
+  ['MOVUPS', 'np 0f 10 /r', 'Vx, Wx', 'movu', sse],
+  ['MOVUPD', '66 0f 10 /r', 'Vx, Wx', 'movu', sse],
+  ['MOVSS', 'f3 0f 10 /r', 'Vx, Wd', 'movss', sse],
+  ['MOVSD', 'f2 0f 10 /r', 'Vx, Wq', 'movsd', sse],
+  ['MOVUPS', 'np 0f 11 /r', 'Wx, Vx', 'movu', sse],
+  ['MOVUPD', '66 0f 11 /r', 'Wx, Vx', 'movu', sse],
+  ['MOVSS', 'f3 0f 11 /r', 'Wd, Vx', 'movss', sse],
+  ['MOVSD', 'f2 0f 11 /r', 'Wq, Vx', 'movsd', sse],
+  ['MOVLPS', 'np 0f 12 /r m', 'Vx, Mq', 'loadlow', sse],
+  ['MOVHLPS', 'np 0f 12 /r r', 'Vx, Ux', 'movhlps', sse],
+  ['MOVLPD', '66 0f 12 /r', 'Vx, Mq', 'loadlow', sse],
+  ['MOVDDUP', 'f2 0f 12 /r', 'Vx, Wq', 'movddup', sse],
+  ['MOVSLDUP', 'f3 0f 12 /r', 'Vx, Wx', 'movsldup', sse],
+  ['MOVLPS', 'np 0f 13 /r', 'Mq, Vx', 'storelow', sse],
+  ['MOVLPD', '66 0f 13 /r', 'Mq, Vx', 'storelow', sse],
+  ['MOVHPS', 'np 0f 16 /r m', 'Vx, Mq', 'loadhigh', sse],
+  ['MOVLHPS', 'np 0f 16 /r r', 'Vx, Ux', 'movlhps', sse],
+  ['MOVHPD', '66 0f 16 /r', 'Vx, Mq', 'loadhigh', sse],
+  ['MOVSHDUP', 'f3 0f 16 /r', 'Vx, Wx', 'movshdup', sse],
+  ['MOVHPS', 'np 0f 17 /r', 'Mq, Vx', 'storehigh', sse],
+  ['MOVHPD', '66 0f 17 /r', 'Mq, Vx', 'storehigh', sse],
+  ['MOVAPS', 'np 0f 28 /r', 'Vx, Wx', 'mova', sse],
+  ['MOVAPD', '66 0f 28 /r', 'Vx, Wx', 'mova', sse],
+  ['MOVAPS', 'np 0f 29 /r', 'Wx, Vx', 'mova', sse],
+  ['MOVAPD', '66 0f 29 /r', 'Wx, Vx', 'mova', sse],
+  ['CVTPI2PS', 'np 0f 2a /r', 'Vx, Qq', 'cvtpi2ps', mmx],
+  ['CVTPI2PD', '66 0f 2a /r', 'Vx, Qq', 'cvtpi2pd', mmx],
+  ['CVTSI2SS', 'f3 0f 2a /r', 'Vx, Ey', 'cvtsi2ss', sse],
+  ['CVTSI2SD', 'f2 0f 2a /r', 'Vx, Ey', 'cvtsi2sd', sse],
+  ['MOVNTPS', 'np 0f 2b /r', 'Mx, Vx', 'mova', sse],
+  ['MOVNTPD', '66 0f 2b /r', 'Mx, Vx', 'mova', sse],
+  ['CVTTPS2PI', 'np 0f 2c /r', 'Pq, Wq', 'cvttps2pi', mmx],
+  ['CVTTPD2PI', '66 0f 2c /r', 'Pq, Wx', 'cvttpd2pi', mmx],
+  ['CVTTSS2SI', 'f3 0f 2c /r', 'Gy, Wd', 'cvttss2si', sse],
+  ['CVTTSD2SI', 'f2 0f 2c /r', 'Gy, Wq', 'cvttsd2si', sse],
+  ['CVTPS2PI', 'np 0f 2d /r', 'Pq, Wq', 'cvtps2pi', mmx],
+  ['CVTPD2PI', '66 0f 2d /r', 'Pq, Wx', 'cvtpd2pi', mmx],
+  ['CVTSS2SI', 'f3 0f 2d /r', 'Gy, Wd', 'cvtss2si', sse],
+  ['CVTSD2SI', 'f2 0f 2d /r', 'Gy, Wq', 'cvtsd2si', sse],
+  ['UCOMISS', 'np 0f 2e /r', 'Vx, Wd', 'ucomiss', sse],
+  ['UCOMISD', '66 0f 2e /r', 'Vx, Wq', 'ucomisd', sse],
+  ['COMISS', 'np 0f 2f /r', 'Vx, Wd', 'comiss', sse],
+  ['COMISD', '66 0f 2f /r', 'Vx, Wq', 'comisd', sse],
+  ['MOVMSKPS', 'np 0f 50 /r', 'Gd, Ux', 'movmskps', sse],
+  ['MOVMSKPD', '66 0f 50 /r', 'Gd, Ux', 'movmskpd', sse],
+  ['RSQRTPS', 'np 0f 52 /r', 'Vx, Wx', 'rsqrtps', sse],
+  ['RSQRTSS', 'f3 0f 52 /r', 'Vx, Wd', 'rsqrtss', sse],
+  ['RCPPS', 'np 0f 53 /r', 'Vx, Wx', 'rcpps', sse],
+  ['RCPSS', 'f3 0f 53 /r', 'Vx, Wd', 'rcpss', sse],
+  ['CVTPS2PD', 'np 0f 5a /r', 'Vx, Wq', 'cvtps2pd', sse],
+  ['CVTPD2PS', '66 0f 5a /r', 'Vx, Wx', 'cvtpd2ps', sse],
+  ['CVTSS2SD', 'f3 0f 5a /r', 'Vx, Wd', 'cvtss2sd', sse],
+  ['CVTSD2SS', 'f2 0f 5a /r', 'Vx, Wq', 'cvtsd2ss', sse],
+  ['CVTDQ2PS', 'np 0f 5b /r', 'Vx, Wx', 'cvtdq2ps', sse],
+  ['CVTPS2DQ', '66 0f 5b /r', 'Vx, Wx', 'cvtps2dq', sse],
+  ['CVTTPS2DQ', 'f3 0f 5b /r', 'Vx, Wx', 'cvttps2dq', sse],
+  ['MOVD', 'np 0f 6e /r', 'Pq, Ey', 'mmx.movd', mmx],
+  ['MOVD', '66 0f 6e /r', 'Vx, Ey', 'movd.load', sse],
+  ['MOVQ', 'np 0f 6f /r', 'Pq, Qq', 'mmx.movq', mmx],
+  ['MOVDQA', '66 0f 6f /r', 'Vx, Wx', 'mova', sse],
+  ['MOVDQU', 'f3 0f 6f /r', 'Vx, Wx', 'movu', sse],
+  ['PSHUFW', 'np 0f 70 /r', 'Pq, Qq, Ib', 'mmx.pshufw', mmx],
+  ['PSHUFD', '66 0f 70 /r', 'Vx, Wx, Ib', 'pshufd', sse],
+  ['PSHUFHW', 'f3 0f 70 /r', 'Vx, Wx, Ib', 'pshufhw', sse],
+  ['PSHUFLW', 'f2 0f 70 /r', 'Vx, Wx, Ib', 'pshuflw', sse],
+  ['EMMS', 'np 0f 77', '', 'emms', mmx],
+  ['HADDPD', '66 0f 7c /r', 'Vx, Wx', 'haddpd', sse],
+  ['HADDPS', 'f2 0f 7c /r', 'Vx, Wx', 'haddps', sse],
+  ['HSUBPD', '66 0f 7d /r', 'Vx, Wx', 'hsubpd', sse],
+  ['HSUBPS', 'f2 0f 7d /r', 'Vx, Wx', 'hsubps', sse],
+  ['MOVD', 'np 0f 7e /r', 'Ey, Pq', 'mmx.storemovd', mmx],
+  ['MOVD', '66 0f 7e /r', 'Ey, Vx', 'movd.store', sse],
+  ['MOVQ', 'f3 0f 7e /r', 'Vx, Wq', 'movq.load', sse],
+  ['MOVQ', 'np 0f 7f /r', 'Qq, Pq', 'mmx.movq', mmx],
+  ['MOVDQA', '66 0f 7f /r', 'Wx, Vx', 'mova', sse],
+  ['MOVDQU', 'f3 0f 7f /r', 'Wx, Vx', 'movu', sse],
+  ['CMPPS', 'np 0f c2 /r', 'Vx, Wx, Ib', 'cmpps', sse],
+  ['CMPPD', '66 0f c2 /r', 'Vx, Wx, Ib', 'cmppd', sse],
+  ['CMPSS', 'f3 0f c2 /r', 'Vx, Wd, Ib', 'cmpss', sse],
+  ['CMPSD', 'f2 0f c2 /r', 'Vx, Wq, Ib', 'cmpsd', sse],
+  ['PINSRW', 'np 0f c4 /r r', 'Pq, Rd, Ib', 'mmx.pinsrw', mmx],
+  ['PINSRW', 'np 0f c4 /r m', 'Pq, Mw, Ib', 'mmx.pinsrw', mmx],
+  ['PINSRW', '66 0f c4 /r r', 'Vx, Rd, Ib', 'pinsrw', sse],
+  ['PINSRW', '66 0f c4 /r m', 'Vx, Mw, Ib', 'pinsrw', sse],
+  ['PEXTRW', 'np 0f c5 /r', 'Gd, Nq, Ib', 'mmx.pextrw', mmx],
+  ['PEXTRW', '66 0f c5 /r', 'Gd, Ux, Ib', 'pextrw', sse],
+  ['SHUFPS', 'np 0f c6 /r', 'Vx, Wx, Ib', 'shufps', sse],
+  ['SHUFPD', '66 0f c6 /r', 'Vx, Wx, Ib', 'shufpd', sse],
+  ['ADDSUBPD', '66 0f d0 /r', 'Vx, Wx', 'addsubpd', sse],
+  ['ADDSUBPS', 'f2 0f d0 /r', 'Vx, Wx', 'addsubps', sse],
+  ['MOVQ', '66 0f d6 /r', 'Wq, Vx', 'movq.store', sse],
+  ['MOVQ2DQ', 'f3 0f d6 /r', 'Vx, Nq', 'movq2dq', mmx],
+  ['MOVDQ2Q', 'f2 0f d6 /r', 'Pq, Ux', 'movdq2q', mmx],
+  ['PMOVMSKB', 'np 0f d7 /r', 'Gd, Nq', 'mmx.pmovmskb', mmx],
+  ['PMOVMSKB', '66 0f d7 /r', 'Gd, Ux', 'pmovmskb', sse],
+  ['CVTTPD2DQ', '66 0f e6 /r', 'Vx, Wx', 'cvttpd2dq', sse],
+  ['CVTDQ2PD', 'f3 0f e6 /r', 'Vx, Wq', 'cvtdq2pd', sse],
+  ['CVTPD2DQ', 'f2 0f e6 /r', 'Vx, Wx', 'cvtpd2dq', sse],
+  ['MOVNTQ', 'np 0f e7 /r', 'Mq, Pq', 'mmx.movq', mmx],
+  ['MOVNTDQ', '66 0f e7 /r', 'Mx, Vx', 'mova', sse],
+  ['LDDQU', 'f2 0f f0 /r', 'Vx, Mx', 'movu', sse],
+  ['MASKMOVQ', 'np 0f f7 /r', 'Pq, Nq', 'mmx.maskmov', mmx],
+  ['MASKMOVDQU', '66 0f f7 /r', 'Vx, Ux', 'maskmov', sse],
+
+  ['PBLENDVB', '66 0f 38 10 /r', 'Vx, Wx, XMM0', 'pblendvb', sse],
+  ['BLENDVPS', '66 0f 38 14 /r', 'Vx, Wx, XMM0', 'blendvps', sse],
+  ['BLENDVPD', '66 0f 38 15 /r', 'Vx, Wx, XMM0', 'blendvpd', sse],
+  ['PTEST', '66 0f 38 17 /r', 'Vx, Wx', 'ptest', sse],
+  ['MOVNTDQA', '66 0f 38 2a /r', 'Vx, Mx', 'mova', sse],
+  ['ROUNDPS', '66 0f 3a 08 /r', 'Vx, Wx, Ib', 'roundps', sse],
+  ['ROUNDPD', '66 0f 3a 09 /r', 'Vx, Wx, Ib', 'roundpd', sse],
+  ['ROUNDSS', '66 0f 3a 0a /r', 'Vx, Wd, Ib', 'roundss', sse],
+  ['ROUNDSD', '66 0f 3a 0b /r', 'Vx, Wq, Ib', 'roundsd', sse],
+  ['BLENDPS', '66 0f 3a 0c /r', 'Vx, Wx, Ib', 'blendps', sse],
+  ['BLENDPD', '66 0f 3a 0d /r', 'Vx, Wx, Ib', 'blendpd', sse],
+  ['PBLENDW', '66 0f 3a 0e /r', 'Vx, Wx, Ib', 'pblendw', sse],
+  ['PALIGNR', 'np 0f 3a 0f /r', 'Pq, Qq, Ib', 'mmx.palignr', mmx],
+  ['PALIGNR', '66 0f 3a 0f /r', 'Vx, Wx, Ib', 'palignr', sse],
+  ['PEXTRB', '66 0f 3a 14 /r r', 'Rd, Vx, Ib', 'pextrb', sse],
+  ['PEXTRB', '66 0f 3a 14 /r m', 'Mb, Vx, Ib', 'pextrb', sse],
+  ['PEXTRW', '66 0f 3a 15 /r r', 'Rd, Vx, Ib', 'pextrwstore', sse],
+  ['PEXTRW', '66 0f 3a 15 /r m', 'Mw, Vx, Ib', 'pextrwstore', sse],
+  ['PEXTRD', '66 0f 3a 16 /r', 'Ey, Vx, Ib', 'pextrd', sse],
+  ['EXTRACTPS', '66 0f 3a 17 /r', 'Ed, Vx, Ib', 'pextrd', sse],
+  ['PINSRB', '66 0f 3a 20 /r r', 'Vx, Rd, Ib', 'pinsrb', sse],
+  ['PINSRB', '66 0f 3a 20 /r m', 'Vx, Mb, Ib', 'pinsrb', sse],
+  ['INSERTPS', '66 0f 3a 21 /r', 'Vx, Wd, Ib', 'insertps', sse],
+  ['PINSRD', '66 0f 3a 22 /r', 'Vx, Ey, Ib', 'pinsrd', sse],
+  ['DPPS', '66 0f 3a 40 /r', 'Vx, Wx, Ib', 'dpps', sse],
+  ['DPPD', '66 0f 3a 41 /r', 'Vx, Wx, Ib', 'dppd', sse],
+  ['MPSADBW', '66 0f 3a 42 /r', 'Vx, Wx, Ib', 'mpsadbw', sse],
+  ['PCMPESTRM', '66 w0 0f 3a 60 /r', 'Vx, Wx, Ib', 'pcmpstr', { ...sse, variant: 0 }],
+  ['PCMPESTRM', '66 w1 0f 3a 60 /r', 'Vx, Wx, Ib', 'pcmpstr', { ...sse, variant: 4 }],
+  ['PCMPESTRI', '66 w0 0f 3a 61 /r', 'Vx, Wx, Ib', 'pcmpstr', { ...sse, variant: 1 }],
+  ['PCMPESTRI', '66 w1 0f 3a 61 /r', 'Vx, Wx, Ib', 'pcmpstr', { ...sse, variant: 5 }],
+  ['PCMPISTRM', '66 0f 3a 62 /r', 'Vx, Wx, Ib', 'pcmpstr', { ...sse, variant: 2 }],
+  ['PCMPISTRI', '66 0f 3a 63 /r', 'Vx, Wx, Ib', 'pcmpstr', { ...sse, variant: 3 }],
+
+  // State. FXSAVE and FXRSTOR answer to the x87 switches, LDMXCSR and STMXCSR to those of SSE.
+  ['FXSAVE', 'np w0 0f ae /0 m', 'M', 'fxsave', { feature: 'x87', variant: 0 }],
+  ['FXSAVE64', 'np w1 0f ae /0 m', 'M', 'fxsave', { feature: 'x87', valid: 'only64', variant: 1 }],
+  ['FXRSTOR', 'np w0 0f ae /1 m', 'M', 'fxrstor', { feature: 'x87', variant: 0 }],
+  ['FXRSTOR64', 'np w1 0f ae /1 m', 'M', 'fxrstor', { feature: 'x87', valid: 'only64', variant: 1 }],
+  ['LDMXCSR', 'np 0f ae /2 m', 'Md', 'ldmxcsr', sse],
+  ['STMXCSR', 'np 0f ae /3 m', 'Md', 'stmxcsr', sse],
+];

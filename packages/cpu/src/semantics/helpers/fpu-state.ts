@@ -1,0 +1,97 @@
+/**
+ * The x87 register stack as helpers see it, and the images of FXSAVE and FXRSTOR. Registers lie in the state in
+ * physical order; images hold them in stack order from ST(0). Intel SDM vol. 1, 10.5.1; vol. 2 FXSAVE.
+ */
+import type { CpuState } from '../../engine/state.ts';
+import type { Helper } from '../helper.ts';
+import { VECTOR } from '../helper.ts';
+
+export const MXCSR_MASK = 0xffff;
+const FX_BYTES = 512;
+const FX_MXCSR = 24;
+const FX_MXCSR_MASK = 28;
+const FX_ST = 32;
+const FX_XMM = 160;
+/** Bytes of the image that FXSAVE writes; the rest is the system's own. */
+const FX_USED_32 = 288;
+const FX_USED_64 = 416;
+const REGISTER_BYTES = 10;
+
+export const STATUS_ERROR_SUMMARY = 0x80;
+const STATUS_BUSY = 0x8000;
+
+/** Physical number of ST(i). */
+export function physical(state: CpuState, i: number): number {
+  return (((state.fsw >> 11) & 7) + i) & 7;
+}
+
+/** Recomputes the summary bits of the status word from its exceptions and the masks. */
+export function updateSummary(state: CpuState): void {
+  const pending = (state.fsw & ~state.fcw & 0x3f) !== 0;
+  state.fsw = pending
+    ? state.fsw | STATUS_ERROR_SUMMARY | STATUS_BUSY
+    : state.fsw & ~(STATUS_ERROR_SUMMARY | STATUS_BUSY);
+}
+
+/** Arguments: address, 1 for the 64-bit image (REX.W), code size 64 or 32. */
+const fxsave: Helper = (helper, args) => {
+  const { state, memory } = helper;
+  const [address = 0n, isWide = 0n, mode = 64n] = args;
+  const used = mode === 64n ? FX_USED_64 : FX_USED_32;
+  const image = new Uint8Array(used);
+  const view = new DataView(image.buffer);
+  view.setUint16(0, state.fcw, true);
+  view.setUint16(2, state.fsw, true);
+  view.setUint8(4, state.ftw);
+  view.setUint16(6, state.fop, true);
+  if (isWide !== 0n) {
+    view.setBigUint64(8, state.fip, true);
+    view.setBigUint64(16, state.fdp, true);
+  } else {
+    view.setUint32(8, Number(state.fip & 0xffffffffn), true);
+    view.setUint16(12, state.fcs, true);
+    view.setUint32(16, Number(state.fdp & 0xffffffffn), true);
+    view.setUint16(20, state.fds, true);
+  }
+  view.setUint32(FX_MXCSR, state.mxcsr, true);
+  view.setUint32(FX_MXCSR_MASK, MXCSR_MASK, true);
+  for (let i = 0; i < 8; i++) image.set(state.fpr(physical(state, i)), FX_ST + 16 * i);
+  const nrXmm = mode === 64n ? 16 : 8;
+  for (let i = 0; i < nrXmm; i++) image.set(state.xmm(i), FX_XMM + 16 * i);
+  memory.writeBytes(address, image);
+};
+
+const fxrstor: Helper = (helper, args) => {
+  const { state, memory } = helper;
+  const [address = 0n, isWide = 0n, mode = 64n] = args;
+  const image = new Uint8Array(FX_BYTES);
+  memory.readBytes(address, image);
+  const view = new DataView(image.buffer);
+  const mxcsr = view.getUint32(FX_MXCSR, true);
+  if ((mxcsr & ~MXCSR_MASK) !== 0) helper.fault(VECTOR.generalProtection, 0);
+  state.mxcsr = mxcsr;
+  state.fcw = (view.getUint16(0, true) & 0x1f3f) | 0x40;
+  state.fsw = view.getUint16(2, true);
+  state.ftw = view.getUint8(4);
+  state.fop = view.getUint16(6, true) & 0x7ff;
+  if (isWide !== 0n) {
+    state.fip = view.getBigUint64(8, true);
+    state.fdp = view.getBigUint64(16, true);
+    state.fcs = 0;
+    state.fds = 0;
+  } else {
+    state.fip = BigInt(view.getUint32(8, true));
+    state.fcs = view.getUint16(12, true);
+    state.fdp = BigInt(view.getUint32(16, true));
+    state.fds = view.getUint16(20, true);
+  }
+  updateSummary(state);
+  for (let i = 0; i < 8; i++) {
+    const from = FX_ST + 16 * i;
+    state.fpr(physical(state, i)).set(image.subarray(from, from + REGISTER_BYTES));
+  }
+  const nrXmm = mode === 64n ? 16 : 8;
+  for (let i = 0; i < nrXmm; i++) state.xmm(i).set(image.subarray(FX_XMM + 16 * i, FX_XMM + 16 * i + 16));
+};
+
+export const fpuStateHelpers: Readonly<Record<string, Helper>> = { fxsave, fxrstor };
