@@ -2,3 +2,4 @@ export * from './engine/api.ts';
 export { CPU_STATE_SIZE, CpuState, RFLAGS, SEG, SEGMENTS, ATTR, REGISTER_NAMES, OFFSET } from './engine/state.ts';
 export type { Segment, SegmentName, CpuField } from './engine/state.ts';
 export * from './asm/index.ts';
+export * from './isa/index.ts';

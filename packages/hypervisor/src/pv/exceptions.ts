@@ -4,7 +4,13 @@
  */
 import { ATTR, ExitReason, RFLAGS, SEG } from '@xenhost/cpu';
 import type { Engine, Exit } from '@xenhost/cpu';
-import { FORCED_EMULATION_PREFIX, TRAP_INFO_DPL, TRAP_INFO_MASK_EVENTS } from '@xenhost/xen-abi';
+import {
+  FLAT_RING3_CS64,
+  FLAT_RING3_DS,
+  FORCED_EMULATION_PREFIX,
+  TRAP_INFO_DPL,
+  TRAP_INFO_MASK_EVENTS,
+} from '@xenhost/xen-abi';
 import { vcpuInfoAddress } from '../event/vcpu-info.ts';
 import type { VcpuRef } from '../state/refs.ts';
 import type { PvModules, PvOutcome } from './api.ts';
@@ -162,8 +168,10 @@ export class Exceptions {
     state.rflags = state.r11;
     const compat = (state.segment(SEG.cs).attributes & ATTR.long) === 0;
     if (isKernelMode(vcpu) && !compat) {
-      loadFlatKernel(state);
-      engine.stateChanged();
+      if (state.selector(SEG.cs) !== FLAT_RING3_CS64 || state.selector(SEG.ss) !== FLAT_RING3_DS) {
+        loadFlatKernel(state);
+        engine.stateChanged();
+      }
       this.#modules.dispatchHypercall(vcpu, engine);
       return 'resume';
     }
