@@ -1,0 +1,310 @@
+import { bytesOf, Errno, layout } from '@xenhost/base';
+import type { Fields, Layout, View } from '@xenhost/base';
+import {
+  CpupoolOp,
+  Domctl,
+  DOMCTL_U,
+  DomctlCpuPolicy,
+  DomctlCreatedomain,
+  DomctlGetdomaininfo,
+  DomctlMaxMem,
+  DomctlSchedop,
+  DomctlSchedulerOp,
+  DomctlVcpucontext,
+  Dominf,
+  Shutdown,
+  Sysctl,
+  SYSCTL_U,
+  SysctlCpupoolOp,
+  SysctlGetdomaininfolist,
+  SysctlPhysinfo,
+  SysctlReadconsole,
+  SysctlSchedulerOp,
+  VcpuAffinity,
+  VcpuGuestContext,
+  VGCF,
+  XEN_DOMCTL_INTERFACE_VERSION,
+  XEN_SYSCTL_INTERFACE_VERSION,
+  XenCpuidLeaf,
+  XenDomctl,
+  XenScheduler,
+  XenSysctl,
+} from '@xenhost/xen-abi';
+import type { GrantTables } from '../grant/api.ts';
+import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
+import type { MemoryManager } from '../mm/api.ts';
+import type { Pv } from '../pv/api.ts';
+import { pcpuViews } from '../sched/runqueue.ts';
+import { DomainFlag, VcpuFlag } from '../state/records.ts';
+import type { DomainRef } from '../state/refs.ts';
+import { TestHost } from '../test-host.test-kit.ts';
+import { CpuPolicies, XEN_LEAF_BASE } from './cpu-policy.ts';
+import { DomctlTable } from './domctl.ts';
+import { ControlPauses } from './modules.ts';
+import { SysctlTable } from './sysctl.ts';
+
+/** The request lies here, what it points at from BUFFER on. */
+const REQUEST = 0x1000n;
+const BUFFER = 0x4000n;
+
+/** `xen_domctl_vcpuaffinity` with its bitmaps as plain fields. */
+const AffinityWithMaps = layout('vcpuaffinity', {
+  vcpu: 'u32',
+  flags: 'u32',
+  hard: 'u64',
+  hardBits: 'u32',
+  soft: 'u64',
+  softBits: 'u32',
+});
+
+class Tools {
+  readonly host: TestHost;
+  readonly contexts: string[] = [];
+  readonly dom0: DomainRef;
+  readonly #bytes = new Uint8Array(0x20000);
+  readonly #domctl: DomctlTable;
+  readonly #sysctl: SysctlTable;
+
+  constructor(nrPcpus = 1) {
+    this.host = new TestHost({ nrPcpus });
+    const { host } = this;
+    this.dom0 = host.lifecycle.createDom0();
+    const modules = {
+      core: host.core,
+      table: host.table,
+      lifecycle: host.lifecycle,
+      scheduler: host.scheduler,
+      pcpus: pcpuViews(host.core),
+      console: host.console,
+      memory: {
+        heapInfo: () => ({ totalFrames: 1000, freeFrames: 600 }),
+        allocateXenFrame: () => host.frames(1),
+      } as unknown as MemoryManager,
+      grants: {} as GrantTables,
+      pv: {
+        initContext: () => (this.contexts.push('set'), 0),
+        readContext: () => new Uint8Array(VcpuGuestContext.size),
+      } as unknown as Pv,
+      policies: new CpuPolicies(host.core.memory),
+      dom0CpuTime: () => 42n,
+      pauses: new ControlPauses({ lifecycle: host.lifecycle, scheduler: host.scheduler }),
+    };
+    this.#domctl = new DomctlTable(modules);
+    this.#sysctl = new SysctlTable(modules);
+  }
+
+  /** Runs a domctl; `u` is the union's member, before and after. */
+  domctl<F extends Fields>(
+    cmd: keyof typeof Domctl,
+    domain: number,
+    layout?: Layout<F>,
+    init: Partial<View<F>> = {},
+    args: bigint[] = [REQUEST],
+  ): { result: HypercallResult; op: { domain: number }; u: View<F> } {
+    this.#bytes.fill(0, Number(REQUEST), Number(REQUEST) + XenDomctl.size);
+    const op = XenDomctl.view(bytesOf(this.#bytes), Number(REQUEST));
+    Object.assign(op, { cmd: Domctl[cmd], interface_version: XEN_DOMCTL_INTERFACE_VERSION, domain });
+    const u = layout?.view(bytesOf(this.#bytes), Number(REQUEST) + DOMCTL_U) as View<F>;
+    if (layout) Object.assign(u, init);
+    return { result: this.#domctl.hypercall(this.#call(args)), op, u };
+  }
+
+  sysctl<F extends Fields>(
+    cmd: keyof typeof Sysctl,
+    layout: Layout<F>,
+    init: Partial<View<F>> = {},
+  ): { result: HypercallResult; u: View<F> } {
+    this.#bytes.fill(0, Number(REQUEST), Number(REQUEST) + XenSysctl.size);
+    const op = XenSysctl.view(bytesOf(this.#bytes), Number(REQUEST));
+    Object.assign(op, { cmd: Sysctl[cmd], interface_version: XEN_SYSCTL_INTERFACE_VERSION });
+    const u = layout.view(bytesOf(this.#bytes), Number(REQUEST) + SYSCTL_U);
+    Object.assign(u, init);
+    return { result: this.#sysctl.hypercall(this.#call([REQUEST])), u };
+  }
+
+  at(address: bigint, length: number): Uint8Array {
+    return this.#bytes.subarray(Number(address), Number(address) + length);
+  }
+
+  #call(args: bigint[]): HypercallCall {
+    const inside = (address: bigint, length: number): boolean =>
+      address >= REQUEST && address + BigInt(length) <= BigInt(this.#bytes.length);
+    return {
+      kind: 'privcmd',
+      domid: this.dom0.domid,
+      domain: this.dom0,
+      vcpu: undefined,
+      engine: undefined,
+      args,
+      memory: {
+        read: (address, length) => (inside(address, length) ? this.at(address, length).slice() : undefined),
+        write: (address, bytes) => inside(address, bytes.length) && (this.at(address, bytes.length).set(bytes), true),
+      },
+      shouldPreempt: () => false,
+    };
+  }
+}
+
+const CREATE = { max_vcpus: 1, max_grant_frames: -1, max_maptrack_frames: -1 };
+
+describe('domctl', () => {
+  test('createdomain gives the id back; the domain is paused and listed', () => {
+    const tools = new Tools();
+    const { result, op } = tools.domctl('createdomain', 0, DomctlCreatedomain, CREATE);
+    expect([result, op.domain]).toEqual([0, 1]);
+    const { u } = tools.domctl('getdomaininfo', 1, DomctlGetdomaininfo);
+    expect(u.flags).toBe(Dominf.paused);
+    expect(tools.domctl('unpausedomain', 1).result).toBe(0);
+    expect(tools.domctl('unpausedomain', 1).result).toBe(-Errno.EINVAL);
+  });
+
+  test('another interface version is -EACCES, an unknown domain -ESRCH, an unknown command -ENOSYS', () => {
+    const tools = new Tools();
+    expect(tools.domctl('pausedomain', 9).result).toBe(-Errno.ESRCH);
+    expect(tools.domctl('gethvmcontext', 0).result).toBe(-Errno.ENOSYS);
+    expect(tools.domctl('getdomaininfo', 0x7ff0).result).toBe(-Errno.ESRCH);
+  });
+
+  test('an HVM domain is refused until there are HVM guests', () => {
+    const { result } = new Tools().domctl('createdomain', 0, DomctlCreatedomain, { ...CREATE, flags: 1 });
+    expect(result).toBe(-Errno.EOPNOTSUPP);
+  });
+
+  test('a domain may not pause its own controller', () => {
+    expect(new Tools().domctl('pausedomain', 0).result).toBe(-Errno.EINVAL);
+  });
+
+  test('max_mem sets the limit in pages', () => {
+    const tools = new Tools();
+    const domain = tools.host.domain();
+    expect(tools.domctl('max_mem', domain.domid, DomctlMaxMem, { max_memkb: 4096n }).result).toBe(0);
+    expect(domain.v.maxPages).toBe(1024);
+  });
+
+  test('credit: weight and cap', () => {
+    const tools = new Tools(2);
+    const { domid } = tools.host.domain();
+    const credit = (init: object) =>
+      tools.domctl('scheduler_op', domid, DomctlSchedulerOp, { sched_id: XenScheduler.CREDIT, ...init });
+    expect(credit({ cmd: DomctlSchedop.putinfo, weight: 512, cap: 150 }).result).toBe(0);
+    credit({ cmd: DomctlSchedop.putinfo, weight: 0, cap: 0xffff });
+    const { u } = credit({ cmd: DomctlSchedop.getinfo });
+    expect([u.weight, u.cap]).toEqual([512, 150]);
+    expect(credit({ sched_id: XenScheduler.CREDIT2 }).result).toBe(-Errno.EINVAL);
+  });
+
+  test('affinity is told back as it is in effect', () => {
+    const tools = new Tools(2);
+    const domain = tools.host.domain();
+    const set = (cmd: 'setvcpuaffinity' | 'getvcpuaffinity', map: number, nrBits = 8): HypercallResult => {
+      tools.at(BUFFER, 1)[0] = map;
+      return tools.domctl(cmd, domain.domid, AffinityWithMaps, {
+        vcpu: 0, flags: VcpuAffinity.HARD, hard: BUFFER, hardBits: nrBits, soft: 0n, softBits: 0,
+      }).result; // prettier-ignore
+    };
+    expect(set('setvcpuaffinity', 2)).toBe(0);
+    expect(domain && tools.host.vcpu(domain).v.affinity & 3n).toBe(2n);
+    expect(set('getvcpuaffinity', 0)).toBe(0);
+    expect(tools.at(BUFFER, 1)[0]).toBe(2);
+    expect(set('setvcpuaffinity', 0)).toBe(-Errno.EINVAL);
+    expect(set('setvcpuaffinity', 0x80)).toBe(-Errno.EINVAL);
+  });
+
+  test('a context is set only off the pCPUs: first it pauses and asks to be called again', () => {
+    const tools = new Tools();
+    const domain = tools.host.domain();
+    const vcpu = tools.host.vcpu(domain);
+    tools.host.schedule();
+    vcpu.v.isRunning = 1;
+    tools.at(BUFFER, 520)[512] = VGCF.online;
+    const args = [REQUEST];
+    const attempt = () => tools.domctl('setvcpucontext', 1, DomctlVcpucontext, { vcpu: 0, ctxt: BUFFER }, args).result;
+    expect(attempt()).toBe('continue');
+    expect(attempt()).toBe('continue');
+    expect([domain.v.pauseCount, tools.contexts]).toEqual([1, []]);
+    expect(tools.host.schedule()).toBeUndefined();
+    vcpu.v.isRunning = 0;
+    expect(attempt()).toBe(0);
+    expect([domain.v.pauseCount, tools.contexts]).toEqual([0, ['set']]);
+    expect(vcpu.v.flags & (VcpuFlag.down | VcpuFlag.initialised)).toBe(VcpuFlag.initialised);
+  });
+
+  test('a CPUID policy can take features away and not add any', () => {
+    const tools = new Tools();
+    const domain = tools.host.domain();
+    const leaf = XenCpuidLeaf.view(bytesOf(tools.at(BUFFER, XenCpuidLeaf.size)), 0);
+    Object.assign(leaf, { leaf: 1, subleaf: 0xffff_ffff, a: 0x106ca, b: 0, c: 0xffff_fffe, d: 0xffff_ffff });
+    const set = tools.domctl('set_cpu_policy', 1, DomctlCpuPolicy, { nr_leaves: 1, leaves: BUFFER });
+    expect(set.result).toBe(0);
+    const policies = new CpuPolicies(tools.host.core.memory);
+    const { ecx, edx } = policies.cpuid(domain, 0, 1, 0);
+    expect(ecx & 1).toBe(0);
+    expect((ecx >>> 28) & 1).toBe(0);
+    expect(edx & (1 << 26)).toBe(1 << 26);
+    expect(edx & (1 << 12)).toBe(0);
+    expect(policies.cpuid(domain, 0, XEN_LEAF_BASE, 0).ebx).toBe(0x566e6558);
+    expect(policies.cpuid(domain, 0, XEN_LEAF_BASE + 1, 0).eax).toBe((4 << 16) | 17);
+    expect(policies.cpuid(domain, 3, 1, 0).ebx >>> 24).toBe(6);
+  });
+});
+
+describe('sysctl', () => {
+  test('getdomaininfolist starts where asked and stops when full', () => {
+    const tools = new Tools();
+    for (let i = 0; i < 3; i++) tools.host.domain();
+    const list = (first: number, max: number) => {
+      const { u } = tools.sysctl('getdomaininfolist', SysctlGetdomaininfolist, {
+        first_domain: first,
+        max_domains: max,
+        buffer: BUFFER,
+      });
+      const bytes = bytesOf(tools.at(BUFFER, 4 * DomctlGetdomaininfo.size));
+      return Array.from(
+        { length: u.num_domains },
+        (_, i) => DomctlGetdomaininfo.view(bytes, i * DomctlGetdomaininfo.size).domain,
+      );
+    };
+    expect(list(0, 8)).toEqual([0, 1, 2, 3]);
+    expect(list(2, 8)).toEqual([2, 3]);
+    expect(list(0, 2)).toEqual([0, 1]);
+    expect(list(4, 8)).toEqual([]);
+  });
+
+  test('Domain-0 runs, a shut down domain tells its reason', () => {
+    const tools = new Tools();
+    const domain = tools.host.domain();
+    tools.host.lifecycle.shutdown(domain, Shutdown.reboot);
+    expect(domain.v.flags & DomainFlag.shutdown).toBeTruthy();
+    tools.sysctl('getdomaininfolist', SysctlGetdomaininfolist, { max_domains: 2, buffer: BUFFER });
+    const bytes = bytesOf(tools.at(BUFFER, 2 * DomctlGetdomaininfo.size));
+    const [dom0, dom1] = [0, 1].map((i) => DomctlGetdomaininfo.view(bytes, i * DomctlGetdomaininfo.size));
+    expect([dom0?.flags, dom0?.cpu_time]).toEqual([Dominf.running, 42n]);
+    expect((dom1?.flags ?? 0) & Dominf.shutdown).toBe(Dominf.shutdown);
+    expect(((dom1?.flags ?? 0) >>> Dominf.shutdownshift) & Dominf.shutdownmask).toBe(Shutdown.reboot);
+  });
+
+  test('the log is read in pieces', () => {
+    const tools = new Tools();
+    tools.host.console.log('hello');
+    const first = tools.sysctl('readconsole', SysctlReadconsole, { buffer: BUFFER, count: 8 });
+    expect([first.u.count, Buffer.from(tools.at(BUFFER, 8)).toString()]).toEqual([8, '(XEN) he']);
+    const { index } = first.u;
+    const rest = tools.sysctl('readconsole', SysctlReadconsole, { incremental: 1, index, buffer: BUFFER, count: 99 });
+    expect(Buffer.from(tools.at(BUFFER, rest.u.count)).toString()).toBe('llo\n');
+  });
+
+  test('physinfo, scheduler parameters, the one cpupool', () => {
+    const tools = new Tools(2);
+    const info = tools.sysctl('physinfo', SysctlPhysinfo).u;
+    expect([info.nr_cpus, info.free_pages, info.nr_nodes]).toEqual([2, 600n, 1]);
+    const sched = (init: object) =>
+      tools.sysctl('scheduler_op', SysctlSchedulerOp, { sched_id: XenScheduler.CREDIT, ...init });
+    expect(sched({ cmd: 1 }).u.tslice_ms).toBe(30);
+    expect(sched({ cmd: 0, tslice_ms: 5, ratelimit_us: 2000 }).result).toBe(0);
+    expect(sched({ cmd: 0, tslice_ms: 1, ratelimit_us: 2000 }).result).toBe(-Errno.EINVAL);
+    expect(sched({ cmd: 1 }).u.tslice_ms).toBe(5);
+    const pool = (cpupool_id: number) =>
+      tools.sysctl('cpupool_op', SysctlCpupoolOp, { op: CpupoolOp.INFO, cpupool_id });
+    expect([pool(0).result, pool(0).u.sched_id, pool(1).result]).toEqual([0, XenScheduler.CREDIT, -Errno.ENOENT]);
+  });
+});

@@ -1,0 +1,156 @@
+/**
+ * Boots one PV kernel on a hypervisor of its own, with nothing else of a host: no xend, no xenstore. Prints the guest's
+ * console, takes what is typed, and Xen's log at the end. For work on the hypervisor and for measurements.
+ *
+ *   tools/node24 tools/boot-pv.ts KERNEL [--ramdisk FILE] [--cmdline TEXT] [--memory MIB] [--vcpus N] [--host-memory MIB]
+ *     [--pcpus N] [--timeout SECONDS] [--until TEXT]
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { domid as toDomid } from '@xenhost/base';
+import { buildPvDomain, openXenctrl } from '@xenhost/libxenctrl';
+import type { Xenctrl } from '@xenhost/libxenctrl';
+import { connectPrivcmd } from '@xenhost/privcmd';
+import { VIRQ } from '@xenhost/xen-abi';
+
+/** Offsets in the console page: input ring of 1 KiB, output ring of 2 KiB, indexes. */
+const IN = { at: 0, size: 1024, cons: 3072, prod: 3076 };
+const OUT = { at: 1024, size: 2048, cons: 3080, prod: 3084 };
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    ramdisk: { type: 'string' },
+    cmdline: { type: 'string', default: 'console=hvc0' },
+    memory: { type: 'string', default: '256' },
+    vcpus: { type: 'string', default: '1' },
+    'host-memory': { type: 'string', default: '1024' },
+    pcpus: { type: 'string', default: '1' },
+    timeout: { type: 'string', default: '120' },
+    until: { type: 'string' },
+  },
+});
+const kernel = positionals[0];
+if (!kernel) throw new Error('which kernel?');
+
+const run = mkdtempSync(join(tmpdir(), 'xh-'));
+const socket = join(run, 'privcmd.sock');
+const main = new URL('../packages/hypervisor/src/main.ts', import.meta.url).pathname;
+const hypervisor = spawn(
+  process.execPath,
+  [main, '--privcmd', socket, '--memory', values['host-memory'], '--pcpus', values.pcpus],
+  { stdio: ['ignore', 'pipe', 'inherit'] },
+);
+await new Promise<void>((resolve, reject) => {
+  hypervisor.stdout.once('data', () => {
+    resolve();
+  });
+  hypervisor.once('exit', (code) => {
+    reject(new Error(`the hypervisor ended with ${code}`));
+  });
+});
+
+const port = await connectPrivcmd(socket);
+const xc = openXenctrl(port);
+const started = performance.now();
+const seconds = (): string => ((performance.now() - started) / 1000).toFixed(2);
+const say = (text: string): void => void process.stderr.write(`[${seconds()}] ${text}\n`);
+
+const virq = await port.bindVirq(VIRQ.DOM_EXC);
+const domid = await xc.domainCreate({ uuid: new Uint8Array(16), maxVcpus: Number(values.vcpus) });
+await xc.domainMaxVcpus(domid, Number(values.vcpus));
+await xc.domainSetmaxmem(domid, Number(values.memory) * 1024 + 1024);
+const built = await buildPvDomain(xc, {
+  domid,
+  kernel: readFileSync(kernel),
+  ...(values.ramdisk ? { ramdisk: readFileSync(values.ramdisk) } : {}),
+  cmdline: values.cmdline,
+  memoryKiB: Number(values.memory) * 1024,
+});
+say(`built d${domid}: ${built.kernel.guestOs} ${built.kernel.guestVersion}`);
+const consolePort = await port.bindInterdomain(toDomid(domid), built.consolePort);
+
+let output = '';
+let finish: (why: string) => void = () => undefined;
+const finished = new Promise<string>((resolve) => (finish = resolve));
+let pumping = Promise.resolve();
+const pump = (): void => {
+  pumping = pumping
+    .then(() => drain(xc))
+    .catch((error: unknown) => {
+      finish(`console: ${String(error)}`);
+    });
+};
+port.onEvent((raised) => {
+  if (raised === consolePort) pump();
+  if (raised === virq)
+    void xc.domainGetinfo(domid).then((info) => {
+      if (info && (info.shutdown || info.crashed)) finish(`shutdown, reason ${info.shutdownReason}`);
+    });
+});
+process.stdin.on('data', (data: Buffer) => void type(xc, data));
+setTimeout(
+  () => {
+    finish('timeout');
+  },
+  Number(values.timeout) * 1000,
+);
+
+await xc.domainUnpause(domid);
+say('started');
+say(await finished);
+await pumping;
+await drain(xc);
+const info = await xc.domainGetinfo(domid);
+if (info && !info.shutdown && !info.crashed) {
+  await xc.domainPause(domid);
+  await xc.sendDebugKeys('q');
+}
+say(`CPU time ${Number(info?.cpuTimeNs ?? 0n) / 1e9} s`);
+process.stderr.write((await xc.readconsolering()).text);
+await xc.domainDestroy(domid);
+await xc.close();
+hypervisor.kill('SIGTERM');
+await new Promise((resolve) => hypervisor.once('exit', resolve));
+rmSync(run, { recursive: true, force: true });
+process.exit(0);
+
+/** Takes what is in the output ring. */
+async function drain(x: Xenctrl): Promise<void> {
+  for (;;) {
+    const page = await x.readFrame(domid, built.consoleMfn);
+    const view = new DataView(page.buffer, page.byteOffset);
+    const cons = view.getUint32(OUT.cons, true);
+    const prod = view.getUint32(OUT.prod, true);
+    if (cons === prod) return;
+    const bytes = Uint8Array.from(
+      { length: (prod - cons) >>> 0 },
+      (_, i) => page[OUT.at + ((cons + i) % OUT.size)] ?? 0,
+    );
+    await x.writeFrame(domid, built.consoleMfn, OUT.cons, u32(prod));
+    await x.privcmd.notify(consolePort);
+    process.stdout.write(bytes);
+    output = (output + Buffer.from(bytes).toString('latin1')).slice(-8192);
+    if (values.until && output.includes(values.until)) finish(`saw "${values.until}"`);
+  }
+}
+
+async function type(x: Xenctrl, data: Uint8Array): Promise<void> {
+  const page = await x.readFrame(domid, built.consoleMfn);
+  let prod = new DataView(page.buffer, page.byteOffset).getUint32(IN.prod, true);
+  for (const byte of data) {
+    await x.writeFrame(domid, built.consoleMfn, IN.at + (prod % IN.size), Uint8Array.of(byte));
+    prod = (prod + 1) >>> 0;
+  }
+  await x.writeFrame(domid, built.consoleMfn, IN.prod, u32(prod));
+  await x.privcmd.notify(consolePort);
+}
+
+function u32(n: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, n, true);
+  return bytes;
+}
