@@ -1,0 +1,138 @@
+import { ExitReason } from '@xenhost/cpu';
+import type { Engine } from '@xenhost/cpu';
+import { Shutdown } from '@xenhost/xen-abi';
+import type { Pv } from '../pv/api.ts';
+import { pcpuViews } from '../sched/runqueue.ts';
+import { DomainFlag, PcpuRequest, VcpuFlag } from '../state/records.ts';
+import { MS, TestHost, vcpuName } from '../test-host.test-kit.ts';
+import { PcpuLoop } from './loop.ts';
+
+/** A pCPU whose engine does what a script says: one function for each run, giving the exit. */
+function setup() {
+  const host = new TestHost();
+  const trace: string[] = [];
+  const script: (() => ExitReason)[] = [];
+  const stop = (): void => {
+    host.requests.post(0, PcpuRequest.stop);
+  };
+  const engine = {
+    exit: {},
+    load: () => trace.push('load'),
+    save: () => trace.push('save'),
+    flushTlb: (includeGlobal: boolean) => trace.push(includeGlobal ? 'flush all' : 'flush'),
+    readVirtual: (address: bigint) => ({ address, errorCode: 0 }),
+    invalidateCode: (frame: number) => trace.push(`drop ${frame}`),
+    run: () => {
+      const step = script.shift();
+      if (step) return step();
+      stop();
+      return ExitReason.budget;
+    },
+  } as unknown as Engine;
+  const pv: Pick<Pv, 'beforeEntry' | 'switchedIn' | 'switchingOut' | 'handleExit'> = {
+    beforeEntry: (vcpu) => {
+      trace.push(`enter ${vcpuName(vcpu)}`);
+      return 'resume';
+    },
+    switchedIn: () => 'resume',
+    switchingOut: () => undefined,
+    handleExit: (vcpu) => {
+      trace.push(`exit ${vcpuName(vcpu)}`);
+      return 'resume';
+    },
+  };
+  const bugs: string[] = [];
+  const core = { ...host.core, engine };
+  const loop = new PcpuLoop(
+    { pcpu: 0 },
+    {
+      core,
+      engine,
+      pcpus: pcpuViews(core),
+      table: host.table,
+      scheduler: host.scheduler,
+      timers: host.timers,
+      requests: host.requests,
+      lifecycle: host.lifecycle,
+      pv: pv as Pv,
+      reportBug: (error) => bugs.push(String(error)),
+    },
+  );
+  return { host, loop, trace, script, pv, bugs, stop };
+}
+
+test('runs a vCPU, handles its exits, saves it when told to stop', () => {
+  const { host, loop, trace, script } = setup();
+  host.domain();
+  script.push(
+    () => ExitReason.syscall,
+    () => ExitReason.budget,
+  );
+  while (loop.turn(false) !== 'stop');
+  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'exit d1v0', 'enter d1v0', 'enter d1v0', 'save']);
+});
+
+test('what blocks is saved; when it wakes on an unused engine nothing is loaded again', () => {
+  const { host, loop, trace, script, pv } = setup();
+  const vcpu = host.vcpu(host.domain());
+  pv.handleExit = () => {
+    vcpu.v.flags |= VcpuFlag.blocked;
+    return 'resume';
+  };
+  script.push(() => ExitReason.syscall);
+  loop.turn(false);
+  expect(loop.turn(false)).toBe('idle');
+  expect(vcpu.v.isRunning).toBe(0);
+  host.scheduler.kick(vcpu);
+  while (loop.turn(false) !== 'stop');
+  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'save', 'enter d1v0', 'save']);
+});
+
+test('two domains switch registers at the end of a slice', () => {
+  const { host, loop, trace, script } = setup();
+  host.domain();
+  host.domain();
+  script.push(() => (host.clock.advance(31n * MS), ExitReason.budget));
+  while (loop.turn(false) !== 'stop');
+  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'save', 'load', 'flush all', 'enter d2v0', 'save']);
+});
+
+test('serves requests before it enters again', () => {
+  const { host, loop, trace, script } = setup();
+  host.domain();
+  script.push(() => (host.requests.post(0, PcpuRequest.flushTlbGlobal), ExitReason.budget));
+  while (loop.turn(false) !== 'stop');
+  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'flush all', 'enter d1v0', 'save']);
+});
+
+test('a shutdown is complete when the vCPU has left', () => {
+  const { host, loop, script, pv } = setup();
+  host.lifecycle.createDom0();
+  const domain = host.domain();
+  pv.handleExit = () => {
+    host.lifecycle.shutdown(domain, Shutdown.poweroff);
+    return 'resume';
+  };
+  script.push(() => ExitReason.syscall);
+  loop.turn(false);
+  expect(domain.v.flags & DomainFlag.shutdown).toBe(0);
+  loop.turn(false);
+  expect(domain.v.flags & DomainFlag.shutdown).toBe(DomainFlag.shutdown);
+  expect(host.raised).toEqual(['d0 global 3']);
+});
+
+test('an exit that a PV guest cannot cause, or a bug of ours, costs one domain its life', () => {
+  const { host, loop, script, pv, bugs } = setup();
+  const a = host.domain();
+  const b = host.domain();
+  pv.handleExit = () => {
+    throw new Error('oops');
+  };
+  script.push(
+    () => ExitReason.tripleFault,
+    () => ExitReason.exception,
+  );
+  while (loop.turn(false) === 'ran');
+  expect([a.v.shutdownCode, b.v.shutdownCode]).toEqual([Shutdown.crash, Shutdown.crash]);
+  expect(bugs).toEqual(['Error: oops']);
+});
