@@ -7,6 +7,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const programs = {
   hypervisor: 'packages/hypervisor/src/main.ts',
   'pcpu-worker': 'packages/hypervisor/src/pcpu/worker.ts',
+  'unpack-worker': 'packages/libxenctrl/src/dombuild/unpack/worker.ts',
   xenstored: 'packages/xenstored/src/main.ts',
   xenconsoled: 'packages/xenconsoled/src/main.ts',
   xenconsole: 'packages/xenconsoled/src/xenconsole.ts',

@@ -61,7 +61,7 @@ async function unpack(compression: Compression, payload: Uint8Array): Promise<Ui
 
 function inWorker(request: SlowRequest): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: request });
+    const worker = new Worker(workerEntry(import.meta.url), { workerData: request });
     worker.once('message', (message: Uint8Array) => {
       resolve(message);
     });
@@ -70,4 +70,10 @@ function inWorker(request: SlowRequest): Promise<Uint8Array> {
       reject(new Error(`the unpacking worker ended with ${code}`));
     });
   });
+}
+
+/** In sources beside this file; in a bundle (`tools/build.mjs`) an entry of its own, above the folder of shared chunks. */
+export function workerEntry(here: string): URL {
+  if (here.endsWith('.ts')) return new URL('./worker.ts', here);
+  return new URL(/\/chunks\/[^/]*$/.test(here) ? '../unpack-worker.mjs' : './unpack-worker.mjs', here);
 }

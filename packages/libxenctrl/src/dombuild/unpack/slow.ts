@@ -1,7 +1,10 @@
 /** The compressions that Node has no native decoder for; run in a worker by `worker.ts`, directly by tests. */
-import xz from 'xz-decompress';
+import * as xz from 'xz-decompress';
 import { unlz4 } from './lz4.ts';
 import { unxz } from './xz.ts';
+
+/** The package is CommonJS: Node's modules show it as the default export, a CommonJS transform as the namespace. */
+const { XzReadableStream } = 'default' in xz ? (xz.default as typeof xz) : xz;
 
 export interface SlowRequest {
   readonly compression: 'xz' | 'lz4';
@@ -18,7 +21,7 @@ async function plainUnxz(file: Uint8Array): Promise<Uint8Array> {
     },
   });
   const parts: Uint8Array[] = [];
-  const reader = new xz.XzReadableStream(source).getReader();
+  const reader = new XzReadableStream(source).getReader();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return Buffer.concat(parts);
