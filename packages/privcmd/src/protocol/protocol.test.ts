@@ -35,7 +35,8 @@ describe('frames', () => {
         const reader = new FrameReader(LIMITS);
         const received = [];
         for (let at = 0; at < stream.length;) {
-          const n = cuts.next().value ?? 1;
+          const cut = cuts.next();
+          const n = cut.done === true ? 1 : cut.value;
           received.push(...reader.push(stream.subarray(at, at + n)));
           at += n;
         }

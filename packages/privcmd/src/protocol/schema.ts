@@ -127,7 +127,7 @@ export interface Codec<T> {
 function codec<T extends object>(name: string): Codec<T> {
   const type = root.lookupType(name);
   return {
-    encode: (message) => type.encode(message as { [k: string]: unknown }).finish(),
+    encode: (message) => type.encode(message).finish(),
     decode: (bytes) => type.decode(bytes) as unknown as T,
   };
 }

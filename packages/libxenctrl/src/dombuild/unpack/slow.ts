@@ -4,7 +4,7 @@ import { unlz4 } from './lz4.ts';
 import { unxz } from './xz.ts';
 
 /** The package is CommonJS: Node's modules show it as the default export, a CommonJS transform as the namespace. */
-const { XzReadableStream } = 'default' in xz ? (xz.default as typeof xz) : xz;
+const { XzReadableStream } = 'default' in xz ? xz.default : xz;
 
 export interface SlowRequest {
   readonly compression: 'xz' | 'lz4';
