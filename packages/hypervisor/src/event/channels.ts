@@ -401,5 +401,3 @@ export class EventChannelTable implements EventChannels {
     return record;
   }
 }
-
-export const createEventChannels = (modules: EventModules): EventChannels => new EventChannelTable(modules);

@@ -6,7 +6,7 @@ import { DomainFlag, DomainLayout, VCPU_RECORD_FRAMES } from '../state/records.t
 import { domainRef, vcpuRef } from '../state/refs.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import type { CallerMemory, HypercallCall } from '../hypercall/types.ts';
-import { createEventChannels } from './channels.ts';
+import { EventChannelTable } from './channels.ts';
 
 /** Where `FakeHost.memoryOf` puts arguments: any address that is not 0 will do. */
 export const ARGUMENT = 0x1000n;
@@ -21,7 +21,7 @@ export class FakeHost {
   budget = Infinity;
   #next = 1;
 
-  readonly events = createEventChannels({
+  readonly events = new EventChannelTable({
     memory: this.memory,
     allocateXenFrame: () => (this.budget-- > 0 ? this.frame() : undefined),
     freeXenFrame: (mfn) => {
