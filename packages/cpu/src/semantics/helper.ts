@@ -3,7 +3,8 @@
  * TypeScript over `CpuState` and a memory port, called from semantics by name. Oracle and generated code share them.
  */
 import type { CpuState } from '../engine/state.ts';
-import type { CpuidResult, ExitReason } from '../engine/api.ts';
+import type { CpuidResult } from '../engine/api.ts';
+import type { ExitReason } from '../engine/exit-reason.ts';
 
 /** A guest's fault on its way from a helper to the engine; never leaves the engine. */
 export class GuestFault {
@@ -30,6 +31,11 @@ export interface MemoryPort {
   /** `size` 1, 2, 4 or 8; the rights are those of the current CPL unless `system` (descriptor tables, TSS). */
   read(address: bigint, size: number, system?: boolean): bigint;
   write(address: bigint, size: number, value: bigint, system?: boolean): void;
+  /**
+   * Direct view of `length` bytes inside one page, or undefined where the bytes must go through `read` and `write`
+   * (code, page crossing).
+   */
+  span(address: bigint, length: number, isWrite: boolean): Uint8Array | undefined;
   readBytes(address: bigint, into: Uint8Array): void;
   /** All pages are checked before the first byte is written. */
   writeBytes(address: bigint, from: Uint8Array): void;
@@ -58,7 +64,13 @@ export interface HelperContext {
   jump(rip: bigint): void;
   /** A segment register, CR0, CR4, EFER, CPL or an address space was changed. */
   changed(what: 'mode' | 'tlb' | 'tlb-global'): void;
+  /** The run loop must look at shadows, TF and the interrupt window before the next instruction. */
+  attend(): void;
+  /** Delivers an interrupt or trap through the guest's IDT (architectural mode). */
+  deliver(event: { vector: number; errorCode: number; kind: 'fault' | 'external' | 'software' | 'icebp' }): void;
   invalidatePage(address: bigint): void;
+  /** Eight bytes at a machine address, 0 where there is no memory. */
+  readPhysical(address: bigint): bigint;
 }
 
 export interface ExitDetails {

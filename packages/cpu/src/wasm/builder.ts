@@ -213,8 +213,9 @@ export class FunctionBuilder implements FunctionRef {
   loop(type?: ValueType): Label {
     return this.open(0x03, type);
   }
-  if(type?: ValueType): Label {
-    return this.open(0x04, type);
+  if(type?: ValueType): this {
+    this.open(0x04, type);
+    return this;
   }
   else(): this {
     this.code.byte(0x05);

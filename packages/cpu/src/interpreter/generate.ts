@@ -1,0 +1,359 @@
+/**
+ * Generates the interpreter: one function, a loop around a br_table over the records' handler numbers, with the
+ * common handlers inside and the others in functions of their own behind call_indirect. RIP is never kept: it is
+ * `ripBase` plus the record's offset. Measurements behind the shape: docs/RATIONALE.md.
+ */
+import { OFFSET } from '../engine/state.ts';
+import { ROWS } from '../isa/table.ts';
+import { HELPERS } from '../semantics/helpers/index.ts';
+import { SEMANTICS } from '../semantics/index.ts';
+import { ModuleBuilder } from '../wasm/builder.ts';
+import type { FunctionBuilder, FunctionRef, Label } from '../wasm/builder.ts';
+import { HandlerEmitter, TemporaryPool } from './emitter.ts';
+import type { CcField, Frame, SlowImports, Value } from './emitter.ts';
+import { SPECIAL, enumerateShapes } from './handlers.ts';
+import type { BoundShape } from './handlers.ts';
+import { CODE_TLB, CODE_TLB_ENTRIES, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL } from './memory-map.ts';
+import { buildSlowModule } from './slow-module.ts';
+
+const CC_FIELDS: readonly CcField[] = ['ccKind', 'ccResult', 'ccA', 'ccB'];
+
+export const HELPER_NAMES: readonly string[] = Object.keys(HELPERS);
+const HELPER_IDS: ReadonlyMap<string, number> = new Map(HELPER_NAMES.map((name, id) => [name, id]));
+
+export interface HandlerTable {
+  /** Handler number by shape key. */
+  readonly numbers: ReadonlyMap<string, number>;
+  readonly inlineShapes: readonly BoundShape[];
+  readonly outlinedShapes: readonly BoundShape[];
+}
+
+let cachedTable: HandlerTable | undefined;
+/** Numbers of all handlers; the same in every thread, since the rows are. */
+export function handlerTable(): HandlerTable {
+  if (cachedTable) return cachedTable;
+  const shapes = enumerateShapes(ROWS);
+  const inlineShapes = shapes.filter((s) => s.inline);
+  const outlinedShapes = shapes.filter((s) => !s.inline);
+  const numbers = new Map<string, number>();
+  for (const shape of [...inlineShapes, ...outlinedShapes]) numbers.set(shape.key, SPECIAL.first + numbers.size);
+  cachedTable = { numbers, inlineShapes, outlinedShapes };
+  return cachedTable;
+}
+
+/** Bytes of the two modules; compile once, share among threads. */
+export interface EngineBinaries {
+  readonly interpreter: Uint8Array;
+  readonly slow: Uint8Array;
+}
+
+export function generateEngine(): EngineBinaries {
+  return { interpreter: buildInterpreter(), slow: buildSlowModule() };
+}
+
+function emitShape(shape: BoundShape, frame: Frame, slow: SlowImports, temporaries: TemporaryPool): void {
+  const semantics = SEMANTICS[shape.semantics];
+  if (!semantics) throw new Error(`rows name semantics '${shape.semantics}' that do not exist`);
+  const e = new HandlerEmitter(shape, { frame, slow, temporaries, helperIds: HELPER_IDS });
+  if (shape.feature === 'sse') e.guard('simdBlock');
+  else if (shape.feature !== '') e.guard('fpuBlock');
+  semantics(e);
+  frame.next();
+}
+
+function buildInterpreter(): Uint8Array {
+  const m = new ModuleBuilder();
+  m.importMemory('engine', 'private', 1, undefined, false);
+  m.importMemory('engine', 'machine', 1, 65536, true);
+  /** (RIP in the state) -> record, or 0: a fault or an exit stands in the state. */
+  const resolve = m.importFunction('engine', 'resolve', [], ['i32']);
+  const helper = m.importFunction('engine', 'helper', ['i32', 'i32'], ['i32']);
+  const cc = ['i32', 'i64', 'i64', 'i64'] as const;
+  const sizes = [1, 2, 4, 8, 16] as const;
+  const valueType = (size: number): 'i32' | 'i64' | 'v128' => (size === 16 ? 'v128' : size === 8 ? 'i64' : 'i32');
+  const slow: SlowImports = {
+    flags: m.importFunction('slow', 'flags', cc, ['i32']),
+    carry: m.importFunction('slow', 'carry', cc, ['i32']),
+    condition: m.importFunction('slow', 'condition', ['i32', ...cc], ['i32']),
+    rmw: m.importFunction('slow', 'rmw', ['i64', 'i32', 'i32'], ['i32']),
+    load: Object.fromEntries(sizes.map((s) => [s, m.importFunction('slow', `load${s}`, ['i64', 'i32'], [valueType(s)])])), // prettier-ignore
+    store: Object.fromEntries(sizes.map((s) => [s, m.importFunction('slow', `store${s}`, ['i64', valueType(s), 'i32'], [])])), // prettier-ignore
+    helper,
+  };
+  const { inlineShapes, outlinedShapes } = handlerTable();
+  // Declared index 0: V8's --wasm-tier-mask-for-testing=1 compiles exactly it with the optimising compiler at once.
+  const run = m.function(['i32', 'i32'], ['i32'], 'run');
+  const outlined = outlinedShapes.map((shape) => {
+    const f = m.function(['i32'], ['i32']);
+    emitShape(shape, outlinedFrame(f), slow, new TemporaryPool(f));
+    f.unreachable();
+    return f;
+  });
+  m.table(outlined);
+  buildLoop(run, { slow, resolve, helper, inlineShapes, outlinedType: m.type(['i32'], ['i32']) });
+  return m.build();
+}
+
+/** A handler in a function of its own: flags stay in memory, the result says how to go on. */
+function outlinedFrame(f: FunctionBuilder): Frame {
+  const leave = (signal: number): void => {
+    f.i32(signal).return();
+  };
+  const code = f.local('i32');
+  const popped: Record<CcField, number> = {
+    ccKind: f.local('i32'), ccResult: f.local('i64'), ccA: f.local('i64'), ccB: f.local('i64'),
+  }; // prettier-ignore
+  const jump = (target: Value): void => {
+    f.i32(0);
+    f.get(target.local).store64(OFFSET.rip);
+    leave(SIGNAL.jump);
+  };
+  return {
+    f,
+    record: 0,
+    pushView: () => { f.i32(0).load32(OFFSET.tlbView); },
+    getCc: (field) => {
+      f.i32(0);
+      if (field === 'ccKind') f.load32(OFFSET.ccKind);
+      else f.load64(OFFSET[field]);
+    },
+    setCc: (field) => {
+      f.set(popped[field]).i32(0).get(popped[field]);
+      if (field === 'ccKind') f.store32(OFFSET.ccKind);
+      else f.store64(OFFSET[field]);
+    },
+    fault: () => { leave(SIGNAL.fault); },
+    jump,
+    taken: () => {
+      f.i32(0).i32(0).load64(OFFSET.ripBase).get(0).load64(RECORD.imm).op('i64.add').store64(OFFSET.rip);
+      leave(SIGNAL.jump);
+    },
+    again: () => {
+      f.i32(0).i32(0).load64(OFFSET.ripBase).get(0).access(0x33, RECORD.offset).op('i64.add').store64(OFFSET.rip);
+      leave(SIGNAL.jump);
+    },
+    next: () => { leave(SIGNAL.none); },
+    helperResult: () => { f.tee(code).if().get(code).return().end(); },
+  }; // prettier-ignore
+}
+
+interface LoopParts {
+  slow: SlowImports;
+  resolve: FunctionRef;
+  helper: FunctionRef;
+  inlineShapes: readonly BoundShape[];
+  outlinedType: number;
+}
+
+/** The function `run(record, budget)`: record 0 starts at the state's RIP. Returns RUN_BUDGET or a SIGNAL. */
+function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedType }: LoopParts): void {
+  const record = 0;
+  const budget = 1;
+  const cc: Record<CcField, number> = {
+    ccKind: f.local('i32'), ccResult: f.local('i64'), ccA: f.local('i64'), ccB: f.local('i64'),
+  }; // prettier-ignore
+  const view = f.local('i32');
+  const nextRip = f.local('i64');
+  const linear = f.local('i64');
+  const entry = f.local('i32');
+  const code = f.local('i32');
+  const temporaries = new TemporaryPool(f);
+
+  const spillFlags = (): void => {
+    for (const field of CC_FIELDS) {
+      f.i32(0).get(cc[field]);
+      if (field === 'ccKind') f.store32(OFFSET.ccKind);
+      else f.store64(OFFSET[field]);
+    }
+  };
+  const reload = (): void => {
+    for (const field of CC_FIELDS) {
+      f.i32(0);
+      if (field === 'ccKind') f.load32(OFFSET.ccKind);
+      else f.load64(OFFSET[field]);
+      f.set(cc[field]);
+    }
+    f.i32(0).load32(OFFSET.tlbView).set(view);
+  };
+  /** ripBase + offset of the record. */
+  const pushRip = (): void => {
+    f.i32(0).load64(OFFSET.ripBase).get(record).access(0x33, RECORD.offset).op('i64.add');
+  };
+  const pushTarget = (): void => {
+    f.i32(0).load64(OFFSET.ripBase).get(record).load64(RECORD.imm).op('i64.add');
+  };
+
+  reload();
+  f.i32(0).load64(OFFSET.rip).set(nextRip);
+  const leave = f.block();
+  const fault = f.block();
+  const jump = f.loop();
+
+  // A jump to `nextRip`, unless the caller gave a record.
+  f.get(record).op('i32.eqz').if();
+  f.get(budget).i32(1).op('i32.sub').tee(budget).i32(0).op('i32.lt_s').if();
+  f.i32(0).get(nextRip).store64(OFFSET.rip).i32(RUN_BUDGET).set(code).br(leave).end();
+  f.get(nextRip).i32(0).load64(OFFSET.codeBase).op('i64.add').tee(linear);
+  f.op('i32.wrap_i64').i32(8).op('i32.shr_u').i32((CODE_TLB_ENTRIES - 1) << 4).op('i32.and');
+  f.i32(0).load32(OFFSET.codeView).op('i32.add').tee(entry).load64(CODE_TLB);
+  f.get(linear).i64(-4096).op('i64.and').op('i64.eq').if();
+  f.get(entry).load32(CODE_TLB + 8).get(linear).op('i32.wrap_i64').i32(4095).op('i32.and').i32(2).op('i32.shl');
+  f.op('i32.add').load32(0).set(record).end();
+  f.get(record).op('i32.eqz').if();
+  f.i32(0).get(nextRip).store64(OFFSET.rip);
+  f.call(resolve).tee(record).op('i32.eqz').if().i32(SIGNAL.leave).set(code).br(leave).end();
+  f.end();
+  f.i32(0).get(nextRip).get(linear).i64(4095).op('i64.and').op('i64.sub').store64(OFFSET.ripBase);
+  f.end();
+
+  const main = f.loop();
+  const nrInline = inlineShapes.length;
+  const nrBlocks = SPECIAL.first + nrInline + 1;
+  const blocks: Label[] = [];
+  for (let i = 0; i < nrBlocks; i++) blocks.unshift(f.block());
+  f.get(record).load16(RECORD.handler);
+  f.brTable(blocks.slice(0, -1), blocks.at(-1) ?? main);
+
+  const toMain = (): void => {
+    f.br(main);
+  };
+  const toJump = (): void => {
+    f.i32(0).set(record).br(jump);
+  };
+  const next = (): void => {
+    f.get(record).i32(RECORD_BYTES).op('i32.add').set(record);
+    toMain();
+  };
+  const frame: Frame = {
+    f,
+    record,
+    pushView: () => { f.get(view); },
+    getCc: (field) => { f.get(cc[field]); },
+    setCc: (field) => { f.set(cc[field]); },
+    fault: () => { f.br(fault); },
+    jump: (target) => {
+      f.get(target.local).set(nextRip);
+      toJump();
+    },
+    taken: () => {
+      f.get(record).load32(RECORD.link).tee(entry).if();
+      f.get(budget).i32(1).op('i32.sub').tee(budget).i32(0).op('i32.lt_s').if();
+      f.i32(0);
+      pushTarget();
+      f.store64(OFFSET.rip).i32(RUN_BUDGET).set(code).br(leave).end();
+      f.get(entry).set(record);
+      toMain();
+      f.end();
+      pushTarget();
+      f.set(nextRip);
+      toJump();
+    },
+    again: () => {
+      pushRip();
+      f.set(nextRip);
+      toJump();
+    },
+    next,
+    helperResult: () => { throw new Error('handlers inside the loop call no helpers'); },
+  }; // prettier-ignore
+
+  const pushOffset = (): void => {
+    f.get(record).load16(RECORD.base).load64(0);
+    f.get(record).load16(RECORD.index).load64(0);
+    f.get(record).access(0x31, RECORD.scale).op('i64.shl').op('i64.add');
+    f.get(record).access(0x34, RECORD.disp).op('i64.add');
+  };
+
+  const special: Record<number, () => void> = {
+    [SPECIAL.resolve]: () => { frame.again(); },
+    [SPECIAL.attend]: () => {
+      f.i32(0).load32(OFFSET.attention).if();
+      f.i32(0); pushRip(); f.store64(OFFSET.rip).i32(SIGNAL.leave).set(code).br(leave).end();
+      reload();
+      frame.again();
+    },
+    [SPECIAL.stop]: () => {
+      f.i32(0); pushRip(); f.store64(OFFSET.rip).i32(RUN_BUDGET).set(code).br(leave);
+    },
+    [SPECIAL.goto]: () => { f.get(record).load32(RECORD.link).set(record); toMain(); },
+    [SPECIAL.fault]: () => {
+      f.i32(0).get(record).load16(RECORD.a).store32(OFFSET.faultVector);
+      f.i32(0).get(record).load32(RECORD.imm).store32(OFFSET.faultError);
+      f.br(fault);
+    },
+    [SPECIAL.address]: () => {
+      f.i32(0); pushOffset(); f.get(record).load64(RECORD.imm).op('i64.and');
+      f.get(record).load16(RECORD.a).load64(0).op('i64.add').store64(OFFSET.ea);
+      next();
+    },
+    [SPECIAL.addressLegacy]: () => {
+      const offset = temporaries.take('i64');
+      pushOffset(); f.get(record).load64(RECORD.imm).op('i64.and').set(offset);
+      f.i32(0).load32(OFFSET.segmentCheck).get(record).load16(RECORD.c).i32(7).op('i32.and').op('i32.shr_u').i32(1).op('i32.and').if();
+      f.i32(0).get(record).load16(RECORD.c).i32(7).op('i32.and').op('i64.extend_i32_u').store64(OFFSET.args);
+      f.i32(0).get(offset).store64(OFFSET.args + 8);
+      f.i32(0).get(record).load16(RECORD.c).i32(3).op('i32.shr_u').op('i64.extend_i32_u').store64(OFFSET.args + 16);
+      spillFlags();
+      f.i32(HELPER_IDS.get('checksegment') ?? -1).get(record).call(slow.helper).brIf(fault).end();
+      f.i32(0).get(offset).get(record).load16(RECORD.a).load64(0).op('i64.add').i64(0xffff_ffffn).op('i64.and').store64(OFFSET.ea);
+      temporaries.release();
+      next();
+    },
+    [SPECIAL.addressOffset]: () => {
+      f.i32(0); pushOffset(); f.get(record).load64(RECORD.imm).op('i64.and').store64(OFFSET.ea);
+      next();
+    },
+    [SPECIAL.crossing]: () => {
+      // The second page must still translate to the page map that it had when the instruction was decoded.
+      f.i32(0).load64(OFFSET.ripBase).i64(4096).op('i64.add').i32(0).load64(OFFSET.codeBase).op('i64.add').tee(linear);
+      f.op('i32.wrap_i64').i32(8).op('i32.shr_u').i32((CODE_TLB_ENTRIES - 1) << 4).op('i32.and');
+      f.i32(0).load32(OFFSET.codeView).op('i32.add').tee(entry).load64(CODE_TLB);
+      f.get(linear).i64(-4096).op('i64.and').op('i64.eq');
+      f.get(entry).load32(CODE_TLB + 8).get(record).load32(RECORD.link).op('i32.eq').op('i32.and').if();
+      next();
+      f.end();
+      // Decode again: the map forgets this record, the host makes another.
+      pushRip(); f.tee(nextRip); f.set(linear);
+      f.i32(0).get(nextRip).store64(OFFSET.rip);
+      f.i32(0).get(record).store32(OFFSET.nextRecord);
+      f.call(resolve).tee(record).op('i32.eqz').if().i32(SIGNAL.leave).set(code).br(leave).end();
+      toMain();
+    },
+  }; // prettier-ignore
+
+  for (let i = 0; i < SPECIAL.first; i++) {
+    f.end();
+    special[i]?.();
+  }
+  for (const shape of inlineShapes) {
+    f.end();
+    emitShape(shape, frame, slow, temporaries);
+    temporaries.release();
+  }
+  // Everything else is a function.
+  f.end();
+  spillFlags();
+  f.get(record);
+  f.get(record).load16(RECORD.handler).i32(SPECIAL.first + nrInline).op('i32.sub').callIndirect(outlinedType).set(code);
+  reload();
+  f.get(code).op('i32.eqz').if();
+  next();
+  f.end();
+  f.get(code).i32(SIGNAL.jump).op('i32.eq').if();
+  f.i32(0).load64(OFFSET.rip).set(nextRip);
+  toJump();
+  f.end();
+  f.get(code).i32(SIGNAL.fault).op('i32.eq').brIf(fault);
+  f.br(leave);
+
+  f.end(); // main
+  f.end(); // jump
+  f.unreachable();
+  f.end(); // fault
+  f.i32(0);
+  pushRip();
+  f.store64(OFFSET.rip).i32(SIGNAL.fault).set(code);
+  f.end(); // leave
+  spillFlags();
+  f.get(code);
+}

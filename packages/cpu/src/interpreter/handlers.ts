@@ -1,0 +1,183 @@
+/**
+ * Which handlers there are: one for each distinct shape (semantics, size, kinds of operands, prefixes) that some row
+ * can take. The same enumeration gives the generator its list and the decoder its handler numbers.
+ */
+import type { Instruction, Operand } from '../isa/instruction.ts';
+import type { Row } from '../isa/row.ts';
+import type { OperandInfo, Width } from '../semantics/algebra.ts';
+import { controlSemantics } from '../semantics/control.ts';
+import { ADDRESSED } from '../semantics/index.ts';
+import type { HandlerShape } from './emitter.ts';
+
+/** Handlers that are no instruction. They come first, in this order. */
+export const SPECIAL = {
+  /** Looks up the record at RIP anew: after an instruction that ends a run, and where code was invalidated. */
+  resolve: 0,
+  /** As resolve, and first looks whether the run loop is wanted (`attention`). */
+  attend: 1,
+  /** Leaves with the budget's answer: the end of a single step. */
+  stop: 2,
+  /** Goes to record `link`. */
+  goto: 3,
+  /** Raises vector `a`, error code `imm`. */
+  fault: 4,
+  /** Makes `ea`: mask `imm`, segment base at state address `a`. 64-bit mode's FS, GS and 32-bit addresses. */
+  address: 5,
+  /** As address, cut to 32 bits, with the checks of segment `c` (low byte) for an access of `c >> 8`. */
+  addressLegacy: 6,
+  /** LEA's offset with another address size: no base. */
+  addressOffset: 7,
+  /** The instruction crosses into the next page: is that still page map `link`? */
+  crossing: 8,
+  /** Checks of x87 and SSE instructions are in their own handlers; this one is the first of the generated. */
+  first: 9,
+} as const;
+
+/** Semantics that are different in 64-bit mode and outside. */
+const MODAL = new Set([...Object.keys(controlSemantics), 'pushseg', 'popseg']);
+/** Semantics that exist inside the interpreter's loop, for sizes 1, 4, 8 (moves: all) without LOCK in 64-bit mode. */
+const INLINE = new Set([
+  'mov', 'movzx', 'movsx', 'lea', 'nop', 'xchg', 'add', 'sub', 'adc', 'sbb', 'and', 'or', 'xor', 'cmp', 'test', 'inc',
+  'dec', 'not', 'neg', 'shl', 'shr', 'sar', 'rol', 'ror', 'imul2', 'imul3', 'cbw', 'cwd', 'setcc', 'cmov', 'bt', 'push',
+  'pop', 'leave', 'jmp', 'jcc', 'call', 'callind', 'jmpind', 'ret',
+]); // prettier-ignore
+
+const LETTER: Record<OperandInfo['kind'], string> = {
+  register: 'r', 'high-byte': 'r', memory: 'm', immediate: 'i', relative: 'j', far: 'f', segment: 's', control: 'c',
+  debug: 'd', xmm: 'x', mmx: 'q', st: 't',
+}; // prettier-ignore
+
+export interface ShapedOperand extends OperandInfo {
+  readonly constant?: bigint;
+  readonly indexed?: boolean;
+}
+
+function shapeOperand(operand: Operand, row: Row, n: number): ShapedOperand {
+  if (operand.kind === 'memory')
+    return { kind: 'memory', size: operand.size, indexed: operand.index >= 0 };
+  if (operand.kind === 'register') return { kind: 'register', size: operand.size };
+  if (row.operands[n]?.method === 'one') return { kind: 'immediate', size: 1, constant: 1n };
+  return { kind: operand.kind, size: operand.size };
+}
+
+/** Operand size that the semantics see. */
+function semanticSize(instruction: Instruction): Width {
+  const { row, operandSize, operands } = instruction;
+  if (row.sizeRule === 'fixed') {
+    const size = operands[0]?.size ?? operandSize;
+    return size === 1 || size === 2 || size === 8 ? size : 4;
+  }
+  return operandSize;
+}
+
+export interface BoundShape extends HandlerShape {
+  readonly key: string;
+  readonly inline: boolean;
+  readonly feature: Row['feature'];
+}
+
+/** The handler that an instruction wants. */
+export function shapeOf(instruction: Instruction): BoundShape {
+  const { row } = instruction;
+  const size = semanticSize(instruction);
+  const modal = MODAL.has(row.semantics);
+  const mode = modal && instruction.code !== 64 ? 32 : 64;
+  const addressSize = ADDRESSED.has(row.semantics) ? instruction.addressSize : 8;
+  const repeat = row.repeatable ? instruction.repeat : 'none';
+  const locked = instruction.lock;
+  const inline =
+    INLINE.has(row.semantics) && mode === 64 && !locked && row.feature === '' &&
+    (size !== 2 || row.semantics === 'mov') && !(row.semantics === 'xchg' && instruction.operands[0]?.kind === 'memory'); // prettier-ignore
+  const operands = instruction.operands.map((o, n) => {
+    const shaped = shapeOperand(o, row, n);
+    return inline || shaped.kind !== 'memory' ? shaped : { kind: shaped.kind, size: shaped.size };
+  });
+  const operandKey = operands
+    .map((o) => `${LETTER[o.kind]}${o.size}${o.constant !== undefined ? 'k' : ''}${o.indexed === false ? 'b' : ''}`)
+    .join('');
+  const key = `${row.semantics}.${row.variant}.${size}.${operandKey}.${mode}.${addressSize}${locked ? 'L' : ''}${repeat}.${row.feature}`; // prettier-ignore
+  return { key, inline, feature: row.feature, semantics: row.semantics, size, mode, variant: row.variant, operands, locked, addressSize, repeat }; // prettier-ignore
+}
+
+/** Every instruction shape that the rows allow, by trying each row in each size, form and mode. */
+export function enumerateShapes(rows: readonly Row[]): BoundShape[] {
+  const shapes = new Map<string, BoundShape>();
+  for (const row of rows)
+    for (const code of [64, 32] as const) {
+      if (row.valid !== 'any' && (row.valid === 'only64') !== (code === 64)) continue;
+      for (const operandSize of sizesOf(row, code))
+        for (const addressSize of ADDRESSED.has(row.semantics) ? ([8, 4, 2] as const) : ([8] as const)) {
+          if ((addressSize === 8) !== (code === 64) && !(addressSize === 4) && ADDRESSED.has(row.semantics)) continue;
+          for (const memory of formsOf(row))
+            for (const rexW of row.operands.some((o) => o.type === 'y') && code === 64 ? [false, true] : [false])
+              for (const lock of row.lockable && memory !== 'register' ? [false, true] : [false])
+                for (const repeat of row.repeatable ? (['none', 'rep', 'repne'] as const) : (['none'] as const)) {
+                  const operands = row.operands.map((o) => sampleOperand(row, o, { operandSize, memory, rexW, code }));
+                  const shape = shapeOf({ row, length: 1, code, operandSize, addressSize, operands, lock, repeat, segmentOverride: -1 }); // prettier-ignore
+                  if (!shapes.has(shape.key)) shapes.set(shape.key, shape);
+                }
+        }
+    }
+  return [...shapes.values()];
+}
+
+function sizesOf(row: Row, code: 64 | 32): readonly (2 | 4 | 8)[] {
+  if (row.sizeRule === 'fixed') return [4];
+  if (code === 32) return [2, 4];
+  if (row.sizeRule === 'f64') return [8];
+  if (row.sizeRule === 'd64') return [2, 8];
+  return [2, 4, 8];
+}
+
+type Form = 'register' | 'base' | 'indexed';
+function formsOf(row: Row): readonly Form[] {
+  const rm = row.operands.some((o) => ['E', 'M', 'W', 'Q', 'O', 'X', 'Y', 'B'].includes(o.method));
+  if (!rm) return ['register'];
+  if (row.form === 'register') return ['register'];
+  if (row.form === 'memory' || row.operands.some((o) => ['O', 'X', 'Y', 'B'].includes(o.method))) return ['base', 'indexed']; // prettier-ignore
+  return ['register', 'base', 'indexed'];
+}
+
+function sampleOperand(
+  row: Row,
+  spec: Row['operands'][number],
+  as: { operandSize: 2 | 4 | 8; memory: Form; rexW: boolean; code: 64 | 32 },
+): Operand {
+  const size = ((): number => {
+    switch (spec.type) {
+      case 'b': return 1;
+      case 'w': return 2;
+      case 'd': return 4;
+      case 'q': return 8;
+      case 'v': case 'bs': return as.operandSize;
+      case 'z': return as.operandSize === 8 ? 4 : as.operandSize;
+      case 'y': return row.sizeRule === 'f64' ? (as.code === 64 ? 8 : 4) : as.rexW ? 8 : 4;
+      case 't': return 10;
+      case 'x': return 16;
+      case 'p': return as.operandSize + 2;
+      case 's': return as.code === 64 ? 10 : 6;
+      case 'a': return as.operandSize * 2;
+      default: return 0;
+    }
+  })(); // prettier-ignore
+  const memory = (): Operand => ({ kind: 'memory', base: 0, index: as.memory === 'indexed' ? 1 : -1, scale: 1, displacement: 0n, segment: 3, size }); // prettier-ignore
+  const register = (kind: 'register' | 'xmm' | 'mmx'): Operand =>
+    kind === 'register' ? { kind, register: 0, size, high: false } : { kind, register: 0, size };
+  switch (spec.method) {
+    case 'E': return as.memory === 'register' ? register('register') : memory();
+    case 'W': return as.memory === 'register' ? register('xmm') : memory();
+    case 'Q': return as.memory === 'register' ? register('mmx') : memory();
+    case 'M': case 'O': case 'X': case 'Y': case 'B': return memory();
+    case 'G': case 'R': case 'Z': case 'gpr': return register('register');
+    case 'I': return { kind: 'immediate', value: 0n, size: spec.type === 'z' ? as.operandSize : size };
+    case 'one': return { kind: 'immediate', value: 1n, size: 1 };
+    case 'J': return { kind: 'relative', value: 0, size };
+    case 'A': return { kind: 'far', selector: 0, offset: 0, size };
+    case 'seg': case 'S': return { kind: 'segment', register: 0, size: 2 };
+    case 'C': return { kind: 'control', register: 0, size };
+    case 'D': return { kind: 'debug', register: 0, size };
+    case 'V': case 'U': case 'xmm': return register('xmm');
+    case 'P': case 'N': return register('mmx');
+    case 'T': case 'st': return { kind: 'st', register: 0, size };
+  } // prettier-ignore
+}
