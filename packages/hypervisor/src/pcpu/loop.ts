@@ -112,6 +112,7 @@ export class PcpuLoop {
       this.#acquire();
       this.#serveRequests();
       const goesOn = this.#guarded(vcpu, () => this.#handleExit(vcpu, reason));
+      this.#serveRequests();
       const now = core.systemTimeNs();
       timers.expire(this.#pcpu, now);
       if (!goesOn || this.#stopping || !scheduler.mayContinue(vcpu, this.#pcpu, now)) return;
