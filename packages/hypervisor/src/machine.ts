@@ -3,6 +3,7 @@
  * memory; the control plane's has no engine, a pCPU's has one.
  */
 import { EventChannelTable } from './event/channels.ts';
+import type { EventChannels } from './event/api.ts';
 import type { Engine, EngineHost } from '@xenhost/cpu';
 import type { Clock } from '@xenhost/base';
 import { Errno } from '@xenhost/base';
@@ -94,7 +95,7 @@ export class Machine {
   readonly timers: Timers;
   readonly memory: MemoryManager;
   readonly grants: GrantTables;
-  readonly events: EventChannelTable;
+  readonly events: EventChannels;
   readonly pv: Pv;
   readonly lifecycle: Lifecycle;
   readonly policies: CpuPolicies;

@@ -73,7 +73,7 @@ function mapArea(host: TestHost, vcpu: { v: { guestTable: number } }): number {
 }
 
 test('a second vCPU: initialise, up, is_up, down', () => {
-  const { host, other, call } = setup();
+  const { other, call } = setup();
   expect(call(VcpuOp.up, 1)).toBe(-Errno.EINVAL);
   expect(call(VcpuOp.initialise, 1, new Uint8Array(VcpuGuestContext.size))).toBe(0);
   expect(call(VcpuOp.initialise, 1, new Uint8Array(VcpuGuestContext.size))).toBe(-Errno.EEXIST);
