@@ -4,11 +4,11 @@ import type { PrivcmdLimits } from './server.ts';
 export const DEFAULT_LIMITS: PrivcmdLimits = {
   maxConnections: 64,
   maxHeaderBytes: 256 * 1024,
-  maxPayloadBytes: 16 * 1024 * 1024,
+  maxPayloadBytes: 8 * 1024 * 1024,
   maxRequestsInFlight: 64,
-  maxSendBacklogBytes: 32 * 1024 * 1024,
+  maxSendBacklogBytes: 8 * 1024 * 1024,
   maxBoundPorts: 1024,
-  maxMemoryOps: 4096,
+  maxMemoryOps: 2048,
   maxArenaSegments: 256,
 };
 
