@@ -87,7 +87,7 @@ export function unpack(format: Format, bits: bigint): Unpacked {
   const exponent = biased - format.bias - fractionBits;
   if (!format.integerBitIsExplicit)
     return { class: 'normal', sign, significand: field | (1n << format.exponentShift), exponent };
-  const isNormal = (field >> BigInt(fractionBits)) !== 0n;
+  const isNormal = field >> BigInt(fractionBits) !== 0n;
   return { class: isNormal ? 'normal' : 'unsupported', sign, significand: field, exponent };
 }
 

@@ -52,9 +52,7 @@ function overflow(context: FpContext, format: Format, sign: boolean, precision: 
   context.flags |= FpFlag.overflow | FpFlag.precision;
   const { rounding } = context;
   const isInfinite =
-    rounding === Rounding.nearest ||
-    (rounding === Rounding.up && !sign) ||
-    (rounding === Rounding.down && sign);
+    rounding === Rounding.nearest || (rounding === Rounding.up && !sign) || (rounding === Rounding.down && sign);
   context.roundedUp = isInfinite;
   if (isInfinite) return packInfinity(format, sign);
   return packNormal(format, sign, (1n << BigInt(precision)) - 1n, precision, format.maxExponent);

@@ -7,16 +7,7 @@
  */
 import { FpFlag, type FpContext } from './context.ts';
 import { integerSqrt } from './arithmetic.ts';
-import {
-  EXTENDED,
-  bitLength,
-  isNan,
-  packInfinity,
-  packZero,
-  signBit,
-  unpack,
-  type Unpacked,
-} from './format.ts';
+import { EXTENDED, bitLength, isNan, packInfinity, packZero, signBit, unpack, type Unpacked } from './format.ts';
 import { roundPack } from './round.ts';
 import { invalidResult, noteDenormal, propagateNanExtended } from './x87.ts';
 
@@ -46,7 +37,7 @@ function arctanOfInverse(n: bigint, bits: number): bigint {
 const GUARD = 80;
 /** Pi with room for the reduction of arguments up to 2^63 (Machin's formula). */
 const PI_BITS = FRACTION + GUARD;
-const PI_LONG = 4n * (4n * arctanOfInverse(5n, PI_BITS + 16) - arctanOfInverse(239n, PI_BITS + 16)) >> 16n;
+const PI_LONG = (4n * (4n * arctanOfInverse(5n, PI_BITS + 16) - arctanOfInverse(239n, PI_BITS + 16))) >> 16n;
 const PI = PI_LONG >> BigInt(GUARD);
 /** The pi that the processors subtract, of 66 significant bits (SDM vol. 1, 8.3.8). */
 const REDUCTION_PI = (PI_LONG >> BigInt(PI_BITS - 64)) << BigInt(PI_BITS - 64);

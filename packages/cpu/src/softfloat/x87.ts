@@ -328,12 +328,7 @@ export interface Remainder {
 }
 
 /** FPREM (`roundsToNearest` false) and FPREM1. Exact; reduces the exponent by at most 63 a time. */
-export function x87Remainder(
-  context: FpContext,
-  aBits: bigint,
-  bBits: bigint,
-  roundsToNearest: boolean,
-): Remainder {
+export function x87Remainder(context: FpContext, aBits: bigint, bBits: bigint, roundsToNearest: boolean): Remainder {
   const a = unpack(EXTENDED, aBits);
   const b = unpack(EXTENDED, bBits);
   context.roundedUp = false;
@@ -349,7 +344,8 @@ export function x87Remainder(
   const distance = topA - topB;
   const exponent = Math.min(a.exponent, b.exponent);
   if (distance < 64) {
-    if (distance < -1) return { value: roundPack(context, EXTENDED, a.sign, a.significand, a.exponent), quotient: 0, isComplete: true };
+    if (distance < -1)
+      return { value: roundPack(context, EXTENDED, a.sign, a.significand, a.exponent), quotient: 0, isComplete: true };
     const left = a.significand << BigInt(a.exponent - exponent);
     const right = b.significand << BigInt(b.exponent - exponent);
     let quotient = left / right;

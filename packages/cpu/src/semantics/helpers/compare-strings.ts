@@ -88,10 +88,7 @@ export function compareStrings(first: bigint, second: bigint, control: number, l
   const highest = 31 - Math.clz32(result);
   return {
     flags:
-      (result !== 0 ? CF : 0) |
-      (lengthB < count ? ZF : 0) |
-      (lengthA < count ? SF : 0) |
-      ((result & 1) !== 0 ? OF : 0),
+      (result !== 0 ? CF : 0) | (lengthB < count ? ZF : 0) | (lengthA < count ? SF : 0) | ((result & 1) !== 0 ? OF : 0),
     index: result === 0 ? count : isTop ? highest : lowest,
     mask: isTop ? expand(result, count) : BigInt(result),
   };

@@ -33,6 +33,18 @@ export function updateSummary(state: CpuState): void {
     : state.fsw & ~(STATUS_ERROR_SUMMARY | STATUS_BUSY);
 }
 
+/** What FNINIT leaves; the registers keep their values. */
+export function resetX87(state: CpuState): void {
+  state.fcw = 0x37f;
+  state.fsw = 0;
+  state.ftw = 0;
+  state.fop = 0;
+  state.fip = 0n;
+  state.fdp = 0n;
+  state.fcs = 0;
+  state.fds = 0;
+}
+
 /** Arguments: address, 1 for the 64-bit image (REX.W), code size 64 or 32. */
 const fxsave: Helper = (helper, args) => {
   const { state, memory } = helper;

@@ -203,7 +203,10 @@ const FLAG_BITS = { equal: 0x40, less: 0x01, greater: 0, unordered: 0x45 } as co
 
 function buildHelpers(): Record<string, Helper> {
   const all: Record<string, Helper> = { ...CONVERSIONS };
-  for (const [suffix, format] of [['s', BINARY32], ['d', BINARY64]] as const) {
+  for (const [suffix, format] of [
+    ['s', BINARY32],
+    ['d', BINARY64],
+  ] as const) {
     for (const [name, compute] of Object.entries(SCALARS)) {
       all[`sse.${name}s${suffix}`] = scalarHelper(format, compute);
       all[`sse.${name}p${suffix}`] = packedHelper(format, format, lanewise(format, compute));
@@ -224,7 +227,9 @@ function buildHelpers(): Record<string, Helper> {
     for (const truncates of [false, true]) {
       const t = truncates ? 't' : '';
       for (const bits of [32, 64])
-        all[`sse.cvt${t}s${suffix}2si${bits}`] = scalarHelper(format, (c, f, a) => sseToInteger(c, f, a, bits, truncates));
+        all[`sse.cvt${t}s${suffix}2si${bits}`] = scalarHelper(format, (c, f, a) =>
+          sseToInteger(c, f, a, bits, truncates),
+        );
       all[`sse.cvt${t}p${suffix}2pi`] = toMmx(format, truncates);
     }
   }
@@ -259,4 +264,3 @@ export const sseHelpers: Readonly<Record<string, Helper>> = {
     return BigInt(outcome.flags | (outcome.index << 16));
   },
 };
-

@@ -10,6 +10,24 @@ export function readAligned<V>(e: Algebra<V>, n: number): V {
   return e.read(n);
 }
 
+/** Integer operand `n`; beside XMM operands `read` would give memory as a vector. */
+export function readInteger<V>(e: Algebra<V>, n: number): V {
+  const operand = e.operands[n];
+  if (operand?.kind !== 'memory') return e.read(n);
+  const type = ({ 1: 'u8', 2: 'u16', 4: 'u32', 8: 'u64' } as const)[operand.size];
+  if (type === undefined) throw new Error(`no integer of ${operand.size} bytes`);
+  return e.load(type, e.address(n));
+}
+
+/** Operand `n` as v128: a register, or 8 or 16 bytes (aligned) of memory, whatever the other operands are. */
+export function readVector<V>(e: Algebra<V>, n: number): V {
+  const operand = e.operands[n];
+  if (operand?.kind !== 'memory') return e.read(n);
+  if (operand.size === 8) return e.load('v128.64', e.address(n));
+  e.aligned(e.address(n), XMM_BYTES);
+  return e.load('v128', e.address(n));
+}
+
 export function low64<V>(e: Algebra<V>, value: V): V {
   return e.lane('i64x2.extract_lane', 0, value);
 }

@@ -5,7 +5,7 @@
  * (helpers/sse.ts), which compute in software and raise what is to be raised.
  */
 import type { Algebra, Semantics } from '../algebra.ts';
-import { high64, low64, pair, readAligned } from './common.ts';
+import { high64, low64, pair, readAligned, readInteger } from './common.ts';
 import { splat64 } from './lanes.ts';
 
 const MXCSR_PRECISION = 0x20;
@@ -362,7 +362,7 @@ const fromInteger =
   (e) => {
     const shape = SHAPES[suffix];
     const is64 = e.operands[1]?.size === 8;
-    const value = e.read(1);
+    const value = readInteger(e, 1);
     const target = e.read(0);
     const integer = is64 ? value : e.extendS(value);
     const type = shape.isDouble ? 'f64' : 'f32';
@@ -491,4 +491,3 @@ export const floatSemantics: Readonly<Record<string, Semantics>> = {
     e.store('u32', e.address(0), e.field('mxcsr'));
   },
 };
-

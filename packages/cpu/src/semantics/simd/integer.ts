@@ -1,6 +1,6 @@
 /** Integer instructions on XMM registers: arithmetic by the lane table, shuffles, inserts and extracts. */
 import type { Algebra, Semantics } from '../algebra.ts';
-import { IOTA, bytes, low64, readAligned, widened, zero128 } from './common.ts';
+import { IOTA, bytes, low64, readAligned, readInteger, widened, zero128 } from './common.ts';
 import { LANES, byteLanes, splat64 } from './lanes.ts';
 
 /** The second operand of a lane operation: a register or memory, or a shift count as a vector. */
@@ -52,8 +52,7 @@ const shiftBytes =
   (e) => {
     const count = e.op('i8x16.splat', e.read(1));
     const iota = bytes(e, IOTA);
-    const indices =
-      direction === 'right' ? e.op('i8x16.add_sat_u', iota, count) : e.op('i8x16.sub', iota, count);
+    const indices = direction === 'right' ? e.op('i8x16.add_sat_u', iota, count) : e.op('i8x16.sub', iota, count);
     // 0 - 255 wraps into the register again; counts above 15 clear it.
     const isBeyond = e.ltU(e.i32(15), e.read(1));
     e.write(0, e.select(isBeyond, zero128(e), e.op('i8x16.swizzle', e.read(0), indices)));
@@ -104,17 +103,17 @@ function insert<V>(e: Algebra<V>, target: V, spread: V, position: V, size: numbe
 const insertNarrow =
   (size: 1 | 2): Semantics =>
   (e) => {
-    const spread = e.op(size === 1 ? 'i8x16.splat' : 'i16x8.splat', e.read(1));
+    const spread = e.op(size === 1 ? 'i8x16.splat' : 'i16x8.splat', readInteger(e, 1));
     e.write(0, insert(e, e.read(0), spread, e.read(2), size));
   };
 
 const insertWide: Semantics = (e) => {
   if (e.operands[1]?.size === 4) {
-    e.write(0, insert(e, e.read(0), e.op('i32x4.splat', e.read(1)), e.read(2), 4));
+    e.write(0, insert(e, e.read(0), e.op('i32x4.splat', readInteger(e, 1)), e.read(2), 4));
     return;
   }
+  const value = readInteger(e, 1);
   const target = e.read(0);
-  const value = e.read(1);
   const isHigh = e.and(e.read(2), e.i32(1));
   e.write(
     0,
@@ -213,7 +212,14 @@ const multipleSums: Semantics = (e) => {
   const block = e.mul(e.and(immediate, e.i32(3)), e.i32(4));
   let sum = zero128(e);
   for (let i = 0; i < 4; i++) {
-    const left = e.op('i16x8.extend_low_i8x16_u', e.shuffle(window, window, IOTA.map((n) => (n + i) & 15)));
+    const left = e.op(
+      'i16x8.extend_low_i8x16_u',
+      e.shuffle(
+        window,
+        window,
+        IOTA.map((n) => (n + i) & 15),
+      ),
+    );
     const index = e.op('i8x16.splat', e.add(block, e.i32(i)));
     const right = e.op('i16x8.extend_low_i8x16_u', e.op('i8x16.swizzle', b, index));
     sum = e.op('i16x8.add', sum, e.op('i16x8.abs', e.op('i16x8.sub', left, right)));

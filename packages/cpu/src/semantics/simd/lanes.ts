@@ -86,7 +86,11 @@ export function splat64<V>(e: Algebra<V>, value: bigint): V {
 /** Unsigned bytes of `a` times signed bytes of `b`, neighbours added with saturation. */
 const multiplyAddBytes: Lanes = (e, a, b) => {
   const mask = splat64(e, 0x00ff00ff00ff00ffn);
-  const low = e.op('i16x8.mul', e.op('v128.and', a, mask), e.op('i16x8.shr_s', e.op('i16x8.shl', b, e.i32(8)), e.i32(8)));
+  const low = e.op(
+    'i16x8.mul',
+    e.op('v128.and', a, mask),
+    e.op('i16x8.shr_s', e.op('i16x8.shl', b, e.i32(8)), e.i32(8)),
+  );
   const high = e.op('i16x8.mul', e.op('i16x8.shr_u', a, e.i32(8)), e.op('i16x8.shr_s', b, e.i32(8)));
   return e.op('i16x8.add_sat_s', low, high);
 };

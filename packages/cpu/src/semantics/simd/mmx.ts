@@ -4,7 +4,7 @@
  * A pending x87 exception comes first (#MF).
  */
 import type { Algebra, Semantics } from '../algebra.ts';
-import { high64, low64, pair, readAligned, widened } from './common.ts';
+import { high64, low64, pair, readInteger, readVector, widened } from './common.ts';
 import { alignRight, shuffleControl } from './integer.ts';
 import { LANES, splat64 } from './lanes.ts';
 
@@ -43,7 +43,7 @@ const NOT_MMX = new Set(['punpcklqdq', 'punpckhqdq', 'punpckhbw', 'punpckhwd', '
 function second<V>(e: Algebra<V>): V {
   const operand = e.operands[1];
   const value = e.read(1);
-  // A 32-bit memory operand may come as i32, an immediate does.
+  // A 32-bit memory operand and an immediate come as i32.
   return operand?.kind === 'immediate' || (operand?.kind === 'memory' && operand.size === 4) ? e.extendU(value) : value;
 }
 
@@ -77,7 +77,7 @@ const highInterleaves = Object.entries(HIGH_INTERLEAVES).map(([name, base]): [st
 /** CVT(T)Px2PI. */
 const toIntegers = (name: string): Semantics =>
   wrap((e) => {
-    const source = readAligned(e, 1);
+    const source = readVector(e, 1);
     e.write(0, e.helper(`sse.${name}`, low64(e, source), high64(e, source)));
   });
 
@@ -110,7 +110,7 @@ export const mmxSemantics: Readonly<Record<string, Semantics>> = {
   'mmx.pinsrw': wrap((e) => {
     const shift = e.extendU(e.shl(e.and(e.read(2), e.i32(3)), e.i32(4)));
     const mask = e.shl(e.i64(0xffff), shift);
-    const value = e.shl(e.and(e.extendU(e.read(1)), e.i64(0xffff)), shift);
+    const value = e.shl(e.and(e.extendU(readInteger(e, 1)), e.i64(0xffff)), shift);
     e.write(0, e.or(e.and(e.read(0), e.not(mask)), value));
   }),
   'mmx.pextrw': wrap((e) => {
@@ -140,10 +140,10 @@ export const mmxSemantics: Readonly<Record<string, Semantics>> = {
   cvtpd2pi: toIntegers('cvtpd2pi'),
   cvttpd2pi: toIntegers('cvttpd2pi'),
   cvtpi2ps: fromIntegers((e) => {
-    const converted = e.helper('sse.cvtpi2ps', e.read(1));
+    const converted = e.helper('sse.cvtpi2ps', readInteger(e, 1));
     e.write(0, e.lane('i64x2.replace_lane', 0, e.read(0), converted));
   }),
   cvtpi2pd: fromIntegers((e) => {
-    e.write(0, e.op('f64x2.convert_low_i32x4_s', widened(e, e.read(1))));
+    e.write(0, e.op('f64x2.convert_low_i32x4_s', widened(e, readInteger(e, 1))));
   }),
 };

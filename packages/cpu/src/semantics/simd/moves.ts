@@ -1,6 +1,6 @@
 /** Moves, duplicating moves, interleaves and logic of SSE, SSE2 and SSE3: no arithmetic, no exceptions of their own. */
 import type { Semantics } from '../algebra.ts';
-import { high64, low64, pair, readAligned, widened } from './common.ts';
+import { high64, low64, pair, readAligned, readInteger, widened } from './common.ts';
 import { shuffleControl } from './integer.ts';
 import { LANES, byteLanes, type Lanes } from './lanes.ts';
 
@@ -92,7 +92,7 @@ export const moveSemantics: Readonly<Record<string, Semantics>> = {
   movsldup: duplicate([0, 0, 2, 2]),
   movshdup: duplicate([1, 1, 3, 3]),
   'movd.load': (e) => {
-    const value = e.read(1);
+    const value = readInteger(e, 1);
     e.write(0, widened(e, e.operands[1]?.size === 8 ? value : e.extendU(value)));
   },
   'movd.store': (e) => {
@@ -125,8 +125,7 @@ export const moveSemantics: Readonly<Record<string, Semantics>> = {
   insertps: (e) => {
     const immediate = e.read(2);
     const source = e.read(1);
-    const from =
-      e.operands[1]?.kind === 'memory' ? e.i32(0) : e.and(e.shrU(immediate, e.i32(6)), e.i32(3));
+    const from = e.operands[1]?.kind === 'memory' ? e.i32(0) : e.and(e.shrU(immediate, e.i32(6)), e.i32(3));
     const index = e.op('i32x4.splat', e.add(e.mul(from, e.i32(0x04040404)), e.i32(0x03020100)));
     const spread = e.op('i8x16.swizzle', source, index);
     const numbers = e.v128(new Uint8Array(new Uint32Array([0, 1, 2, 3]).buffer));

@@ -42,9 +42,7 @@ function saturated<V>(e: Algebra<V>, value: V): V {
 
 /** RAX and RDX (with REX.W) or EAX and EDX, the explicit lengths, in one word. */
 function packLengths<V>(e: Algebra<V>): V {
-  const [first, second] = [0, 2].map((n) =>
-    saturated(e, (e.variant & 4) !== 0 ? e.gpr(n, 8) : e.extendS(e.gpr(n, 4))),
-  );
+  const [first, second] = [0, 2].map((n) => saturated(e, (e.variant & 4) !== 0 ? e.gpr(n, 8) : e.extendS(e.gpr(n, 4))));
   if (first === undefined || second === undefined) throw new Error('two lengths');
   return e.or(first, e.shl(second, e.i64(32)));
 }
