@@ -1,11 +1,12 @@
 /**
- * Boots one PV kernel on a hypervisor of its own, with nothing else of a host: no xend, no xenstore. Prints the guest's
+ * Boots one PV kernel on a hypervisor of its own, with nothing else of a host: no xend, xenstore only when asked for. Prints the guest's
  * console, takes what is typed, and Xen's log at the end. For work on the hypervisor and for measurements.
  *
  *   tools/node24 tools/boot-pv.ts KERNEL [--ramdisk FILE] [--cmdline TEXT] [--memory MIB] [--vcpus N] [--host-memory MIB]
- *     [--pcpus N] [--timeout SECONDS] [--until TEXT]
+ *     [--pcpus N] [--timeout SECONDS] [--until TEXT] [--xenstore]
  */
 import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +14,9 @@ import { parseArgs } from 'node:util';
 import { domid as toDomid } from '@xenhost/base';
 import { buildPvDomain, openXenctrl } from '@xenhost/libxenctrl';
 import type { Xenctrl } from '@xenhost/libxenctrl';
+import { hostPaths } from '@xenhost/daemon-kit';
 import { connectPrivcmd } from '@xenhost/privcmd';
+import { XenstoreClient } from '@xenhost/xenstore-client';
 import { VIRQ } from '@xenhost/xen-abi';
 
 /** Offsets in the console page: input ring of 1 KiB, output ring of 2 KiB, indexes. */
@@ -31,6 +34,7 @@ const { values, positionals } = parseArgs({
     pcpus: { type: 'string', default: '1' },
     timeout: { type: 'string', default: '120' },
     until: { type: 'string' },
+    xenstore: { type: 'boolean', default: false },
   },
 });
 const kernel = positionals[0];
@@ -38,20 +42,27 @@ if (!kernel) throw new Error('which kernel?');
 
 const run = mkdtempSync(join(tmpdir(), 'xh-'));
 const socket = join(run, 'privcmd.sock');
-const main = new URL('../packages/hypervisor/src/main.ts', import.meta.url).pathname;
-const hypervisor = spawn(
-  process.execPath,
-  [main, '--privcmd', socket, '--memory', values['host-memory'], '--pcpus', values.pcpus],
-  { stdio: ['ignore', 'pipe', 'inherit'] },
-);
-await new Promise<void>((resolve, reject) => {
-  hypervisor.stdout.once('data', () => {
-    resolve();
+const env = { ...process.env, XENHOST_RUN: run, XENHOST_PRIVCMD: socket };
+const daemons: ChildProcess[] = [];
+
+/** Starts a daemon and waits for its ready line. */
+async function start(path: string, args: readonly string[]): Promise<void> {
+  const main = new URL(path, import.meta.url).pathname;
+  const daemon = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env });
+  daemons.unshift(daemon);
+  await new Promise<void>((resolve, reject) => {
+    daemon.stdout.once('data', () => {
+      resolve();
+    });
+    daemon.once('exit', (code) => {
+      reject(new Error(`${path} ended with ${code}`));
+    });
   });
-  hypervisor.once('exit', (code) => {
-    reject(new Error(`the hypervisor ended with ${code}`));
-  });
-});
+}
+await start('../packages/hypervisor/src/main.ts', [
+  '--memory', values['host-memory'], '--pcpus', values.pcpus,
+]); // prettier-ignore
+if (values.xenstore) await start('../packages/xenstored/src/main.ts', []);
 
 const port = await connectPrivcmd(socket);
 const xc = openXenctrl(port);
@@ -71,6 +82,7 @@ const built = await buildPvDomain(xc, {
   memoryKiB: Number(values.memory) * 1024,
 });
 say(`built d${domid}: ${built.kernel.guestOs} ${built.kernel.guestVersion}`);
+if (values.xenstore) await introduce();
 const consolePort = await port.bindInterdomain(toDomid(domid), built.consolePort);
 
 let output = '';
@@ -113,10 +125,34 @@ say(`CPU time ${Number(info?.cpuTimeNs ?? 0n) / 1e9} s`);
 process.stderr.write((await xc.readconsolering()).text);
 await xc.domainDestroy(domid);
 await xc.close();
-hypervisor.kill('SIGTERM');
-await new Promise((resolve) => hypervisor.once('exit', resolve));
+for (const daemon of daemons) {
+  const ended = new Promise((resolve) => daemon.once('exit', resolve));
+  daemon.kill('SIGTERM');
+  await ended;
+}
 rmSync(run, { recursive: true, force: true });
 process.exit(0);
+
+/** What xend would have written for the domain, as far as a kernel needs it, and its ring made known to xenstored. */
+async function introduce(): Promise<void> {
+  const store = await XenstoreClient.connect({ path: hostPaths(env).xenstored });
+  const home = `/local/domain/${domid}`;
+  await store.mkdir(home);
+  await store.setPerms(home, [{ domid, access: 'read' }]);
+  for (const [key, value] of Object.entries({
+    domid: String(domid),
+    name: 'guest',
+    'memory/target': String(Number(values.memory) * 1024),
+    'control/platform-feature-xs_reset_watches': '1',
+  }))
+    await store.write(`${home}/${key}`, value);
+  for (let i = 0; i < Number(values.vcpus); i++) await store.write(`${home}/cpu/${i}/availability`, 'online');
+  for (const dir of ['device', 'control/shutdown', 'data', 'error']) {
+    await store.write(`${home}/${dir}`, '');
+    await store.setPerms(`${home}/${dir}`, [{ domid, access: 'none' }]);
+  }
+  await store.introduce(domid, built.storeMfn, built.storePort);
+}
 
 /** Takes what is in the output ring. */
 async function drain(x: Xenctrl): Promise<void> {
