@@ -26,6 +26,9 @@ export function serveConsole(hub: ConsoleHub, path: string): Promise<UnixListene
   );
 }
 
+/** Time for a peer to close its side after ours has ended. */
+const LINGER_MS = 1000;
+
 class SocketReader implements Reader {
   readonly #socket: Socket;
 
@@ -42,8 +45,13 @@ class SocketReader implements Reader {
   }
 
   end(message?: string): void {
-    this.#socket.end(message);
+    if (message !== undefined) this.#socket.write(message);
+    this.#socket.end();
+    // Input that still comes is dropped; a peer that keeps its side open is cut off once it has had everything.
     this.#socket.resume();
+    this.#socket.once('finish', () => {
+      setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+    });
   }
 
   setPaused(paused: boolean): void {

@@ -66,13 +66,14 @@ export class ConsoleRing {
   /** Takes what is in the ring now. Resolves when all of it has been passed on. */
   async drain(): Promise<void> {
     this.#pending = true;
-    await this.#run();
+    while (this.#pending && this.#state === 'open') await this.#run();
   }
 
   stop(): void {
     this.#state = 'gone';
   }
 
+  /** At most one round is under way; events meanwhile ask for another. */
   #run(): Promise<void> {
     this.#round ??= this.#rounds()
       .catch((error: unknown) => {

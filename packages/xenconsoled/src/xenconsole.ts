@@ -64,8 +64,7 @@ function messageOf(error: unknown): string {
 
 main().then(
   (code) => {
-    process.exitCode = code;
-    process.stdin.unref();
+    process.exit(code);
   },
   (error: unknown) => {
     process.stderr.write(`xenconsole: ${messageOf(error).trimEnd()}\n`);
