@@ -1,1 +1,2 @@
-export {};
+export { DEVICE_CLASS, REFUSAL, runBlkback } from './daemon.ts';
+export type { BackendModules } from './daemon.ts';

@@ -1,1 +1,1 @@
-export {};
+export { refusal } from './refusal.ts';

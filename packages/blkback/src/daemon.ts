@@ -1,0 +1,35 @@
+/**
+ * The Block Backend Driver: answers to `/local/domain/0/backend/vbd`.
+ *
+ * Today it answers honestly: every device is refused at once with a reason (docs/LIMITS.md), so that a guest with one
+ * fails to start with a clear message instead of waiting for a driver that is not there.
+ */
+import type { Logger } from '@xenhost/daemon-kit';
+import { followBackend, refuseDevice } from '@xenhost/xenstore-client';
+import type { XenstoreClient } from '@xenhost/xenstore-client';
+
+/** The directory of this backend's devices in xenstore. */
+export const DEVICE_CLASS = 'vbd';
+/** What xm shows. */
+export const REFUSAL = 'block backend: not available in this version (docs/LIMITS.md)';
+
+export interface BackendModules {
+  readonly xenstore: XenstoreClient;
+  readonly log: Logger;
+}
+
+/** Serves until the signal aborts; rejects when xenstored is gone. */
+export function runBlkback({ xenstore, log }: BackendModules, signal: AbortSignal): Promise<void> {
+  return followBackend(
+    xenstore,
+    DEVICE_CLASS,
+    async ({ path }) => {
+      const done = await refuseDevice(xenstore, path, REFUSAL);
+      if (done !== 'nothing') log.info({ path, done }, 'device');
+    },
+    (error, { path }) => {
+      log.error({ path, err: error }, 'cannot answer a device');
+    },
+    signal,
+  );
+}
