@@ -262,6 +262,9 @@ export class HandlerEmitter extends AlgebraBase<Value> {
         this.pushRegisterAddress(n);
         this.push1(value);
         this.f.store64(0);
+        // Sign and exponent of the x87 register become ones.
+        this.pushRegisterAddress(n);
+        this.f.i32(0xffff).access(0x3b, 8);
         return;
       default:
         throw new Error(`operand ${n} cannot be written`);
