@@ -32,7 +32,8 @@ test('a device is refused at once with a reason, and let go when it is closed', 
   const path = '/local/domain/0/backend/vbd/7/51712';
 
   const waitFor = async (key: string, value: string | undefined): Promise<void> => {
-    for await (const _ of xenstore.watch(`${path}/${key}`)) {
+    const watch = xenstore.watch(`${path}/${key}`);
+    while (!(await watch.next()).done) {
       if ((await xenstore.tryRead(`${path}/${key}`)) === value) return;
     }
   };

@@ -66,7 +66,7 @@ export function parseDaemonArgs<const T extends Record<string, ArgSpec>>(
   for (const [key, spec] of Object.entries(specs)) {
     const given = values[key];
     if (given === undefined) result[key] = spec.default ?? (spec.type === 'boolean' ? false : undefined);
-    else if (spec.type === 'number') result[key] = numberOf(name, key, String(given));
+    else if (spec.type === 'number') result[key] = numberOf(name, key, given as string);
     else result[key] = given;
   }
   return result as DaemonArgs<T>;

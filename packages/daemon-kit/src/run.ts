@@ -24,7 +24,7 @@ export interface DaemonContext {
   /** Aborted when the daemon is asked to stop, before `stop()` runs. */
   readonly signal: AbortSignal;
   /** Ends the process as SIGTERM does, with this exit code (a link to another daemon broke for good). */
-  shutdown(reason: string, exitCode?: number): void;
+  readonly shutdown: (reason: string, exitCode?: number) => void;
 }
 
 /** How long `stop()` may take before the process exits anyway. */

@@ -85,7 +85,8 @@ export class Consoles {
 
   async #follow(events: AsyncIterable<unknown>, onEvent: () => void): Promise<void> {
     try {
-      for await (const _ of events) onEvent();
+      const iterator = events[Symbol.asyncIterator]();
+      while (!(await iterator.next()).done) onEvent();
     } catch (error) {
       if (!this.#stopping.signal.aborted) this.#modules.log.warn({ err: error }, 'watch ended');
     }

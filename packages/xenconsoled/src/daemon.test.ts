@@ -12,7 +12,7 @@ import { XenstoreClient } from '@xenhost/xenstore-client';
 import { WebSocket } from 'ws';
 import { startXenconsoled } from './daemon.ts';
 import type { Xenconsoled } from './daemon.ts';
-import { FakeGuest, FakeHypervisor } from './fake-guest.testing.ts';
+import { FakeGuest, FakeHypervisor } from './testing/fake-guest.ts';
 import { HISTORY_BYTES, READER_QUEUE_BYTES } from './limits.ts';
 import { runSession } from './session.ts';
 import { ConsoleError, findTty } from './tty-path.ts';

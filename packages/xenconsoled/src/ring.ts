@@ -65,8 +65,9 @@ export class ConsoleRing {
 
   /** Takes what is in the ring now. Resolves when all of it has been passed on. */
   async drain(): Promise<void> {
-    this.#pending = true;
-    while (this.#pending && this.#state === 'open') await this.#run();
+    this.event();
+    do await this.#run();
+    while (this.#pending && this.#state === 'open');
   }
 
   stop(): void {

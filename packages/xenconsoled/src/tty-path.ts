@@ -24,9 +24,12 @@ export async function findTty(
   if (!(await xenstore.exists(base))) throw new ConsoleError(`Domain ${domid} does not exist`);
   const path = num === 0 ? `${base}/console/tty` : `${base}/device/console/${num}/tty`;
   const signal = AbortSignal.timeout(waitMs);
-  for await (const _ of xenstore.watch(path, { signal })) {
+  const watch = xenstore.watch(path, { signal });
+  while (!(await watch.next()).done) {
     const tty = await xenstore.tryRead(path);
-    if (tty !== undefined && tty !== '') return tty;
+    if (tty === undefined || tty === '') continue;
+    await watch.return();
+    return tty;
   }
   throw new ConsoleError(
     `Could not read tty from store: ${path} did not appear within ${waitMs / 1000} s. Is xenconsoled running?`,

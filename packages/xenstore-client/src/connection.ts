@@ -8,8 +8,8 @@ import { XenstoreError } from './errors.ts';
 interface PendingRequest {
   readonly op: number;
   readonly subject: string;
-  resolve(payload: Buffer): void;
-  reject(error: XenstoreError): void;
+  readonly resolve: (payload: Buffer) => void;
+  readonly reject: (error: XenstoreError) => void;
 }
 
 /** The socket's id space wraps here; far more than can be pending. */

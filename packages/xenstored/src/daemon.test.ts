@@ -7,7 +7,7 @@ import { XenstoreClient } from '@xenhost/xenstore-client';
 import { XsOp, XsPacketParser, encodeXsPacket } from '@xenhost/xs-wire';
 import { startXenstored } from './daemon.ts';
 import type { ListedDomain, Xenstored } from './daemon.ts';
-import { FakeGuest, FakeHypervisor } from './server/fake-guest.testing.ts';
+import { FakeGuest, FakeHypervisor } from './testing/fake-guest.ts';
 
 const log = createLogger('xenstored-test', { level: 'silent' });
 /** Lets everything that is ready run. */

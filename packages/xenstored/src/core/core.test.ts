@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { XsOp } from '@xenhost/xs-wire';
-import { Scene } from './script.testing.ts';
-import type { Step } from './script.testing.ts';
+import { Scene } from '../testing/script.ts';
+import type { Step } from '../testing/script.ts';
 
 const OK = 'OK|';
 

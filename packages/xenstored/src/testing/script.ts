@@ -1,9 +1,9 @@
 /** A script for the core: who sends what, and what comes back. Used by tests only. */
 import { XsOp, XsPacketParser, xsOpName } from '@xenhost/xs-wire';
 import type { XsOpName } from '@xenhost/xs-wire';
-import type { StoreConnection } from './connection.ts';
-import { XenstoreCore } from './core.ts';
-import type { Quotas } from './limits.ts';
+import type { StoreConnection } from '../core/connection.ts';
+import { XenstoreCore } from '../core/core.ts';
+import type { Quotas } from '../core/limits.ts';
 
 /** Client, operation, payload with `|` for NUL, expected replies and events in order (`|` for NUL too). */
 export type Step = readonly [who: string, op: XsOpName | number, payload: string, ...expected: string[]];
