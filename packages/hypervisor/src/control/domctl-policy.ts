@@ -1,7 +1,6 @@
 /** Domctls about the CPUID and MSR policy of a domain. */
 import { bytesOf, Errno } from '@xenhost/base';
 import { DomctlCpuPolicy, XEN_CPUID_NO_SUBLEAF, XenCpuidLeaf } from '@xenhost/xen-abi';
-import { VcpuFlag } from '../state/records.ts';
 import type { PolicyLeaf } from './cpu-policy.ts';
 import { MAX_POLICY_LEAVES } from './cpu-policy.ts';
 import type { DomctlHandler } from './domctl.ts';
@@ -22,11 +21,7 @@ export const POLICY_COMMANDS = {
   set_cpu_policy: ({ m, request, domain }) => {
     const u = request.u(DomctlCpuPolicy);
     if (u.nr_leaves > MAX_POLICY_LEAVES) return -Errno.E2BIG;
-    let started = false;
-    m.lifecycle.forEachVcpu(domain, (vcpu) => {
-      if (vcpu.v.flags & VcpuFlag.initialised && vcpu.v.schedules > 0) started = true;
-    });
-    if (started) return -Errno.EBUSY;
+    if (m.lifecycle.vcpus(domain).some((vcpu) => vcpu.v.schedules > 0)) return -Errno.EBUSY;
     const raw = request.memory.read(u.leaves, u.nr_leaves * XenCpuidLeaf.size);
     if (!raw) return -Errno.EFAULT;
     const bytes = bytesOf(raw);

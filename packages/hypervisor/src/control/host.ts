@@ -88,7 +88,8 @@ interface PcpuThread {
   readonly ended: Promise<void>;
 }
 
-function startPcpu(entry: URL, start: PcpuStart, drain: () => void, { log, failed }: HostModules): PcpuThread {
+function startPcpu(entry: URL, start: PcpuStart, drain: () => void, modules: HostModules): PcpuThread {
+  const { log } = modules;
   const worker = new Worker(entry, { workerData: start, name: `pcpu${start.pcpu}` });
   const stopped = { value: false };
   worker.on('message', (message: PcpuMessage) => {
@@ -101,12 +102,12 @@ function startPcpu(entry: URL, start: PcpuStart, drain: () => void, { log, faile
   });
   worker.on('error', (error) => {
     log.fatal({ err: error, pcpu: start.pcpu }, 'pCPU failed');
-    failed(`pCPU ${start.pcpu} failed`);
+    modules.failed(`pCPU ${start.pcpu} failed`);
   });
   const ended = new Promise<void>((resolve) => {
     worker.on('exit', () => {
       resolve();
-      if (!stopped.value) failed(`pCPU ${start.pcpu} ended`);
+      if (!stopped.value) modules.failed(`pCPU ${start.pcpu} ended`);
     });
   });
   return { worker, ended };

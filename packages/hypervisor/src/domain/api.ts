@@ -11,6 +11,8 @@ export interface DomainPort {
   forEach(visit: (domain: DomainRef) => boolean | undefined): void;
   /** The vCPU, when it was allocated by max_vcpus. */
   vcpu(domain: DomainRef, vcpuId: number): VcpuRef | undefined;
+  /** Those that max_vcpus allocated, in order. */
+  vcpus(domain: DomainRef): VcpuRef[];
   forEachVcpu(domain: DomainRef, visit: (vcpu: VcpuRef) => void): void;
   /**
    * Ends a domain for a fault of its own: writes the reason and the registers to the console ring, as domain_crash

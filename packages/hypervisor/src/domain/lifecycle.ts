@@ -94,6 +94,9 @@ export class Lifecycle implements DomainPort {
   vcpu(domain: DomainRef, vcpuId: number): VcpuRef | undefined {
     return this.#m.table.vcpu(domain, vcpuId);
   }
+  vcpus(domain: DomainRef): VcpuRef[] {
+    return this.#m.table.vcpus(domain);
+  }
   forEachVcpu(domain: DomainRef, visit: (vcpu: VcpuRef) => void): void {
     this.#m.table.forEachVcpu(domain, visit);
   }

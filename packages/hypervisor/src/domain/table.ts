@@ -53,6 +53,12 @@ export class DomainTable {
     }
   }
 
+  vcpus(domain: DomainRef): VcpuRef[] {
+    const all: VcpuRef[] = [];
+    this.forEachVcpu(domain, (vcpu) => all.push(vcpu));
+    return all;
+  }
+
   /** The vCPU whose record is at that frame. */
   vcpuAt(frame: number): VcpuRef {
     let ref = this.#vcpus.get(frame);

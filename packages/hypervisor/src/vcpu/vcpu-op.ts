@@ -115,11 +115,8 @@ export class VcpuOperations {
   /** The last vCPU that goes down takes the domain with it. */
   #down(call: HypercallCall, vcpu: VcpuRef): number {
     vcpu.v.flags |= VcpuFlag.down;
-    let anyUp = false;
-    this.#m.domains.forEachVcpu(call.domain, (other) => {
-      if (!(other.v.flags & VcpuFlag.down)) anyUp = true;
-    });
-    if (anyUp) this.#m.scheduler.sleep(vcpu);
+    const isUp = (other: VcpuRef): boolean => !(other.v.flags & VcpuFlag.down);
+    if (this.#m.domains.vcpus(call.domain).some(isUp)) this.#m.scheduler.sleep(vcpu);
     else this.#m.domains.shutdown(call.domain, 0);
     return 0;
   }
