@@ -43,8 +43,10 @@ export async function runSession(path: string, streams: SessionStreams, signal?:
   const onDrain = (): void => {
     input.resume();
   };
+  // Node's raw mode still turns each LF into CR LF: a guest's own CR would be one too many.
+  const plain = raw && (output as { readonly isTTY?: boolean }).isTTY === true;
   const onOutput = (bytes: Buffer): void => {
-    if (output.write(bytes)) return;
+    if (output.write(plain ? withoutCrBeforeLf(bytes) : bytes)) return;
     socket.pause();
     output.once('drain', () => {
       socket.resume();
@@ -73,6 +75,14 @@ export async function runSession(path: string, streams: SessionStreams, signal?:
     socket.end();
     socket.destroySoon();
   }
+}
+
+const CR = 0x0d;
+const LF = 0x0a;
+
+/** Drops each CR that an LF follows in the same chunk. */
+function withoutCrBeforeLf(bytes: Buffer): Buffer {
+  return bytes.includes('\r\n') ? (bytes.filter((byte, i) => byte !== CR || bytes[i + 1] !== LF) as Buffer) : bytes;
 }
 
 function open(path: string): Promise<Socket> {
