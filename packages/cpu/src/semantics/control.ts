@@ -27,8 +27,10 @@ export const controlSemantics: Readonly<Record<string, Semantics>> = {
   popmem: (e) => {
     // The address is made with the stack pointer already moved: the operand's displacement says so (`bindOperand`).
     const { value, commit } = e.pop(e.size);
+    const isMemory = e.operands[0]?.kind === 'memory';
+    if (!isMemory) commit();
     e.write(0, value);
-    commit();
+    if (isMemory) commit();
   },
   pusha: (e) => {
     e.helper('pusha', e.i32(e.size));
