@@ -51,6 +51,8 @@ export interface EngineHost {
   codeFrameAdded(frame: number): void;
   /** This engine wrote to a frame that holds code of some engine; the others must drop theirs. */
   codeFrameWritten(frame: number): void;
+  /** This engine has forgotten all code of the frame and will not notice writes to it any more. */
+  codeFrameRemoved?(frame: number): void;
   /** True when the frame holds code of any engine: writes to it must come through the slow path. */
   isCodeFrame(frame: number): boolean;
 }

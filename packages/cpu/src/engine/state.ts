@@ -95,7 +95,8 @@ const cpu = layout('cpu_state', {
   faultAddress: 'u64',
   slowAddress: 'u64',
   slowHost: 'u32',
-  slowSize: 'u32',
+  /** Budget that `run` left over. */
+  budgetLeft: 'u32',
   args: array('u64', 6),
   result: 'u64',
   bounce: array('u64', 4),

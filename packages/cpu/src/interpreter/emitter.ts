@@ -14,6 +14,8 @@ import { wasmOp } from '../wasm/ops.ts';
 import { RECORD, TLB_READ, TLB_WRITE } from './memory-map.ts';
 
 export const MACHINE = 1;
+/** The number of a helper's arguments stands above its id. */
+export const HELPER_ARITY_SHIFT = 16;
 
 export interface Value {
   readonly type: ValueType;
@@ -68,7 +70,11 @@ export interface HandlerShape {
   readonly size: Width;
   readonly mode: 64 | 32;
   readonly variant: number;
-  readonly operands: readonly (OperandInfo & { readonly constant?: bigint; readonly indexed?: boolean })[];
+  readonly operands: readonly (OperandInfo & {
+    readonly constant?: bigint;
+    readonly indexed?: boolean;
+    readonly vector?: boolean;
+  })[];
   readonly locked: boolean;
   readonly addressSize: 2 | 4 | 8;
   readonly repeat: 'none' | 'rep' | 'repne';
@@ -210,7 +216,7 @@ export class HandlerEmitter extends AlgebraBase<Value> {
         this.pushRegisterAddress(n);
         return this.loadFrom(operand.size, 0);
       case 'memory':
-        return this.loadOperand(operand.size, this.address(n));
+        return this.loadOperand(operand.size, operand.vector ?? false, this.address(n));
       case 'immediate':
         if (operand.constant !== undefined) return this.constant(operand.size as Width, operand.constant);
         this.f.get(this.frame.record);
@@ -231,10 +237,9 @@ export class HandlerEmitter extends AlgebraBase<Value> {
         return this.loadFrom(2, this.registerField(n));
     }
   }
-  /** A memory operand: as v128 or i64 beside XMM or MMX operands, else an integer. */
-  private loadOperand(size: number, address: Value): Value {
-    if (this.operands.some((o) => o.kind === 'xmm'))
-      return this.load(size === 4 ? 'v128.32' : size === 8 ? 'v128.64' : 'v128', address);
+  /** A memory operand: v128 where it may be an XMM register, else an integer. */
+  private loadOperand(size: number, vector: boolean, address: Value): Value {
+    if (vector) return this.load(size === 4 ? 'v128.32' : size === 8 ? 'v128.64' : 'v128', address);
     return this.load(memoryType(size as Width), address);
   }
   write(n: number, value: Value): void {
@@ -484,7 +489,10 @@ export class HandlerEmitter extends AlgebraBase<Value> {
     f.if();
     if (size > 1) {
       this.push1(host);
-      f.i32(size - 1).op('i32.and').op('i32.eqz').if();
+      f.i32(size - 1)
+        .op('i32.and')
+        .op('i32.eqz')
+        .if();
     }
     this.push1(host);
     this.push1(old);
@@ -783,7 +791,10 @@ export class HandlerEmitter extends AlgebraBase<Value> {
       this.push1(wide);
       this.f.store64(OFFSET.args + 8 * i);
     });
-    this.f.i32(id).get(this.frame.record).call(this.slow.helper);
+    this.f
+      .i32(id | (args.length << HELPER_ARITY_SHIFT))
+      .get(this.frame.record)
+      .call(this.slow.helper);
     this.frame.helperResult();
     this.f.i32(0).load64(OFFSET.result);
     return this.bind('i64');

@@ -9,7 +9,7 @@ import { HELPERS } from '../semantics/helpers/index.ts';
 import { SEMANTICS } from '../semantics/index.ts';
 import { ModuleBuilder } from '../wasm/builder.ts';
 import type { FunctionBuilder, FunctionRef, Label } from '../wasm/builder.ts';
-import { HandlerEmitter, TemporaryPool } from './emitter.ts';
+import { HELPER_ARITY_SHIFT, HandlerEmitter, TemporaryPool } from './emitter.ts';
 import type { CcField, Frame, SlowImports, Value } from './emitter.ts';
 import { SPECIAL, enumerateShapes } from './handlers.ts';
 import type { BoundShape } from './handlers.ts';
@@ -194,10 +194,21 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedTy
   f.get(budget).i32(1).op('i32.sub').tee(budget).i32(0).op('i32.lt_s').if();
   f.i32(0).get(nextRip).store64(OFFSET.rip).i32(RUN_BUDGET).set(code).br(leave).end();
   f.get(nextRip).i32(0).load64(OFFSET.codeBase).op('i64.add').tee(linear);
-  f.op('i32.wrap_i64').i32(8).op('i32.shr_u').i32((CODE_TLB_ENTRIES - 1) << 4).op('i32.and');
+  f.op('i32.wrap_i64')
+    .i32(8)
+    .op('i32.shr_u')
+    .i32((CODE_TLB_ENTRIES - 1) << 4)
+    .op('i32.and');
   f.i32(0).load32(OFFSET.codeView).op('i32.add').tee(entry).load64(CODE_TLB);
   f.get(linear).i64(-4096).op('i64.and').op('i64.eq').if();
-  f.get(entry).load32(CODE_TLB + 8).get(linear).op('i32.wrap_i64').i32(4095).op('i32.and').i32(2).op('i32.shl');
+  f.get(entry)
+    .load32(CODE_TLB + 8)
+    .get(linear)
+    .op('i32.wrap_i64')
+    .i32(4095)
+    .op('i32.and')
+    .i32(2)
+    .op('i32.shl');
   f.op('i32.add').load32(0).set(record).end();
   f.get(record).op('i32.eqz').if();
   f.i32(0).get(nextRip).store64(OFFSET.rip);
@@ -294,13 +305,18 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedTy
       f.i32(0).get(offset).store64(OFFSET.args + 8);
       f.i32(0).get(record).load16(RECORD.c).i32(3).op('i32.shr_u').op('i64.extend_i32_u').store64(OFFSET.args + 16);
       spillFlags();
-      f.i32(HELPER_IDS.get('checksegment') ?? -1).get(record).call(slow.helper).brIf(fault).end();
+      f.i32((HELPER_IDS.get('checksegment') ?? 0) | (3 << HELPER_ARITY_SHIFT)).get(record).call(slow.helper).brIf(fault).end();
       f.i32(0).get(offset).get(record).load16(RECORD.a).load64(0).op('i64.add').i64(0xffff_ffffn).op('i64.and').store64(OFFSET.ea);
       temporaries.release();
       next();
     },
     [SPECIAL.addressOffset]: () => {
       f.i32(0); pushOffset(); f.get(record).load64(RECORD.imm).op('i64.and').store64(OFFSET.ea);
+      next();
+    },
+    [SPECIAL.addressLong]: () => {
+      f.i32(0).get(record).load16(RECORD.base).load64(0).get(record).load64(RECORD.imm).op('i64.add');
+      f.get(record).load16(RECORD.a).load64(0).op('i64.add').store64(OFFSET.ea);
       next();
     },
     [SPECIAL.crossing]: () => {
@@ -334,7 +350,12 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedTy
   f.end();
   spillFlags();
   f.get(record);
-  f.get(record).load16(RECORD.handler).i32(SPECIAL.first + nrInline).op('i32.sub').callIndirect(outlinedType).set(code);
+  f.get(record)
+    .load16(RECORD.handler)
+    .i32(SPECIAL.first + nrInline)
+    .op('i32.sub')
+    .callIndirect(outlinedType)
+    .set(code);
   reload();
   f.get(code).op('i32.eqz').if();
   next();
@@ -355,5 +376,6 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedTy
   f.store64(OFFSET.rip).i32(SIGNAL.fault).set(code);
   f.end(); // leave
   spillFlags();
+  f.i32(0).get(budget).store32(OFFSET.budgetLeft);
   f.get(code);
 }

@@ -29,8 +29,10 @@ export const SPECIAL = {
   addressOffset: 7,
   /** The instruction crosses into the next page: is that still page map `link`? */
   crossing: 8,
-  /** Checks of x87 and SSE instructions are in their own handlers; this one is the first of the generated. */
-  first: 9,
+  /** Makes `ea`: base plus the 64-bit displacement in `imm`, segment base at state address `a`. */
+  addressLong: 9,
+  /** The first of the generated handlers. */
+  first: 10,
 } as const;
 
 /** Semantics that are different in 64-bit mode and outside. */
@@ -50,11 +52,16 @@ const LETTER: Record<OperandInfo['kind'], string> = {
 export interface ShapedOperand extends OperandInfo {
   readonly constant?: bigint;
   readonly indexed?: boolean;
+  /** A memory operand whose value is a v128. */
+  readonly vector?: boolean;
 }
 
 function shapeOperand(operand: Operand, row: Row, n: number): ShapedOperand {
-  if (operand.kind === 'memory')
-    return { kind: 'memory', size: operand.size, indexed: operand.index >= 0 };
+  if (operand.kind === 'memory') {
+    const method = row.operands[n]?.method;
+    const vector = method === 'W' || (method === 'M' && row.operands.some((o) => o.method === 'V'));
+    return { kind: 'memory', size: operand.size, indexed: operand.index >= 0, vector };
+  }
   if (operand.kind === 'register') return { kind: 'register', size: operand.size };
   if (row.operands[n]?.method === 'one') return { kind: 'immediate', size: 1, constant: 1n };
   return { kind: operand.kind, size: operand.size };
@@ -90,10 +97,15 @@ export function shapeOf(instruction: Instruction): BoundShape {
     (size !== 2 || row.semantics === 'mov') && !(row.semantics === 'xchg' && instruction.operands[0]?.kind === 'memory'); // prettier-ignore
   const operands = instruction.operands.map((o, n) => {
     const shaped = shapeOperand(o, row, n);
-    return inline || shaped.kind !== 'memory' ? shaped : { kind: shaped.kind, size: shaped.size };
+    return inline || shaped.kind !== 'memory'
+      ? shaped
+      : { kind: shaped.kind, size: shaped.size, vector: shaped.vector ?? false };
   });
   const operandKey = operands
-    .map((o) => `${LETTER[o.kind]}${o.size}${o.constant !== undefined ? 'k' : ''}${o.indexed === false ? 'b' : ''}`)
+    .map(
+      (o) =>
+        `${LETTER[o.kind]}${o.size}${o.constant !== undefined ? 'k' : ''}${o.indexed === false ? 'b' : ''}${o.vector ? 'v' : ''}`,
+    )
     .join('');
   const key = `${row.semantics}.${row.variant}.${size}.${operandKey}.${mode}.${addressSize}${locked ? 'L' : ''}${repeat}.${row.feature}`; // prettier-ignore
   return { key, inline, feature: row.feature, semantics: row.semantics, size, mode, variant: row.variant, operands, locked, addressSize, repeat }; // prettier-ignore

@@ -54,10 +54,7 @@ function foldFlags(e: HandlerEmitter): Value {
   const bits = e.extendU(e.shl(e.i32(8), e.and(e.shrU(kindWord, e.i32(4)), e.i32(3))));
   const top = (v: Value): Value => e.wrap(e.shrU(v, e.i64(63)));
   const parity = e.xor(e.and(e.wrap(e.popcnt(e.and(r, e.i64(255)))), e.i32(1)), e.i32(1));
-  const fromResult = e.or(
-    e.or(e.shl(parity, e.i32(2)), e.shl(e.eqz(r), e.i32(6))),
-    e.shl(top(r), e.i32(7)),
-  );
+  const fromResult = e.or(e.or(e.shl(parity, e.i32(2)), e.shl(e.eqz(r), e.i32(6))), e.shl(top(r), e.i32(7)));
   const flags = (cf: Value, af: Value, of: Value): Value => e.or(e.or(cf, af), e.shl(of, e.i32(11)));
   const auxiliary = (): Value => e.and(e.wrap(e.xor(e.xor(a, b), r)), e.i32(16));
   const is = (k: number): Value => e.eq(kind, e.i32(k));
@@ -126,7 +123,14 @@ export function buildSlowModule(): Uint8Array {
   buildCondition(m.function(['i32', 'i32', 'i64', 'i64', 'i64'], ['i32'], 'condition'), flags);
 
   const direct = (f: FunctionBuilder): FunctionBuilder => f.i32(0).load32(OFFSET.slowHost);
-  for (const [size, type] of [[1, 'u8'], [2, 'u16'], [4, 'u32'], [8, 'u64'], [16, 'v128']] as const) { // prettier-ignore
+  for (const [size, type] of [
+    [1, 'u8'],
+    [2, 'u16'],
+    [4, 'u32'],
+    [8, 'u64'],
+    [16, 'v128'],
+  ] as const) {
+    // prettier-ignore
     const valueType = size === 16 ? 'v128' : size === 8 ? 'i64' : 'i32';
     const access = (f: FunctionBuilder, memory: number, isStore: boolean): void => {
       const offset = memory === MACHINE ? 0 : OFFSET.bounce;
@@ -144,13 +148,25 @@ export function buildSlowModule(): Uint8Array {
     const store = m.function(['i64', valueType, 'i32'], [], `store${size}`);
     store.i32(0).get(0).store64(OFFSET.slowAddress);
     access(store.i32(0).get(1), 0, true);
-    store.i32(size | ACCESS.write).get(2).call(translate).op('i32.eqz').if();
+    store
+      .i32(size | ACCESS.write)
+      .get(2)
+      .call(translate)
+      .op('i32.eqz')
+      .if();
     access(direct(store).get(1), MACHINE, true);
     store.end();
   }
   const rmw = m.function(['i64', 'i32', 'i32'], ['i32'], 'rmw');
   rmw.i32(0).get(0).store64(OFFSET.slowAddress);
-  rmw.get(1).i32(ACCESS.write | ACCESS.update).op('i32.or').get(2).call(translate).op('i32.eqz').if('i32');
+  rmw
+    .get(1)
+    .i32(ACCESS.write | ACCESS.update)
+    .op('i32.or')
+    .get(2)
+    .call(translate)
+    .op('i32.eqz')
+    .if('i32');
   direct(rmw).else().i32(-1).end();
   return m.build();
 }

@@ -23,7 +23,13 @@ export function stackMaskOf(state: CpuState): bigint {
 }
 
 /** Raises #GP(0) or #SS(0) where the segment forbids the access. Not for 64-bit mode. */
-export function checkSegment(context: HelperContext, segment: number, offset: bigint, size: number, isWrite: boolean): void {
+export function checkSegment(
+  context: HelperContext,
+  segment: number,
+  offset: bigint,
+  size: number,
+  isWrite: boolean,
+): void {
   const { state } = context;
   const { attributes, limit } = state.segment(segment);
   const vector = segment === SEG.ss ? VECTOR.stackFault : VECTOR.generalProtection;
@@ -50,7 +56,13 @@ export function isFlat(state: CpuState, segment: number): boolean {
 }
 
 /** Linear address of segment:offset after the checks. `offset` is already cut to the address size. */
-export function segmentAddress(context: HelperContext, segment: number, offset: bigint, size: number, isWrite: boolean): bigint {
+export function segmentAddress(
+  context: HelperContext,
+  segment: number,
+  offset: bigint,
+  size: number,
+  isWrite: boolean,
+): bigint {
   const { state } = context;
   if (is64Bit(state)) {
     const linear = BigInt.asUintN(64, segment >= SEG.fs ? offset + state.segmentBase(segment) : offset);

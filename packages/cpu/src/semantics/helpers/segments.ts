@@ -40,7 +40,11 @@ export function findDescriptor(context: HelperContext, selector: number): Descri
 }
 
 /** As findDescriptor, with `vector`(selector) where there is none. */
-export function readDescriptor(context: HelperContext, selector: number, vector: number = VECTOR.generalProtection): Descriptor {
+export function readDescriptor(
+  context: HelperContext,
+  selector: number,
+  vector: number = VECTOR.generalProtection,
+): Descriptor {
   return findDescriptor(context, selector) ?? context.fault(vector, selector & 0xfffc);
 }
 

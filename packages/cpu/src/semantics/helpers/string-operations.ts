@@ -47,14 +47,12 @@ interface Step {
   stride: bigint;
 }
 
-const source = (s: Step, n = 1): bigint =>
-  segmentAddress(s.context, s.segment, s.pointers.get(RSI), s.size * n, false);
+const source = (s: Step, n = 1): bigint => segmentAddress(s.context, s.segment, s.pointers.get(RSI), s.size * n, false);
 const destination = (s: Step, isWrite: boolean, n = 1): bigint =>
   segmentAddress(s.context, SEG.es, s.pointers.get(RDI), s.size * n, isWrite);
 
 /** Elements from `address` to the end of its page. */
-const roomInPage = (address: bigint, size: number): number =>
-  (4096 - Number(address & 0xfffn)) >> (LOG2[size] ?? 0);
+const roomInPage = (address: bigint, size: number): number => (4096 - Number(address & 0xfffn)) >> (LOG2[size] ?? 0);
 
 /**
  * Runs `one` for each element; `bulk` may do several at once (forward only, at most `n`) and says how many it did.
@@ -70,12 +68,11 @@ function repeat(
     work.one();
     return;
   }
-  for (let steps = 0; steps < MAX_STEPS; ) {
+  for (let steps = 0; steps < MAX_STEPS;) {
     const left = pointers.get(RCX);
     if (left === 0n) return;
     let done = 0;
-    if (work.bulk && s.stride > 0n && left > 1n)
-      done = work.bulk(left > BigInt(MAX_STEPS) ? MAX_STEPS : Number(left));
+    if (work.bulk && s.stride > 0n && left > 1n) done = work.bulk(left > BigInt(MAX_STEPS) ? MAX_STEPS : Number(left));
     if (done === 0) {
       work.one();
       done = 1;

@@ -78,7 +78,8 @@ function loadPdptes(context: HelperContext, cr3: bigint): void {
 function writeCr0(context: HelperContext, value: bigint): void {
   const { state, fault } = context;
   value = (value & 0xe005_003fn) | CR0.et;
-  if ((value & CR0.pg && !(value & CR0.pe)) || (value & CR0.nw && !(value & CR0.cd))) fault(VECTOR.generalProtection, 0);
+  if ((value & CR0.pg && !(value & CR0.pe)) || (value & CR0.nw && !(value & CR0.cd)))
+    fault(VECTOR.generalProtection, 0);
   const paging = (value ^ state.cr0) & CR0.pg;
   const old = state.cr0;
   if (paging && value & CR0.pg && state.efer & EFER.lme) {

@@ -96,7 +96,12 @@ export function innerStackSegment(context: HelperContext, selector: number, cpl:
   return markAccessed(context, d);
 }
 
-function farTransfer(context: HelperContext, size: number, target: { offset: bigint; selector: number }, isCall: boolean): void {
+function farTransfer(
+  context: HelperContext,
+  size: number,
+  target: { offset: bigint; selector: number },
+  isCall: boolean,
+): void {
   const { state, fault } = context;
   const { offset, selector } = target;
   const pushReturn = (n: number, cs: number, rip: bigint): void => {
@@ -247,7 +252,13 @@ function interruptReturn(context: HelperContext, size: number): void {
   context.attend();
 }
 
-function returnToVirtual8086(context: HelperContext, word: (n: number) => bigint, rip: bigint, selector: number, flags: bigint): void {
+function returnToVirtual8086(
+  context: HelperContext,
+  word: (n: number) => bigint,
+  rip: bigint,
+  selector: number,
+  flags: bigint,
+): void {
   const { state } = context;
   const rsp = word(3);
   const selectors: [number, number][] = [[SEG.ss, 4], [SEG.es, 5], [SEG.ds, 6], [SEG.fs, 7], [SEG.gs, 8]]; // prettier-ignore

@@ -40,6 +40,11 @@ function scalarBits<V>(e: Algebra<V>, shape: Shape, vector: V): V {
   return shape.isDouble ? low64(e, vector) : e.lane('i32x4.extract_lane', 0, vector);
 }
 
+/** Operand `n` as bits: the bottom of a register, or memory. */
+function scalarOperand<V>(e: Algebra<V>, shape: Shape, n: number): V {
+  return e.operands[n]?.kind === 'memory' ? readInteger(e, n) : scalarBits(e, shape, e.read(n));
+}
+
 function constantBits<V>(e: Algebra<V>, shape: Shape, value: bigint): V {
   return shape.isDouble ? e.i64(value) : e.i32(Number(BigInt.asIntN(32, value)));
 }
@@ -93,6 +98,11 @@ function writeScalar<V>(e: Algebra<V>, shape: Shape, target: V, bits: V): void {
 
 const bitsType = (shape: Shape): 'i32' | 'i64' => (shape.isDouble ? 'i64' : 'i32');
 
+/** Bits in every element. */
+function spread<V>(e: Algebra<V>, shape: Shape, bits: V): V {
+  return e.op(shape.isDouble ? 'i64x2.splat' : 'i32x4.splat', bits);
+}
+
 type Arithmetic = 'add' | 'sub' | 'mul' | 'div';
 
 /** When a zero result is exact and raises nothing: of a sum always, else when the first operand or (mul) either was zero. */
@@ -107,7 +117,7 @@ const arithmeticScalar =
   (op: Arithmetic, suffix: 'ss' | 'sd'): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
-    const b = scalarBits(e, shape, e.read(1));
+    const b = scalarOperand(e, shape, 1);
     const target = e.read(0);
     const a = scalarBits(e, shape, target);
     const result = hostScalar(e, shape, op, a, b);
@@ -127,7 +137,7 @@ const sqrtScalar =
   (suffix: 'ss' | 'sd'): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
-    const b = scalarBits(e, shape, e.read(1));
+    const b = scalarOperand(e, shape, 1);
     const target = e.read(0);
     const result = hostScalar(e, shape, 'sqrt', b);
     const isFast = e.and(isUsual(e), e.and(isSafeResult(e, shape, result), e.eqz(isDenormal(e, shape, b))));
@@ -145,7 +155,7 @@ const extremeScalar =
   (op: 'min' | 'max', suffix: 'ss' | 'sd'): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
-    const b = scalarBits(e, shape, e.read(1));
+    const b = scalarOperand(e, shape, 1);
     const target = e.read(0);
     const a = scalarBits(e, shape, target);
     const slow = e.or(isUnusual(e, shape, a), isUnusual(e, shape, b));
@@ -169,8 +179,8 @@ const compareFlags =
   (name: 'comi' | 'ucomi', suffix: 'ss' | 'sd'): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
-    const b = scalarBits(e, shape, e.read(1));
-    const a = scalarBits(e, shape, e.read(0));
+    const b = scalarOperand(e, shape, 1);
+    const a = scalarOperand(e, shape, 0);
     const slow = e.or(isUnusual(e, shape, a), isUnusual(e, shape, b));
     const flags = e.choose(
       'i32',
@@ -319,16 +329,15 @@ const compareScalar =
   (suffix: 'ss' | 'sd'): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
-    const source = e.read(1);
+    const b = scalarOperand(e, shape, 1);
     const target = e.read(0);
     const predicate = e.and(e.read(2), e.i32(7));
     const a = scalarBits(e, shape, target);
-    const b = scalarBits(e, shape, source);
     const bits = e.choose(
       bitsType(shape),
       e.or(isUnusual(e, shape, a), isUnusual(e, shape, b)),
       () => helperScalar(e, shape, `sse.cmp${suffix}`, a, b, predicate),
-      () => scalarBits(e, shape, comparePredicate(e, shape, target, source, predicate)),
+      () => scalarBits(e, shape, comparePredicate(e, shape, target, spread(e, shape, b), predicate)),
     );
     writeScalar(e, shape, target, bits);
   };
@@ -347,7 +356,7 @@ const helpedScalar =
   (name: string, suffix: 'ss' | 'sd'): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
-    const b = scalarBits(e, shape, e.read(1));
+    const b = scalarOperand(e, shape, 1);
     const target = e.read(0);
     const rest = e.operands.length > 2 ? [e.read(2)] : [];
     const bits = helperScalar(e, shape, `sse.${name}${suffix}`, scalarBits(e, shape, target), b, ...rest);
@@ -391,7 +400,7 @@ const toInteger =
   (e) => {
     const shape = SHAPES[suffix];
     const is64 = e.operands[0]?.size === 8;
-    const b = scalarBits(e, shape, e.read(1));
+    const b = scalarOperand(e, shape, 1);
     const type = shape.isDouble ? 'f64' : 'f32';
     const from = shape.isDouble ? 'f64.reinterpret_i64' : 'f32.reinterpret_i32';
     const value = e.op(from, b);
@@ -417,7 +426,7 @@ const toInteger =
   };
 
 const cvtss2sd: Semantics = (e) => {
-  const source = scalarBits(e, SHAPES.ss, e.read(1));
+  const source = scalarOperand(e, SHAPES.ss, 1);
   const target = e.read(0);
   const bits = e.choose(
     'i64',
@@ -429,7 +438,7 @@ const cvtss2sd: Semantics = (e) => {
 };
 
 const cvtsd2ss: Semantics = (e) => {
-  const source = scalarBits(e, SHAPES.sd, e.read(1));
+  const source = scalarOperand(e, SHAPES.sd, 1);
   const target = e.read(0);
   const result = e.op('i32.reinterpret_f32', e.op('f32.demote_f64', e.op('f64.reinterpret_i64', source)));
   const isGood = e.or(isSafeResult(e, SHAPES.ss, result), isZero(e, SHAPES.sd, source));

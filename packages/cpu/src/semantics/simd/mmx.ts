@@ -74,12 +74,15 @@ const highInterleaves = Object.entries(HIGH_INTERLEAVES).map(([name, base]): [st
   }),
 ]);
 
-/** CVT(T)Px2PI. */
-const toIntegers = (name: string): Semantics =>
-  wrap((e) => {
+/** CVT(T)Px2PI: MMX mode is entered before an exception of the conversion, as processors have it. */
+const toIntegers =
+  (name: string): Semantics =>
+  (e) => {
+    checkPending(e);
     const source = readVector(e, 1);
+    enter(e);
     e.write(0, e.helper(`sse.${name}`, low64(e, source), high64(e, source)));
-  });
+  };
 
 /** CVTPI2Px enters MMX mode only when its source is a register. */
 const fromIntegers =
@@ -139,10 +142,14 @@ export const mmxSemantics: Readonly<Record<string, Semantics>> = {
   cvttps2pi: toIntegers('cvttps2pi'),
   cvtpd2pi: toIntegers('cvtpd2pi'),
   cvttpd2pi: toIntegers('cvttpd2pi'),
-  cvtpi2ps: fromIntegers((e) => {
-    const converted = e.helper('sse.cvtpi2ps', readInteger(e, 1));
+  cvtpi2ps: (e) => {
+    const isRegister = e.operands[1]?.kind === 'mmx';
+    if (isRegister) checkPending(e);
+    const source = readInteger(e, 1);
+    if (isRegister) enter(e);
+    const converted = e.helper('sse.cvtpi2ps', source);
     e.write(0, e.lane('i64x2.replace_lane', 0, e.read(0), converted));
-  }),
+  },
   cvtpi2pd: fromIntegers((e) => {
     e.write(0, e.op('f64x2.convert_low_i32x4_s', widened(e, readInteger(e, 1))));
   }),

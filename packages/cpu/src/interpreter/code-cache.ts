@@ -1,0 +1,391 @@
+/**
+ * Decoded code: records in the private memory, by machine frame and code size. A page of code has a map from byte
+ * offset to record; straight runs of instructions are decoded at a time and lie one after another. When code is
+ * written, its records become `resolve` handlers, so that whoever is on them looks again.
+ */
+import { OFFSET, SEG, SEGMENT_STRIDE } from '../engine/state.ts';
+import { decodeInstruction } from '../isa/decode.ts';
+import type { CodeSize, Instruction, MemoryOperand } from '../isa/instruction.ts';
+import { SPECIAL, shapeOf } from './handlers.ts';
+import { handlerTable } from './generate.ts';
+import {
+  NR_PAGE_MAPS, NR_RECORDS, NR_SCRATCH_RECORDS, PAGE_MAPS, PAGE_MAP_BYTES, RECORD, RECORDS, RECORD_BYTES, SCRATCH_RECORDS,
+} from './memory-map.ts'; // prettier-ignore
+
+/** Instructions decoded in one go. */
+const MAX_RUN = 64;
+/** Records a run may take: address records, crossing checks and the end included. */
+const MAX_RUN_RECORDS = MAX_RUN * 2 + 4;
+
+export interface CodePage {
+  readonly frame: number;
+  readonly code: CodeSize;
+  /** Address of the map in the private memory. */
+  readonly map: number;
+  /** Runs of records that were made from this page: first and end address. */
+  runs: [number, number][];
+  /** One bit for each 64 bytes that hold decoded instructions. */
+  chunksLow: number;
+  chunksHigh: number;
+  /** Pages whose last instruction reaches into this one. */
+  crossers: Set<CodePage>;
+  /** Branches that wait for a record at their target, by its offset. */
+  pending: Map<number, number[]>;
+}
+
+/** Memory operands are written only by these shapes: operand 0 of anything that is not here is a destination. */
+const READS_OPERAND_0 = new Set(['cmp', 'test', 'push', 'mul', 'imul1', 'div', 'idiv', 'bt', 'jmpind', 'callind', 'nop', 'movtoseg', 'lldt', 'ltr', 'verify', 'lgdt', 'lmsw', 'invlpg', 'jmpfar', 'callfar', 'clflush', 'cmps', 'scas', 'outs', 'lods', 'fxrstor', 'ldmxcsr']); // prettier-ignore
+
+const isWritten = (instruction: Instruction): boolean =>
+  instruction.operands[0]?.kind === 'memory' && !READS_OPERAND_0.has(instruction.row.semantics);
+
+export class CodeCache {
+  decodedInstructions = 0;
+  private readonly view: DataView;
+  private readonly words: Uint32Array;
+  private readonly machine: Uint8Array;
+  /** Pages by frame. */
+  private readonly pages = new Map<number, CodePage[]>();
+  private nextMap = 0;
+  private nextRecord = RECORDS;
+  private at = 0;
+
+  constructor(privateMemory: ArrayBufferLike, machine: Uint8Array) {
+    this.view = new DataView(privateMemory);
+    this.words = new Uint32Array(privateMemory);
+    this.machine = machine;
+  }
+
+  /** True when there is no room for another page or run: everything must go. */
+  get isFull(): boolean {
+    return this.nextMap >= NR_PAGE_MAPS - 1 || this.nextRecord + (MAX_RUN_RECORDS + 4) * RECORD_BYTES > RECORDS + NR_RECORDS * RECORD_BYTES; // prettier-ignore
+  }
+  clear(): void {
+    this.pages.clear();
+    this.nextMap = 0;
+    this.nextRecord = RECORDS;
+  }
+  holds(frame: number): boolean {
+    return this.pages.has(frame);
+  }
+  /** No decoded instruction of the frame is live. */
+  isQuiet(frame: number): boolean {
+    return this.pages.get(frame)?.every((p) => (p.chunksLow | p.chunksHigh) === 0) ?? true;
+  }
+  /** Forgets the frame altogether. Its maps must not be reachable any more. */
+  remove(frame: number): void {
+    this.invalidate(frame);
+    this.pages.delete(frame);
+  }
+  /** The page of a frame for a code size, made where it is not there. */
+  page(frame: number, code: CodeSize): CodePage {
+    const list = this.pages.get(frame);
+    const known = list?.find((p) => p.code === code);
+    if (known) return known;
+    const map = PAGE_MAPS + this.nextMap++ * PAGE_MAP_BYTES;
+    this.words.fill(0, map / 4, (map + PAGE_MAP_BYTES) / 4);
+    const page: CodePage = {
+      frame,
+      code,
+      map,
+      runs: [],
+      chunksLow: 0,
+      chunksHigh: 0,
+      crossers: new Set(),
+      pending: new Map(),
+    };
+    if (list) list.push(page);
+    else this.pages.set(frame, [page]);
+    return page;
+  }
+  recordAt(page: CodePage, offset: number): number {
+    return this.words[page.map / 4 + offset] ?? 0;
+  }
+  forget(page: CodePage, offset: number): void {
+    this.words[page.map / 4 + offset] = 0;
+  }
+
+  /** Whether a write of `length` bytes at `offset` of the frame meets decoded bytes. */
+  meetsCode(frame: number, offset: number, length: number): boolean {
+    const list = this.pages.get(frame);
+    if (!list) return false;
+    const first = offset >> 6;
+    const last = (offset + length - 1) >> 6;
+    return list.some((page) => {
+      for (let chunk = first; chunk <= last; chunk++)
+        if ((chunk < 32 ? page.chunksLow >>> chunk : page.chunksHigh >>> (chunk - 32)) & 1) return true;
+      return false;
+    });
+  }
+
+  /** Makes every record of the frame look again; the maps start anew. */
+  invalidate(frame: number): boolean {
+    const list = this.pages.get(frame);
+    if (!list) return false;
+    for (const page of list) this.drop(page);
+    return true;
+  }
+  private drop(page: CodePage): void {
+    for (const [first, end] of page.runs)
+      for (let record = first; record < end; record += RECORD_BYTES)
+        this.view.setUint16(record + RECORD.handler, SPECIAL.resolve, true);
+    page.runs = [];
+    page.pending.clear();
+    page.chunksLow = page.chunksHigh = 0;
+    this.words.fill(0, page.map / 4, page.map / 4 + 4096);
+    const { crossers } = page;
+    page.crossers = new Set();
+    for (const other of crossers) this.drop(other);
+  }
+
+  /**
+   * Decodes from `offset` on and returns the first record, or undefined where the instruction there crosses into the
+   * next page (`decodeCrossing`).
+   */
+  decodeRun(page: CodePage, offset: number): number | undefined {
+    const base = page.frame * 4096;
+    const first = this.nextRecord;
+    this.at = first;
+    let end = offset;
+    for (let n = 0; ; n++) {
+      if (end >= 4096) {
+        // Straight on into the next page.
+        this.writeResolve(4096);
+        break;
+      }
+      const known = this.recordAt(page, end);
+      if (known !== 0) {
+        this.writeGoto(end, known);
+        break;
+      }
+      if (n === MAX_RUN) {
+        this.writeResolve(end);
+        break;
+      }
+      const decoded = decodeInstruction(this.machine, page.code, base + end, base + 4096);
+      if (decoded === 'truncated') {
+        if (n === 0) return undefined;
+        this.writeResolve(end);
+        break;
+      }
+      this.enter(page, end);
+      if (typeof decoded === 'string') {
+        this.writeFault(end, decoded === 'too-long' ? 13 : 6, decoded === 'too-long' ? 0 : -1);
+        this.mark(page, end, Math.min(15, 4096 - end));
+        break;
+      }
+      this.decodedInstructions++;
+      this.write(decoded, end, page);
+      this.mark(page, end, decoded.length);
+      end += decoded.length;
+      if (decoded.row.ends) {
+        this.writeEnd(end);
+        break;
+      }
+    }
+    page.runs.push([first, this.at]);
+    this.nextRecord = this.at;
+    return first;
+  }
+
+  /** One instruction whose bytes lie in two pages. */
+  decodeCrossing(page: CodePage, offset: number, bytes: Uint8Array, next: CodePage): number {
+    const first = this.nextRecord;
+    this.at = first;
+    const decoded = decodeInstruction(bytes, page.code, 0, bytes.length);
+    this.enter(page, offset);
+    const check = this.begin(SPECIAL.crossing, offset);
+    this.view.setUint32(check + RECORD.link, next.map, true);
+    let length = 15;
+    if (typeof decoded === 'string')
+      this.writeFault(offset, decoded === 'invalid' ? 6 : 13, decoded === 'invalid' ? -1 : 0);
+    else {
+      this.decodedInstructions++;
+      length = decoded.length;
+      this.write(decoded, offset, page);
+      if (decoded.row.ends) this.writeEnd(offset + length);
+      else this.writeResolve(offset + length);
+    }
+    this.mark(page, offset, 4096 - offset);
+    const beyond = Math.max(1, offset + length - 4096);
+    this.mark(next, 0, beyond);
+    next.crossers.add(page);
+    page.runs.push([first, this.at]);
+    this.nextRecord = this.at;
+    return first;
+  }
+
+  /** A single instruction in the scratch records, followed by a stop. */
+  decodeStep(bytes: Uint8Array, offset: number, code: CodeSize): number {
+    this.at = SCRATCH_RECORDS;
+    const decoded = decodeInstruction(bytes, code, 0, bytes.length);
+    if (typeof decoded === 'string')
+      this.writeFault(offset, decoded === 'invalid' ? 6 : 13, decoded === 'invalid' ? -1 : 0);
+    else {
+      this.write(decoded, offset, undefined);
+      this.begin(SPECIAL.stop, offset + decoded.length);
+    }
+    if (this.at > SCRATCH_RECORDS + NR_SCRATCH_RECORDS * RECORD_BYTES) throw new Error('scratch records overflow');
+    return SCRATCH_RECORDS;
+  }
+
+  private mark(page: CodePage, offset: number, length: number): void {
+    for (let chunk = offset >> 6; chunk <= Math.min(63, (offset + length - 1) >> 6); chunk++)
+      if (chunk < 32) page.chunksLow |= 1 << chunk;
+      else page.chunksHigh |= 1 << (chunk - 32);
+  }
+
+  /** A fresh record with the fields every record has. */
+  private begin(handler: number, offset: number): number {
+    const at = this.at;
+    const { words, view } = this;
+    words.fill(0, at / 4, at / 4 + 8);
+    view.setUint16(at + RECORD.handler, handler, true);
+    view.setUint16(at + RECORD.base, OFFSET.zero, true);
+    view.setUint16(at + RECORD.index, OFFSET.zero, true);
+    view.setUint16(at + RECORD.offset, offset, true);
+    this.at += RECORD_BYTES;
+    return at;
+  }
+  private writeGoto(offset: number, target: number): void {
+    this.view.setUint32(this.begin(SPECIAL.goto, offset) + RECORD.link, target, true);
+  }
+  /** After an instruction that ends a run: look up RIP again, with the run loop's matters first. */
+  private writeEnd(offset: number): void {
+    this.begin(SPECIAL.attend, offset);
+  }
+  private writeFault(offset: number, vector: number, error: number): void {
+    const at = this.begin(SPECIAL.fault, offset);
+    this.view.setUint16(at + RECORD.a, vector, true);
+    this.view.setInt32(at + RECORD.imm, error, true);
+  }
+  /** Goes on at `offset` of the page, 4096 being the next page, by looking it up. */
+  private writeResolve(offset: number): void {
+    this.begin(SPECIAL.resolve, offset);
+  }
+
+  private write(instruction: Instruction, offset: number, page: CodePage | undefined): void {
+    const { row, length } = instruction;
+    const memory = instruction.operands.find((o): o is MemoryOperand => o.kind === 'memory');
+    const viaRecord = memory !== undefined && this.needsAddressRecord(instruction, memory);
+    if (memory && viaRecord) this.writeAddress(instruction, memory, offset);
+    const shape = shapeOf(viaRecord ? withIndexed(instruction) : instruction);
+    const handler = handlerTable().numbers.get(shape.key);
+    if (handler === undefined) throw new Error(`no handler for ${shape.key} (${row.mnemonic} ${row.encoding})`);
+    const at = this.begin(handler, offset);
+    const { view } = this;
+    view.setUint8(at + RECORD.length, length);
+    let nrRegisters = 0;
+    let nrImmediates = 0;
+    const setRegister = (value: number): void => {
+      view.setUint16(at + ([RECORD.a, RECORD.b, RECORD.c][nrRegisters++] ?? RECORD.c), value, true);
+    };
+    for (const operand of instruction.operands)
+      switch (operand.kind) {
+        case 'register':
+          setRegister(OFFSET.rax + 8 * operand.register + (operand.high ? 1 : 0));
+          break;
+        case 'memory':
+          if (viaRecord) view.setUint16(at + RECORD.base, OFFSET.ea, true);
+          else this.writeMemory(at, instruction, operand, offset);
+          break;
+        case 'immediate':
+          if (nrImmediates++ === 0) view.setBigInt64(at + RECORD.imm, operand.value, true);
+          else view.setInt32(at + RECORD.disp, Number(operand.value), true);
+          break;
+        case 'relative': {
+          const target = offset + length + operand.value;
+          view.setBigInt64(at + RECORD.imm, BigInt(target), true);
+          if (page && instruction.code === 64 && target >= 0 && target < 4096) this.link(at, page, target);
+          break;
+        }
+        case 'far':
+          view.setBigInt64(at + RECORD.imm, BigInt(operand.offset), true);
+          view.setUint16(at + RECORD.c, operand.selector, true);
+          break;
+        case 'xmm':
+          setRegister(OFFSET.xmm + 32 * operand.register);
+          break;
+        case 'mmx':
+          setRegister(OFFSET.fpr + 16 * operand.register);
+          break;
+        default:
+          setRegister(operand.register);
+      }
+    if (row.repeatable) view.setUint16(at + RECORD.c, sourceSegment(instruction), true);
+  }
+
+  /** The next record is that of `offset`: branches that wait for it go there directly. */
+  private enter(page: CodePage, offset: number): void {
+    this.words[page.map / 4 + offset] = this.at;
+    const waiting = page.pending.get(offset);
+    if (!waiting) return;
+    for (const record of waiting) this.view.setUint32(record + RECORD.link, this.at, true);
+    page.pending.delete(offset);
+  }
+  /** Links the branch at `record` to `target` of its page, now or when that is decoded. */
+  private link(record: number, page: CodePage, target: number): void {
+    const known = this.recordAt(page, target);
+    if (known !== 0) {
+      this.view.setUint32(record + RECORD.link, known, true);
+      return;
+    }
+    const waiting = page.pending.get(target);
+    if (waiting) waiting.push(record);
+    else page.pending.set(target, [record]);
+  }
+
+  private needsAddressRecord(instruction: Instruction, memory: MemoryOperand): boolean {
+    if (instruction.row.repeatable) return false;
+    if (instruction.code !== 64 || instruction.addressSize !== 8) return true;
+    if (instruction.row.semantics !== 'lea' && memory.segment >= SEG.fs) return true;
+    const limit = memory.displacement + BigInt(memory.base === -2 ? 4096 + 15 : 0);
+    return limit !== BigInt.asIntN(32, limit);
+  }
+
+  private writeAddress(instruction: Instruction, memory: MemoryOperand, offset: number): void {
+    const lea = instruction.row.semantics === 'lea';
+    const legacy = instruction.code !== 64;
+    const at = this.begin(lea ? SPECIAL.addressOffset : legacy ? SPECIAL.addressLegacy : SPECIAL.address, offset);
+    const { view } = this;
+    const mask = instruction.addressSize === 8 ? -1n : instruction.addressSize === 4 ? 0xffff_ffffn : 0xffffn;
+    view.setBigInt64(at + RECORD.imm, mask, true);
+    this.writeMemory(at, instruction, memory, offset);
+    const usesBase = legacy || memory.segment >= SEG.fs;
+    view.setUint16(at + RECORD.a, usesBase ? OFFSET.esBase + memory.segment * SEGMENT_STRIDE : OFFSET.zero, true);
+    const size = memory.size || 1;
+    view.setUint16(at + RECORD.c, memory.segment | ((size | (isWritten(instruction) ? 0x100 : 0)) << 3), true);
+  }
+
+  private writeMemory(at: number, instruction: Instruction, memory: MemoryOperand, offset: number): void {
+    const { view } = this;
+    let displacement = memory.displacement;
+    if (memory.base === -2) {
+      view.setUint16(at + RECORD.base, OFFSET.ripBase, true);
+      displacement += BigInt(offset + instruction.length);
+    } else if (memory.base >= 0) view.setUint16(at + RECORD.base, OFFSET.rax + 8 * memory.base, true);
+    if (memory.index >= 0) view.setUint16(at + RECORD.index, OFFSET.rax + 8 * memory.index, true);
+    view.setUint8(at + RECORD.scale, 31 - Math.clz32(memory.scale));
+    // POP to memory makes its address with the stack pointer already moved.
+    if (instruction.row.semantics === 'popmem' && memory.base === 4) displacement += BigInt(instruction.operandSize);
+    if (displacement !== BigInt.asIntN(32, displacement)) {
+      // Absolute 64-bit addresses, and RIP-relative ones at the edge of the 2 GiB: no index, and no mask is needed.
+      view.setBigInt64(at + RECORD.imm, displacement, true);
+      view.setUint16(at + RECORD.handler, SPECIAL.addressLong, true);
+      return;
+    }
+    view.setInt32(at + RECORD.disp, Number(displacement), true);
+  }
+}
+
+/** Operands through an address record always have a plain base: the indexed shape is not needed. */
+function withIndexed(instruction: Instruction): Instruction {
+  return {
+    ...instruction,
+    operands: instruction.operands.map((o) => (o.kind === 'memory' ? { ...o, index: -1 } : o)),
+  };
+}
+
+function sourceSegment(instruction: Instruction): number {
+  return instruction.segmentOverride >= 0 ? instruction.segmentOverride : SEG.ds;
+}
