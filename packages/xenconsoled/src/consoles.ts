@@ -102,19 +102,16 @@ export class Consoles {
 
   async #rescanNow(): Promise<void> {
     const { xenstore } = this.#modules;
-    for (const guest of [...this.#guests.values()]) {
-      if (await xenstore.isDomainIntroduced(guest.domid)) {
-        // It may have shut down: what it printed last must not wait for an event.
-        guest.console?.ring.event();
-      } else {
-        await this.#forget(guest);
-      }
-    }
-    for (const name of await xenstore.tryDirectory('/local/domain')) {
-      const domid = Number(name);
-      if (!Number.isInteger(domid) || domid === 0 || this.#guests.has(domid)) continue;
-      if (await xenstore.isDomainIntroduced(domid)) this.#know(domid);
-    }
+    // A domain may have shut down: what it printed last must not wait for an event, nor for the answers below.
+    for (const guest of this.#guests.values()) guest.console?.ring.event();
+    const known = [...this.#guests.values()];
+    const here = await Promise.all(known.map(({ domid }) => xenstore.isDomainIntroduced(domid)));
+    await Promise.all(known.map((guest, i) => (here[i] === true ? undefined : this.#forget(guest))));
+    const domids = (await xenstore.tryDirectory('/local/domain'))
+      .map(Number)
+      .filter((domid) => Number.isInteger(domid) && domid !== 0 && !this.#guests.has(domid));
+    const introduced = await Promise.all(domids.map((domid) => xenstore.isDomainIntroduced(domid)));
+    for (const [i, domid] of domids.entries()) if (introduced[i] === true) this.#know(domid);
   }
 
   #know(domid: number): void {

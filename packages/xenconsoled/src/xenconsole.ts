@@ -18,7 +18,7 @@ async function main(): Promise<number> {
     });
   }
   const why = await runSession(tty, { input: process.stdin, output: process.stdout }, aborter.signal);
-  if (why === 'escape' && process.stdout.isTTY) process.stdout.write('\r\n');
+  if (why === 'escape' && process.stdout.isTTY) process.stdout.write('\n');
   return 0;
 }
 
