@@ -172,6 +172,9 @@ int main(void)
 	memset((void *)CODE_BASE, INT3, CODE_BYTES);
 	map(DATA_BASE, DATA_BYTES, PROT_READ | PROT_WRITE);
 	map(READONLY_BASE, 0x1000, PROT_READ);
+	/* All pages present: an error code tells rights from absence. */
+	(void)*(volatile uint8_t *)READONLY_BASE;
+	memset((void *)DATA_BASE, 0, DATA_BYTES);
 	syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE);
 	sigaltstack(&stack, NULL);
 	sigfillset(&action.sa_mask);

@@ -1,0 +1,172 @@
+/**
+ * What counts as a mismatch: everything but what the manuals leave undefined, what processors are known to do each
+ * their own way, and what the runner cannot see.
+ */
+import type { Row } from '@xenhost/cpu';
+import type { CpuCase, Outcome } from './native.ts';
+
+const CF = 0x001;
+const PF = 0x004;
+const AF = 0x010;
+const ZF = 0x040;
+const SF = 0x080;
+const OF = 0x800;
+const ALL = CF | PF | AF | ZF | SF | OF;
+const DF = 0x400;
+
+/** Flags that an instruction leaves undefined (Intel SDM vol. 2 and vol. 1 appendix A), by semantics. */
+const UNDEFINED_FLAGS: Readonly<Record<string, number>> = {
+  and: AF, or: AF, xor: AF, test: AF,
+  shl: AF | OF, shr: AF | OF, sar: AF | OF, rol: OF, ror: OF, rcl: OF, rcr: OF, shld: AF | OF, shrd: AF | OF,
+  mul: SF | ZF | AF | PF, imul1: SF | ZF | AF | PF, imul2: SF | ZF | AF | PF, imul3: SF | ZF | AF | PF,
+  div: ALL, idiv: ALL, bsf: CF | OF | SF | AF | PF, bsr: CF | OF | SF | AF | PF,
+  bt: OF | SF | AF | PF, bts: OF | SF | AF | PF, btr: OF | SF | AF | PF, btc: OF | SF | AF | PF,
+  tzcnt: OF | SF | AF | PF, lzcnt: OF | SF | AF | PF,
+}; // prettier-ignore
+/** 16-bit SHLD and SHRD by more than 16, 8- and 16-bit SHL and SHR by more than the operand: results or CF undefined. */
+const LARGE_SHIFTS = new Set(['shl', 'shr', 'sar', 'shld', 'shrd']);
+
+/** Relative error that the manual allows RCPxx and RSQRTxx. */
+const APPROXIMATIONS = new Set(['rcpps', 'rcpss', 'rsqrtps', 'rsqrtss']);
+const APPROXIMATION_ERROR = 1.5 * 2 ** -12;
+/** Transcendentals may differ in the last places, and in C1. */
+const TRANSCENDENTAL = new Set(['x87.f2xm1', 'x87.fyl2x', 'x87.fyl2xp1', 'x87.fptan', 'x87.fpatan', 'x87.fsin', 'x87.fcos', 'x87.fsincos']); // prettier-ignore
+const LAST_PLACES = 4n;
+
+const FX_FCW = 0;
+const FX_FSW = 2;
+const FX_FTW = 4;
+const FX_MXCSR = 24;
+const FX_ST = 32;
+const FX_XMM = 160;
+const C1 = 0x200;
+/** FOP, FIP and FDP, in FXSAVE images and in environments, are kept by neither side alike. */
+
+export interface Mismatch {
+  what: string;
+  expected: string;
+  actual: string;
+}
+
+const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
+
+function field(bytes: Uint8Array, at: number, size: number): bigint {
+  let value = 0n;
+  for (let n = size - 1; n >= 0; n--) value = (value << 8n) | BigInt(bytes[at + n] ?? 0);
+  return value;
+}
+
+/** First difference between what the processor (`expected`) and an engine did, if any. */
+export function compare(row: Row, one: CpuCase, expected: Outcome, actual: Outcome): Mismatch | undefined {
+  const different = (what: string, a: bigint | number, b: bigint | number): Mismatch | undefined =>
+    BigInt(a) === BigInt(b) ? undefined : { what, expected: hex(a), actual: hex(b) };
+  const first =
+    different('vector', expected.vector, actual.vector) ??
+    different('rip', expected.rip, actual.rip) ??
+    (HAS_ERROR_CODE.has(expected.vector) ? different('error code', expected.errorCode, actual.errorCode) : undefined) ??
+    (expected.vector === PAGE_FAULT ? different('fault address', expected.address, actual.address) : undefined);
+  if (first) return first;
+  for (let n = 0; n < 16; n++) {
+    if (mayDiffer(row, one, n)) continue;
+    const found = different(`register ${n}`, expected.gpr[n] ?? 0n, actual.gpr[n] ?? 0n);
+    if (found) return found;
+  }
+  const flagMask = (ALL | DF) & ~(expected.vector === BREAKPOINT ? undefinedFlags(row) : 0);
+  const flags = different('flags', Number(expected.rflags) & flagMask, Number(actual.rflags) & flagMask);
+  return flags ?? compareFx(row, expected.fx, actual.fx) ?? compareMemory(row, one, expected, actual);
+}
+
+const PAGE_FAULT = 14;
+const BREAKPOINT = 3;
+const HAS_ERROR_CODE = new Set([13, 14, 12]);
+
+function undefinedFlags(row: Row): number {
+  let mask = UNDEFINED_FLAGS[row.semantics] ?? 0;
+  if (LARGE_SHIFTS.has(row.semantics)) mask |= CF;
+  return mask;
+}
+
+/** Registers that an instruction leaves undefined: none by number, but 16-bit double shifts by more than 16. */
+function mayDiffer(row: Row, one: CpuCase, _register: number): boolean {
+  return (row.semantics === 'shld' || row.semantics === 'shrd') && one.code.includes(0x66);
+}
+
+function compareFx(row: Row, expected: Uint8Array, actual: Uint8Array): Mismatch | undefined {
+  const statusMask = TRANSCENDENTAL.has(row.semantics) ? ~C1 & 0xffff : 0xffff;
+  const fields: [string, number, number, number][] = [
+    ['fcw', FX_FCW, 2, 0xffff],
+    ['fsw', FX_FSW, 2, statusMask],
+    ['ftw', FX_FTW, 1, 0xff],
+    ['mxcsr', FX_MXCSR, 4, 0xffff],
+  ];
+  for (const [what, at, size, mask] of fields) {
+    const a = field(expected, at, size) & BigInt(mask);
+    const b = field(actual, at, size) & BigInt(mask);
+    if (a !== b) return { what, expected: hex(a), actual: hex(b) };
+  }
+  for (let n = 0; n < 8; n++) {
+    const a = field(expected, FX_ST + 16 * n, 10);
+    const b = field(actual, FX_ST + 16 * n, 10);
+    const distance = a > b ? a - b : b - a;
+    if (a !== b && !(TRANSCENDENTAL.has(row.semantics) && distance < LAST_PLACES))
+      return { what: `st${n}`, expected: hex(a), actual: hex(b) };
+  }
+  for (let n = 0; n < 16; n++) {
+    const at = FX_XMM + 16 * n;
+    const a = field(expected, at, 16);
+    const b = field(actual, at, 16);
+    if (a !== b && !(APPROXIMATIONS.has(row.semantics) && isClose(expected, actual, at)))
+      return { what: `xmm${n}`, expected: hex(a), actual: hex(b) };
+  }
+  return undefined;
+}
+
+/** Elements of binary32 within what the manual allows approximations; tiny ones may be zero. */
+function isClose(expected: Uint8Array, actual: Uint8Array, at: number): boolean {
+  const a = new DataView(expected.buffer, expected.byteOffset + at, 16);
+  const b = new DataView(actual.buffer, actual.byteOffset + at, 16);
+  for (let n = 0; n < 16; n += 4) {
+    if (a.getUint32(n, true) === b.getUint32(n, true)) continue;
+    const [x, y] = [a.getFloat32(n, true), b.getFloat32(n, true)];
+    if (!(Math.abs(x - y) <= 2 * APPROXIMATION_ERROR * Math.abs(x) || Math.abs(x) + Math.abs(y) < 2 ** -125)) return false; // prettier-ignore
+  }
+  return true;
+}
+
+/** Bytes of FXSAVE images and environments that hold FOP, FIP and FDP, or that nobody writes: begin, end. */
+function ignoredRanges(row: Row, code: Uint8Array): readonly (readonly [number, number])[] {
+  if (row.semantics === 'fxsave') return [[5, 24], [28, 32], [464, 512], ...registerPadding()]; // prettier-ignore
+  if (row.semantics === 'x87.fnstenv' || row.semantics === 'x87.fnsave') return code.includes(0x66) ? [[6, 14]] : [[12, 28]]; // prettier-ignore
+  return [];
+}
+
+function registerPadding(): [number, number][] {
+  return Array.from({ length: 8 }, (_, n): [number, number] => [FX_ST + 16 * n + 10, FX_ST + 16 * n + 16]);
+}
+
+function compareMemory(row: Row, one: CpuCase, expected: Outcome, actual: Outcome): Mismatch | undefined {
+  const differing: number[] = [];
+  for (let n = 0; n < one.memory.length; n++) if (expected.memory[n] !== actual.memory[n]) differing.push(n);
+  if (differing.length === 0) return undefined;
+  const ranges = ignoredRanges(row, one.code);
+  if (ranges.length > 0) {
+    // Where the image begins: the first byte that the instruction changed.
+    const start = one.memory.findIndex((byte, n) => byte !== expected.memory[n]);
+    const written = imageStart(one, expected, start);
+    if (differing.every((n) => ranges.some(([from, to]) => n - written >= from && n - written < to))) return undefined;
+  }
+  if (TRANSCENDENTAL.has(row.semantics)) return undefined;
+  const at = differing[0] ?? 0;
+  return {
+    what: `memory +${at}`,
+    expected: hex(field(expected.memory, at, 16)),
+    actual: hex(field(actual.memory, at, 16)),
+  };
+}
+
+/** The image begins with FCW: look for it at or just before the first changed byte. */
+function imageStart(one: CpuCase, expected: Outcome, changed: number): number {
+  for (let at = Math.max(0, changed - 4); at <= changed; at++)
+    if (field(expected.memory, at, 2) === field(one.fx, 0, 2)) return at;
+  return changed;
+}
