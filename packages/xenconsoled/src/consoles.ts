@@ -106,7 +106,7 @@ export class Consoles {
     for (const guest of this.#guests.values()) guest.console?.ring.event();
     const known = [...this.#guests.values()];
     const here = await Promise.all(known.map(({ domid }) => xenstore.isDomainIntroduced(domid)));
-    await Promise.all(known.map((guest, i) => (here[i] === true ? undefined : this.#forget(guest))));
+    await Promise.all(known.filter((_, i) => here[i] !== true).map((guest) => this.#forget(guest)));
     const domids = (await xenstore.tryDirectory('/local/domain'))
       .map(Number)
       .filter((domid) => Number.isInteger(domid) && domid !== 0 && !this.#guests.has(domid));

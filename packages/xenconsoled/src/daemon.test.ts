@@ -20,6 +20,7 @@ import { ConsoleError, findTty } from './tty-path.ts';
 const log = createLogger('xenconsoled-test', { level: 'silent' });
 
 let directory: string;
+let storeDirectory: string;
 let store: ChildProcess;
 let xenstore: XenstoreClient;
 let hypervisor: FakeHypervisor;
@@ -35,18 +36,24 @@ async function until(condition: () => boolean): Promise<void> {
   }
 }
 
+beforeAll(async () => {
+  storeDirectory = await mkdtemp(join(tmpdir(), 'xh-'));
+  const socket = join(storeDirectory, 'xs');
+  const main = resolve(__dirname, '../../xenstored/src/main.ts');
+  store = spawn(process.execPath, [main, '--no-hypervisor', '--socket', socket], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  await new Promise((ready) => store.stdout?.once('data', ready));
+});
+
+afterAll(async () => {
+  store.kill();
+  await rm(storeDirectory, { recursive: true });
+});
+
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'xh-'));
-  const socket = join(directory, 'xs');
-  store = spawn(
-    process.execPath,
-    [resolve(__dirname, '../../xenstored/src/main.ts'), '--no-hypervisor', '--socket', socket],
-    {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    },
-  );
-  await new Promise((ready) => store.stdout?.once('data', ready));
-  xenstore = await XenstoreClient.connect({ path: socket });
+  xenstore = await XenstoreClient.connect({ path: join(storeDirectory, 'xs') });
   hypervisor = new FakeHypervisor();
   dmesg = 'Xen 4.17\n';
   daemon = await startXenconsoled(
@@ -71,8 +78,9 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const socket of attached.splice(0)) socket.destroy();
   await daemon.stop();
+  for (const domid of hypervisor.guests.keys()) await xenstore.release(domid).catch(() => undefined);
+  await xenstore.rm('/local/domain');
   await xenstore.close();
-  store.kill();
   await rm(directory, { recursive: true });
 });
 
