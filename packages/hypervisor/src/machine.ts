@@ -333,6 +333,9 @@ export class Machine {
       codeFrameWritten: (frame) => {
         requests.codeFrameWritten(frame);
       },
+      codeFrameRemoved: (frame) => {
+        requests.codeFrameRemoved(frame);
+      },
       isCodeFrame: (frame) => requests.isCodeFrame(frame),
     };
   }

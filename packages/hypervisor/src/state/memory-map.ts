@@ -21,8 +21,10 @@ export interface MemoryMap {
   /** u32 for each domid: frame of its domain record, 0 for none. */
   readonly domainIndex: number;
   readonly consoleRing: number;
-  /** One bit for each frame: set while an engine may hold decoded code of it. */
+  /** For each pCPU one bit for each frame: set while its engine may hold decoded code of it. */
   readonly codeFrames: number;
+  /** Frames of one pCPU's part. */
+  readonly codeFramesPerPcpu: number;
   readonly frameTable: number;
   /** The machine-to-phys table guests read: u64 for each frame. */
   readonly m2p: number;
@@ -43,9 +45,22 @@ export function memoryMap(nrFrames: number, nrPcpus: number): MemoryMap {
   const pcpus = take(framesFor(MAX_PCPUS * PCPU_RECORD_SIZE));
   const domainIndex = take(framesFor(NR_DOMIDS * 4));
   const consoleRing = take(framesFor(CONSOLE_RING_SIZE));
-  const codeFrames = take(framesFor(nrFrames / 8));
+  const codeFramesPerPcpu = framesFor(nrFrames / 8);
+  const codeFrames = take(codeFramesPerPcpu * nrPcpus);
   const frameTable = take(framesFor(nrFrames * FRAME_RECORD_SIZE));
   const m2p = take(framesFor(nrFrames * 8));
   if (next >= nrFrames) throw new RangeError(`machine memory of ${nrFrames} frames is too small for a host`);
-  return { nrFrames, nrPcpus, header, pcpus, domainIndex, consoleRing, codeFrames, frameTable, m2p, heap: next };
+  return {
+    nrFrames,
+    nrPcpus,
+    header,
+    pcpus,
+    domainIndex,
+    consoleRing,
+    codeFrames,
+    codeFramesPerPcpu,
+    frameTable,
+    m2p,
+    heap: next,
+  };
 }
