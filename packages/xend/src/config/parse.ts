@@ -228,7 +228,8 @@ export function parseDevice(device: Sxp | undefined): DeviceConfig {
   const options = new Map<string, Sxp>();
   for (const item of device.slice(1)) {
     const key = isList(item) ? tagOf(item) : undefined;
-    if (key !== undefined && isList(item) && item[1] !== undefined && item[1] !== null) options.set(key, plain(item[1]));
+    if (key !== undefined && isList(item) && item[1] !== undefined && item[1] !== null)
+      options.set(key, plain(item[1]));
   }
   return { class: deviceClass, uuid: atomText(options.get('uuid')) ?? randomUUID(), options };
 }

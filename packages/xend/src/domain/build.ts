@@ -3,7 +3,7 @@
  * to Xen 4.4 `XendDomainInfo.py` (_constructDomain, _initDomain). Either all of it is done, or nothing is left.
  */
 import { Errno, XenError } from '@xenhost/base';
-import type { BuiltDomain } from '@xenhost/libxenctrl';
+import { DomBuildError, type BuiltDomain } from '@xenhost/libxenctrl';
 import { cpuMask } from '../config/cpus.ts';
 import { createDevice, connectedDevices, removeDevice, type DeviceModules } from '../device/controller.ts';
 import { XendError, messageOf } from '../errors.ts';
@@ -116,14 +116,16 @@ async function buildImage(
   try {
     return await modules.build(options);
   } catch (error) {
-    if (error instanceof XenError && error.errno === Errno.ENOMEM)
-      throw await notEnoughMemory(modules, options.memoryKiB);
-    throw new XendError(
-      `Building domain failed: ostype=${vm.config.image.type} dom=${options.domid} err=${messageOf(error)}`,
-      { cause: error },
-    );
+    const outOfMemory = error instanceof DomBuildError ? error.kind === 'outOfMemory' : isErrno(error, Errno.ENOMEM);
+    if (outOfMemory) throw await notEnoughMemory(modules, options.memoryKiB);
+    const text = error instanceof DomBuildError ? `${error.title}: ${error.message}` : messageOf(error);
+    throw new XendError(`Building domain failed: ostype=${vm.config.image.type} dom=${options.domid} err=${text}`, {
+      cause: error,
+    });
   }
 }
+
+const isErrno = (error: unknown, errno: number): boolean => error instanceof XenError && error.errno === errno;
 
 /** Anything that broke on the way, told with the machine's name. */
 function asXendError(vm: Vm, error: unknown): Error {

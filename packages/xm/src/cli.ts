@@ -1,0 +1,139 @@
+/**
+ * xm from its arguments to its exit code: finds the command, runs it, and turns every way in which it can end into the
+ * text and code that Xen 4.4's `xm` has for it. Nothing is thrown past `runXm`.
+ */
+import { XmlRpcError, XmlRpcFault } from '@xenhost/xmlrpc-codec';
+import { XendClient, serverAddress } from './client.ts';
+import type { Command } from './commands/command.ts';
+import { longHelp, shortHelp, usage } from './commands/help.ts';
+import { aliases, commands } from './commands/table.ts';
+import { CommandFailed, ConnectionError, Exit, InvalidArgument, OptionError, ProtocolError } from './errors.ts';
+import { print, printError, type World } from './world.ts';
+
+/** Fault code and exit code of a domain that does not exist. */
+const INVALID_DOMAIN = 3;
+
+export async function runXm(argv: readonly string[], world: World): Promise<number> {
+  const [name, ...args] = argv;
+  if (name === undefined) {
+    world.out(shortHelp());
+    return 1;
+  }
+  if (name === '--help' || name === '-h' || name === 'help') {
+    world.out(longHelp());
+    return 0;
+  }
+  const command = findCommand(name, world);
+  if (args.includes('--help') || args.includes('-h')) {
+    world.out(command ? await usageOf(command) : shortHelp());
+    return 1;
+  }
+  if (!command) {
+    printError(world, `Subcommand ${name} not found!`);
+    world.out(shortHelp());
+    return 1;
+  }
+  try {
+    return await runCommand(command, args, world);
+  } catch (error) {
+    return report(command, error, world);
+  }
+}
+
+/** By name, by old name, or by the beginning of exactly one. */
+function findCommand(name: string, world: World): Command | undefined {
+  const exact = commands.find((command) => command.name === name);
+  if (exact) return exact;
+  const current = Object.hasOwn(aliases, name) ? aliases[name] : undefined;
+  if (current !== undefined) {
+    world.err(`Command ${name} is deprecated.  Please use xm ${current} instead.\n`);
+    return commands.find((command) => command.name === current);
+  }
+  const matches = name.length > 1 ? commands.filter((command) => command.name.startsWith(name)) : [];
+  return matches.length === 1 ? matches[0] : undefined;
+}
+
+async function runCommand(command: Command, args: readonly string[], world: World): Promise<number> {
+  if (!command.load) throw new CommandFailed(`xm ${command.name} is not supported in this version`);
+  checkCount(command, args, world);
+  const run = await command.load();
+  const server = new XendClient(serverAddress(world.env), world.signal);
+  try {
+    return (await run({ world, server }, args)) ?? 0;
+  } finally {
+    server.close();
+  }
+}
+
+function checkCount(command: Command, args: readonly string[], world: World): void {
+  if (!command.count) return;
+  const [min, max] = command.count;
+  const given = args.filter((arg) => arg !== '--').length;
+  if (given >= min && given <= max) return;
+  printError(
+    world,
+    min === max
+      ? `'xm ${command.name}' requires ${min} arguments.\n`
+      : `'xm ${command.name}' requires between ${min} and ${max} arguments.\n`,
+  );
+  throw new Exit(1, { usage: true });
+}
+
+async function usageOf(command: Command): Promise<string> {
+  const own = ['create', 'new'].includes(command.name) ? (await import('./create/options.ts')).optionHelp() : '';
+  return usage(command, own);
+}
+
+async function report(command: Command, error: unknown, world: World): Promise<number> {
+  const withUsage = async (text: string): Promise<number> => {
+    printError(world, text);
+    world.out(await usageOf(command));
+    return 1;
+  };
+  if (world.signal.aborted) {
+    print(world, 'Interrupted.');
+    world.err('\n');
+    return 1;
+  }
+  if (error instanceof Exit) {
+    if (error.usage) world.out(await usageOf(command));
+    return error.code;
+  }
+  if (error instanceof XmlRpcFault) {
+    if (error.faultCode !== INVALID_DOMAIN) return withUsage(error.faultString);
+    printError(world, `Domain '${error.faultString}' does not exist.`);
+    return INVALID_DOMAIN;
+  }
+  if (error instanceof OptionError || error instanceof InvalidArgument) return withUsage(error.message);
+  if (error instanceof CommandFailed) printError(world, error.message);
+  else if (error instanceof ConnectionError) printError(world, connectionText(error, world));
+  else if (error instanceof ProtocolError) world.err(`${protocolText(error)}\n`);
+  else if (error instanceof XmlRpcError) printError(world, `Cannot understand xend: ${error.message}`);
+  else
+    printError(world, `Unexpected error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  return 1;
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'Connection refused',
+  ENOENT: 'No such file or directory',
+  ETIMEDOUT: 'Connection timed out',
+  EHOSTUNREACH: 'No route to host',
+  ENOTFOUND: 'Name or service not known',
+  EACCES: 'Permission denied',
+  EPERM: 'Operation not permitted',
+};
+
+/** Our host needs no root: only who was refused for lack of rights is told to become it. */
+function connectionText(error: ConnectionError, world: World): string {
+  if (!world.isRoot && (error.code === 'EACCES' || error.code === 'EPERM')) {
+    return 'Most commands need root access. Please try again as root.';
+  }
+  return `Unable to connect to xend: ${REASONS[error.code] ?? error.code}. Is xend running?`;
+}
+
+function protocolText(error: ProtocolError): string {
+  return error.status === undefined
+    ? 'Xend has probably crashed!  Invalid or missing HTTP status code.'
+    : `Xend has probably crashed!  ProtocolError(${error.status}, ${error.message}).`;
+}

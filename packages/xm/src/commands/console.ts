@@ -1,0 +1,64 @@
+/** xm console: hands the terminal to the xenconsole client. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { atomNumber, childValue } from '@xenhost/sxp';
+import { CommandFailed, Exit } from '../errors.ts';
+import { getopt } from '../getopt.ts';
+import { printError } from '../world.ts';
+import type { CommandContext, Run } from './command.ts';
+import { asSxp } from './domain-rows.ts';
+
+export const console_: Run = async (context, args) => {
+  const { options, words } = getopt(args, [
+    { name: 'quiet', short: 'q', long: 'quiet' },
+    { name: 'num', short: 'n', long: 'num', takesValue: true },
+  ]);
+  const given = new Map(options);
+  const quiet = given.has('quiet');
+  const num = given.get('num') ?? '0';
+  if (!/^\d{1,4}$/.test(num)) throw new CommandFailed(`bad console number ${num}`);
+  const [dom] = words;
+  if (dom === undefined || words.length > 1) {
+    printError(context.world, 'No domain given');
+    throw new Exit(1, { usage: true });
+  }
+  let domid: number | undefined;
+  try {
+    domid = await domidOf(context, dom);
+  } catch (error) {
+    if (quiet) return 1;
+    throw error;
+  }
+  if (domid === undefined) {
+    if (quiet) return 1;
+    throw new CommandFailed(`Domain '${dom}' is not started`);
+  }
+  return attachConsole(context, domid, Number(num));
+};
+
+/** The id of a domain that runs; undefined when it does not. */
+export async function domidOf({ server }: CommandContext, dom: string): Promise<number | undefined> {
+  return atomNumber(childValue(asSxp(await server.call('xend.domain', dom)), 'domid'));
+}
+
+/** Runs the console client until it ends; resolves to its exit code. */
+export function attachConsole({ world }: CommandContext, domid: number, num = 0): Promise<number> {
+  const { command, args } = consoleClient(world.env);
+  return world.run(command, [...args, String(domid), '--num', String(num)]);
+}
+
+/** `XENHOST_XENCONSOLE`, or the client that belongs to this xm: beside it in a bundle, in its package in the source. */
+function consoleClient(env: NodeJS.ProcessEnv): { command: string; args: string[] } {
+  const given = env['XENHOST_XENCONSOLE'];
+  if (given !== undefined && given !== '') return { command: given, args: [] };
+  const here = dirname(fileURLToPath(import.meta.url));
+  const places = [
+    join(here, 'xenconsole.mjs'),
+    join(here, '..', 'xenconsole.mjs'),
+    join(here, '..', '..', '..', 'xenconsoled', 'src', 'xenconsole.ts'),
+  ];
+  const found = places.find((place) => existsSync(place));
+  if (found === undefined) throw new CommandFailed('Cannot find the console client (set XENHOST_XENCONSOLE)');
+  return { command: process.execPath, args: [found] };
+}

@@ -1,0 +1,92 @@
+/** xm shutdown, xm reboot. */
+import { atomText, childValue } from '@xenhost/sxp';
+import { CommandFailed } from '../errors.ts';
+import { getopt, type OptionSpec } from '../getopt.ts';
+import { print } from '../world.ts';
+import type { CommandContext, Run } from './command.ts';
+import { asSxp, asSxpList } from './domain-rows.ts';
+
+/** How often a domain may be seen missing, a second apart, before its reboot counts as failed. */
+const RECREATING_TIMEOUT = 30;
+const POLL_MS = 1000;
+
+const OPTIONS: readonly OptionSpec[] = [
+  { name: 'help', short: 'h', long: 'help' },
+  { name: 'all', short: 'a', long: 'all' },
+  { name: 'wait', short: 'w', long: 'wait' },
+  { name: 'halt', short: 'H', long: 'halt' },
+  { name: 'reboot', short: 'R', long: 'reboot' },
+];
+
+export const shutdown: Run = async (context, args) => {
+  const { options, words } = getopt(args, OPTIONS);
+  const given = new Set(options.map(([name]) => name));
+  const names = given.has('all') ? await allGuests(context) : [await oneGuest(context, words)];
+  if (given.has('halt') && given.has('reboot')) throw new CommandFailed("Can't specify halt and reboot");
+  const mode = given.has('halt') ? 'halt' : given.has('reboot') ? 'reboot' : 'poweroff';
+  const { server } = context;
+  const counts = new Map<string, string>();
+  for (const name of names) {
+    counts.set(name, String(await server.call('xend.domain.getRestartCount', name)));
+    await server.call('xend.domain.shutdown', name, mode);
+  }
+  if (!given.has('wait')) return undefined;
+  await (mode === 'reboot' ? waitReboot(context, counts) : waitShutdown(context, names));
+  return undefined;
+};
+
+export const reboot: Run = (context, args) => shutdown(context, ['-R', ...args]);
+
+async function running({ server }: CommandContext): Promise<string[]> {
+  return asSxpList(await server.call('xend.domains', 0)).map((name) => atomText(name) ?? '');
+}
+
+async function allGuests(context: CommandContext): Promise<string[]> {
+  const dom0 = atomText(childValue(asSxp(await context.server.call('xend.domain', 0)), 'name'));
+  return (await running(context)).filter((name) => name !== dom0);
+}
+
+async function oneGuest({ server }: CommandContext, words: readonly string[]): Promise<string> {
+  const [word] = words;
+  if (word === undefined) throw new CommandFailed('No domain parameter given');
+  if (words.length > 1) throw new CommandFailed('No multiple domain parameters allowed');
+  return atomText(childValue(asSxp(await server.call('xend.domain', word)), 'name')) ?? word;
+}
+
+async function waitShutdown(context: CommandContext, names: readonly string[]): Promise<void> {
+  const { world } = context;
+  let waiting = [...names];
+  while (waiting.length > 0) {
+    const alive = await running(context);
+    for (const name of waiting.filter((candidate) => !alive.includes(candidate))) {
+      print(world, `Domain ${name} terminated`);
+    }
+    waiting = waiting.filter((name) => alive.includes(name));
+    if (waiting.length > 0) await world.sleep(POLL_MS);
+  }
+  print(world, 'All domains terminated');
+}
+
+async function waitReboot(context: CommandContext, counts: Map<string, string>): Promise<void> {
+  const { world, server } = context;
+  const missing = new Map<string, number>();
+  while (counts.size > 0) {
+    const alive = await running(context);
+    for (const [name, before] of counts) {
+      if (alive.includes(name)) {
+        if (String(await server.call('xend.domain.getRestartCount', name)) === before) continue;
+        print(world, `Domain ${name} rebooted`);
+        counts.delete(name);
+        continue;
+      }
+      // Perhaps it is being made again just now.
+      const seconds = (missing.get(name) ?? -1) + 1;
+      missing.set(name, seconds);
+      if (seconds <= RECREATING_TIMEOUT) continue;
+      print(world, `Domain ${name} destroyed for failing to reboot`);
+      counts.delete(name);
+    }
+    if (counts.size > 0) await world.sleep(POLL_MS);
+  }
+  print(world, 'All domains rebooted');
+}
