@@ -12,7 +12,7 @@ import type { ExitDetails, Helper, HelperContext, MemoryPort } from '../semantic
 import { CR0, CR4, is64Bit, isFlat, isVirtual8086, stackMaskOf } from '../semantics/helpers/addressing.ts';
 import { deliverEvent } from '../semantics/helpers/deliver.ts';
 import { HELPERS } from '../semantics/helpers/index.ts';
-import { loadSegmentRegister } from '../semantics/helpers/segments.ts';
+import { loadCodeSegment, loadSegmentRegister } from '../semantics/helpers/segments.ts';
 import { CodeCache } from './code-cache.ts';
 import type { CodePage } from './code-cache.ts';
 import { HELPER_ARITY_SHIFT } from './emitter.ts';
@@ -693,8 +693,8 @@ export class InterpreterEngine implements Engine {
 
   loadSegment(register: 'es' | 'cs' | 'ss' | 'ds' | 'fs' | 'gs', selector: number): boolean {
     try {
-      if (register === 'cs') return false;
-      loadSegmentRegister(this.context, SEG[register], selector);
+      if (register === 'cs') loadCodeSegment(this.context, selector);
+      else loadSegmentRegister(this.context, SEG[register], selector);
       return true;
     } catch (e) {
       if (!(e instanceof GuestFault)) throw e;

@@ -94,6 +94,19 @@ export function loadSegmentRegister(context: HelperContext, n: number, selector:
   setSegmentFrom(context, n, markAccessed(context, d));
 }
 
+/** CS at the present privilege level, as a far transfer that does not change it loads it. */
+export function loadCodeSegment(context: HelperContext, selector: number): void {
+  const { state, fault } = context;
+  const error = selector & 0xfffc;
+  if (error === 0) fault(VECTOR.generalProtection, 0);
+  const d = readDescriptor(context, selector);
+  const allowed = isConforming(d) ? dplOf(d) <= state.cpl : dplOf(d) === state.cpl && (selector & 3) === state.cpl;
+  if (!isCode(d) || !allowed) fault(VECTOR.generalProtection, error);
+  if (d.attributes & ATTR.long && d.attributes & ATTR.big) fault(VECTOR.generalProtection, error);
+  if (!(d.attributes & ATTR.present)) fault(VECTOR.segmentNotPresent, error);
+  setSegmentFrom(context, SEG.cs, markAccessed(context, d));
+}
+
 export const segmentHelpers: Readonly<Record<string, Helper>> = {
   checksegment(context, [segment = 0n, offset = 0n, info = 1n]) {
     if (is64Bit(context.state)) return;
