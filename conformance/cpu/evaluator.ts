@@ -94,7 +94,18 @@ export interface Evaluation {
   address: bigint;
 }
 
+const isCanonical = (address: bigint): boolean => {
+  const top = BigInt.asIntN(64, address) >> 47n;
+  return top === 0n || top === -1n;
+};
+
 class Jumped {}
+
+/** Semantics whose accesses are, apart from their operands, those of the stack. */
+const STACK_SEMANTICS = new Set(['push', 'pop', 'popmem', 'call', 'callind', 'ret', 'leave', 'enter', 'pushf', 'popf', 'pushseg']); // prettier-ignore
+
+/** A target that is not canonical faults after the semantics have moved the stack pointer. */
+const TRANSFERS = new Set(['call', 'callind', 'ret']);
 
 /** Memory that can be asked whether an access would fault. */
 export interface ProbedMemory extends MemoryPort {
@@ -134,6 +145,7 @@ export class Evaluator extends AlgebraBase<Value> {
     this.nextRipValue = this.state.rip + BigInt(decoded.length);
     this.jumpTarget = undefined;
     this.exited = -1;
+    const stackPointer = this.state.rsp;
     try {
       const semantics = SEMANTICS[decoded.row.semantics];
       if (!semantics) throw new Error(`no semantics '${decoded.row.semantics}'`);
@@ -143,6 +155,7 @@ export class Evaluator extends AlgebraBase<Value> {
       semantics(this);
     } catch (e) {
       if (e instanceof GuestFault) {
+        if (TRANSFERS.has(decoded.row.semantics)) this.state.rsp = stackPointer;
         return { vector: e.vector, errorCode: e.errorCode, address: e.address };
       }
       if (!(e instanceof Jumped)) throw e;
@@ -278,11 +291,14 @@ export class Evaluator extends AlgebraBase<Value> {
   /** #SS instead of #GP where the address was made with the stack segment. */
   private canonical(address: bigint, size: number): void {
     const last = BigInt.asUintN(64, address + BigInt(size - 1));
-    const isCanonical = [address, last].every((a) => BigInt.asIntN(64, a) >> 47n === 0n || BigInt.asIntN(64, a) >> 47n === -1n);
-    if (isCanonical) return;
-    const isStack = this.instruction.operands.some((o, n) => o.kind === 'memory' && o.segment === 2 && this.addresses[n] === address); // prettier-ignore
-    const isOperand = this.instruction.operands.some((o, n) => o.kind === 'memory' && this.addresses[n] === address);
-    this.fault(isStack || !isOperand ? 12 : 13, 0);
+    if (isCanonical(address) && isCanonical(last)) return;
+    this.fault(this.isStackAddress(address) ? 12 : 13, 0);
+  }
+  private isStackAddress(address: bigint): boolean {
+    const { operands, row } = this.instruction;
+    const exact = operands.find((o, n) => o.kind === 'memory' && this.addresses[n] === address);
+    const operand = exact ?? operands.find((o) => o.kind === 'memory' && !STACK_SEMANTICS.has(row.semantics));
+    return operand?.kind === 'memory' ? operand.segment === 2 : STACK_SEMANTICS.has(row.semantics);
   }
   load(type: MemoryType, address: Value): Value {
     this.expect(address, 'i64');
@@ -401,6 +417,7 @@ export class Evaluator extends AlgebraBase<Value> {
     return this.i64(this.nextRipValue);
   }
   jump(target: Value): void {
+    if (!isCanonical(target.bits)) this.fault(13, 0);
     this.jumpTarget = target.bits;
     throw new Jumped();
   }
@@ -418,8 +435,15 @@ export class Evaluator extends AlgebraBase<Value> {
   helper(name: string, ...args: Value[]): Value {
     const helper = HELPERS[name];
     if (!helper) throw new Error(`no helper '${name}'`);
-    const result = helper(this.helperContext(), args.map((arg) => arg.bits)); // prettier-ignore
-    return this.i64(typeof result === 'bigint' ? result : 0n);
+    try {
+      const result = helper(this.helperContext(), args.map((arg) => arg.bits)); // prettier-ignore
+      return this.i64(typeof result === 'bigint' ? result : 0n);
+    } catch (e) {
+      // A helper has a linear address and does not know that it was made with the stack segment.
+      const isStack = this.instruction.operands.some((o, n) => o.kind === 'memory' && o.segment === 2 && !isCanonical(this.addresses[n] ?? 0n)); // prettier-ignore
+      if (e instanceof GuestFault && e.vector === 13 && isStack) throw new GuestFault(12, 0);
+      throw e;
+    }
   }
 
   /** What helpers ask for. */

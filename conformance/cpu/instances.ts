@@ -385,5 +385,5 @@ function prepareImplied(b: Builder): void {
 
 const STRING_SEMANTICS = new Set(['movs', 'cmps', 'stos', 'lods', 'scas', 'ins', 'outs']);
 const STACK_SEMANTICS = new Set([
-  'push', 'pop', 'call', 'callind', 'ret', 'leave', 'enter', 'pushf', 'popf', 'pushseg', 'pusha', 'popa',
+  'push', 'pop', 'popmem', 'call', 'callind', 'ret', 'leave', 'enter', 'pushf', 'popf', 'pushseg', 'pusha', 'popa',
 ]); // prettier-ignore

@@ -51,7 +51,8 @@ class RunnerMemory implements ProbedMemory {
     if (last / BigInt(PAGE) !== address / BigInt(PAGE)) this.locate(last - (last % BigInt(PAGE)), isWrite);
   }
 
-  span(): undefined {
+  span(address: bigint, length: number, isWrite: boolean): undefined {
+    this.probe(address, length, isWrite);
     return undefined;
   }
   read(address: bigint, size: number): bigint {

@@ -385,6 +385,17 @@ export const integerSemantics: Readonly<Record<string, Semantics>> = {
     const expected = e.gpr(0, e.size);
     const replacement = e.read(1);
     let old = expected;
+    if (e.operands[0]?.kind === 'register') {
+      // A register that differs is not written at all: the upper half of a 64-bit one stays.
+      old = e.read(0);
+      e.flagsSub(e.size, expected, old, e.sub(expected, old));
+      e.when(
+        e.eq(old, expected),
+        () => { e.write(0, replacement); },
+        () => { e.setGpr(0, e.size, old); },
+      ); // prettier-ignore
+      return;
+    }
     e.update(0, (o) => e.select(e.eq((old = o), expected), replacement, o));
     e.flagsSub(e.size, expected, old, e.sub(expected, old));
     e.when(e.ne(old, expected), () => { e.setGpr(0, e.size, old); });
@@ -407,7 +418,9 @@ export const integerSemantics: Readonly<Record<string, Semantics>> = {
     const address = e.address(0);
     e.aligned(address, 16);
     const next = e.add(address, e.i64(8));
-    const low = e.load('u64', address);
+    let low = address;
+    // Asks for a page that may be written before it reads.
+    e.updateMemory(address, 8, (o) => (low = o), false);
     const high = e.load('u64', next);
     const equal = e.and(e.eq(low, e.gpr(0, 8)), e.eq(high, e.gpr(2, 8)));
     // Two stores: another CPU may see one without the other (docs/LIMITS.md).

@@ -7,6 +7,11 @@ const simple =
     e.helper(name);
   };
 
+/** #GP(0) outside ring 0, before the operand is read. */
+function supervisorOnly<V>(e: Algebra<V>): void {
+  e.faultWhen(e.field('cpl'), 13, 0);
+}
+
 export const systemSemantics: Readonly<Record<string, Semantics>> = {
   ud: (e) => { e.fault(6); },
   pause: simple('pause'), hlt: simple('hlt'), cli: simple('cli'), sti: simple('sti'), clts: simple('clts'),
@@ -54,8 +59,8 @@ export const systemSemantics: Readonly<Record<string, Semantics>> = {
     if (e.operands[0]?.kind === 'memory') e.store('u16', e.address(0), e.wrap(value));
     else e.write(0, e.truncate(e.size, value));
   },
-  lldt: (e) => { e.helper('lldt', e.read(0)); },
-  ltr: (e) => { e.helper('ltr', e.read(0)); },
+  lldt: (e) => { supervisorOnly(e); e.helper('lldt', e.read(0)); },
+  ltr: (e) => { supervisorOnly(e); e.helper('ltr', e.read(0)); },
   verify: (e) => { e.flagsChange(0x40, e.wrap(e.helper('verify', e.read(0), e.i32(e.variant)))); },
   lar: (e) => {
     const found = e.helper('lar', e.read(1), e.i32(e.variant));

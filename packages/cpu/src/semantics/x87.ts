@@ -34,9 +34,6 @@ const image =
     e.helper(name, e.address(0), e.i32(e.size === 2 ? 2 : 4));
   };
 
-/** Set in the answer of the compare helpers when the flags are to stay. */
-const KEEP_FLAGS = 0x10000;
-
 export const x87Semantics: Readonly<Record<string, Semantics>> = {
   ...Object.fromEntries(Object.keys(x87InstructionHelpers).map((name) => [name, helped(name)])),
   'x87.fldenv': image('x87.fldenv'),
@@ -55,8 +52,7 @@ export const x87Semantics: Readonly<Record<string, Semantics>> = {
   },
   'x87.compareflags': (e) => {
     const flags = e.wrap(e.helper('x87.compareflags', operand(e), e.i32(e.variant)));
-    const keeps = e.and(flags, e.i32(KEEP_FLAGS));
-    e.flagsChange(ARITHMETIC_FLAGS, e.select(keeps, e.flags(), e.and(flags, e.i32(ARITHMETIC_FLAGS))));
+    e.flagsChange(ARITHMETIC_FLAGS, flags);
   },
   'x87.fcmov': (e) => {
     e.helper('x87.fcmov', operand(e), e.condition(e.variant));

@@ -170,7 +170,7 @@ function scaledLogarithm(context: FpContext, y: Unpacked, log: bigint, bits: num
   return roundPack(context, EXTENDED, sign, (product << 1n) | (isExact ? 0n : 1n), y.exponent - bits - 1);
 }
 
-/** FYL2XP1: st1 * log2(st0 + 1), for |st0| below 1 - sqrt(1/2); further out ours still is right down to -1. */
+/** FYL2XP1: st1 * log2(st0 + 1), for |st0| below 1 - sqrt(1/2); further out ours still is right, above -1. */
 export function x87YLog2XPlusOne(context: FpContext, xBits: bigint, yBits: bigint): bigint {
   const x = unpack(EXTENDED, xBits);
   const y = unpack(EXTENDED, yBits);
@@ -181,12 +181,16 @@ export function x87YLog2XPlusOne(context: FpContext, xBits: bigint, yBits: bigin
     if (x.sign || y.class === 'zero') return invalidResult(context);
     return packInfinity(EXTENDED, sign);
   }
-  if (x.sign && top(x) >= 0 && x.class !== 'zero') return invalidResult(context);
   if (x.class === 'zero' && y.class === 'infinity') return invalidResult(context);
   noteDenormal(context, x, y);
   if (y.class === 'infinity') return packInfinity(EXTENDED, sign);
   if (x.class === 'zero' || y.class === 'zero') return packZero(EXTENDED, sign);
   const exponent = top(x);
+  if (x.sign && exponent >= 0) {
+    // No logarithm: the manual leaves the result open, AMD's processors give the operand back.
+    if (!context.hasNoResult) context.flags |= FpFlag.precision;
+    return xBits;
+  }
   if (exponent < -FRACTION / 2) {
     // log2(1 + x) is x / ln 2 here.
     const quotient = (x.significand << BigInt(2 * FRACTION)) / LN2;

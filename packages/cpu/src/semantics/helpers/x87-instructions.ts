@@ -119,17 +119,18 @@ const CONDITION_BITS: Readonly<Record<Relation, number>> = {
 };
 const ALL_CONDITIONS = CONDITION.c0 | CONDITION.c2 | CONDITION.c3;
 
-/** Sets C3, C2, C0 after a comparison and pops; nothing of that after an unmasked exception. */
+/** Sets C3, C2, C0 after a comparison, also (as AMD's processors do) after an unmasked exception, which forbids the pop. */
 function finishCompare(unit: X87Unit, relation: Relation, pops: number): void {
   unit.settle();
-  if (unit.context.hasNoResult) return;
   unit.setConditions(ALL_CONDITIONS, CONDITION_BITS[relation]);
+  if (unit.context.hasNoResult) return;
   for (let n = 0; n < pops; n++) unit.pop();
 }
 
 function compareStackFault(unit: X87Unit, pops: number): void {
-  if (!unit.stackFault(false)) return;
+  const isMasked = unit.stackFault(false);
   unit.setConditions(ALL_CONDITIONS, CONDITION_BITS.unordered);
+  if (!isMasked) return;
   for (let n = 0; n < pops; n++) unit.pop();
 }
 
@@ -154,8 +155,6 @@ function compareRegisters(unit: X87Unit, i: number, pops: number, signalsQuiet: 
   finishCompare(unit, x87Compare(unit.context, unit.read(0), unit.read(i), signalsQuiet), pops);
 }
 
-/** Answer of `x87.compareflags` when the flags are to stay. */
-const KEEP_FLAGS = 0x10000n;
 const EFLAGS_BITS: Readonly<Record<Relation, bigint>> = { greater: 0n, less: 0x01n, equal: 0x40n, unordered: 0x45n };
 
 /** FCOMI, FUCOMI: variant bit 0 signals quiet NaNs, bit 1 pops. */
@@ -163,14 +162,12 @@ const compareFlags: Body = (unit, register, variant) => {
   const i = Number(register);
   const pops = (variant & 2) !== 0;
   if (unit.isEmpty(0) || unit.isEmpty(i)) {
-    if (!unit.stackFault(false)) return KEEP_FLAGS;
-    if (pops) unit.pop();
+    if (unit.stackFault(false) && pops) unit.pop();
     return EFLAGS_BITS.unordered;
   }
   const relation = x87Compare(unit.context, unit.read(0), unit.read(i), (variant & 1) !== 0);
-  unit.settle();
-  if (unit.context.hasNoResult) return KEEP_FLAGS;
-  if (pops) unit.pop();
+  unit.settle(true);
+  if (pops && !unit.context.hasNoResult) unit.pop();
   return EFLAGS_BITS[relation];
 };
 
@@ -217,16 +214,25 @@ function storeMemory(
     if (size === 10) store10(unit, address, value);
     else unit.helper.memory.write(address, size, value);
   };
+  /** A store that does not happen faults all the same. */
+  const probe = (): void => {
+    if (unit.helper.memory.span(address, size, true)) return;
+    const old = new Uint8Array(size);
+    unit.helper.memory.readBytes(address, old);
+    unit.helper.memory.writeBytes(address, old);
+  };
   if (unit.isEmpty(0)) {
     // The store comes first: a page fault must leave the status word alone.
     if ((unit.state.fcw & FpFlag.invalid) !== 0) put(indefinite);
+    else probe();
     if (unit.stackFault(false) && pops) unit.pop();
     return;
   }
   const value = convert(unit.read(0));
   const { context } = unit;
   const isHeldBack = (context.flags & ~context.masks & STORE_FLAGS) !== 0;
-  if (!isHeldBack) put(value);
+  if (isHeldBack) probe();
+  else put(value);
   unit.settle();
   if (!isHeldBack && pops) unit.pop();
 }
@@ -301,10 +307,10 @@ const binaryPop = (compute: (unit: X87Unit, st0: bigint, st1: bigint) => bigint)
 
 const remainder = (roundsToNearest: boolean): Helper =>
   instruction((unit) => {
+    unit.setConditions(CONDITION.c2, 0);
     if (!unit.requireValid([0, 1], 0)) return;
     const { value, quotient, isComplete } = x87Remainder(unit.context, unit.read(0), unit.read(1), roundsToNearest);
     unit.deliver(0, value);
-    if (unit.context.hasNoResult) return;
     const bits = isComplete
       ? ((quotient & 4) !== 0 ? CONDITION.c0 : 0) |
         ((quotient & 2) !== 0 ? CONDITION.c3 : 0) |
@@ -316,6 +322,7 @@ const remainder = (roundsToNearest: boolean): Helper =>
 /** FSIN and FCOS: C2 when the argument is out of range, and nothing else then. */
 const angle = (wanted: 'sine' | 'cosine'): Helper =>
   instruction((unit) => {
+    unit.setConditions(CONDITION.c2, 0);
     if (!unit.requireValid([0], 0)) return;
     const result = x87Angles(unit.context, unit.read(0), wanted);
     unit.setConditions(CONDITION.c2, result.isOutOfRange ? CONDITION.c2 : 0);
@@ -327,9 +334,9 @@ const angle = (wanted: 'sine' | 'cosine'): Helper =>
 const anglePush = (wanted: 'both' | 'tangent'): Helper =>
   instruction((unit) => {
     const isEmpty = unit.isEmpty(0);
+    unit.setConditions(CONDITION.c2, 0);
     if (isEmpty || !unit.isEmpty(-1)) {
       if (!unit.stackFault(!isEmpty)) return;
-      unit.setConditions(CONDITION.c2, 0);
       unit.write(0, EXTENDED.defaultNan);
       unit.push(EXTENDED.defaultNan);
       return;
@@ -401,8 +408,7 @@ export const x87InstructionHelpers: Readonly<Record<string, Helper>> = {
   'x87.load.bcd': load('bcd'),
   'x87.load.sti': instruction((unit, register) => {
     const i = Number(register);
-    if (!unit.isEmpty(-1)) unit.pushChecked(0n);
-    else if (unit.isEmpty(i)) {
+    if (unit.isEmpty(i)) {
       if (unit.stackFault(false)) unit.push(EXTENDED.defaultNan);
     } else unit.pushChecked(unit.read(i));
   }),
@@ -472,13 +478,13 @@ export const x87InstructionHelpers: Readonly<Record<string, Helper>> = {
   }),
   'x87.ffree': instruction((unit, register, variant) => {
     unit.free(Number(register));
-    if (variant !== 0) unit.moveTop(1);
+    if (variant !== 0) unit.pop();
+    unit.setConditions(CONDITION.c1, 0);
   }),
   'x87.fcmov': instruction((unit, register, condition) => {
     const i = Number(register);
     if (!unit.requireValid([0, i], 0)) return;
     if (condition !== 0) unit.write(0, unit.read(i));
-    unit.setConditions(CONDITION.c1, 0);
   }),
   'x87.fldcw': instruction((unit, address) => {
     unit.state.fcw = (Number(unit.helper.memory.read(address, 2)) & 0x1f3f) | 0x40;

@@ -73,10 +73,10 @@ export class X87Unit {
     this.state.fsw = (this.state.fsw & ~mask) | bits;
   }
 
-  /** Merges the context's exceptions; C1 tells whether the result was rounded up. */
-  settle(): void {
+  /** Merges the context's exceptions; C1 tells whether the result was rounded up (FCOMI and its kin leave it). */
+  settle(keepsC1 = false): void {
     const isUp = this.context.roundedUp && (this.context.flags & FpFlag.precision) !== 0;
-    this.setConditions(CONDITION.c1, isUp ? CONDITION.c1 : 0);
+    if (!keepsC1) this.setConditions(CONDITION.c1, isUp ? CONDITION.c1 : 0);
     this.state.fsw |= this.context.flags;
     updateSummary(this.state);
   }
