@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { ROWS, decodeInstruction, disassemble, type Row } from '@xenhost/cpu';
 import { compare, type Mismatch } from './compare.ts';
 import { instance } from './instances.ts';
+import { InterpreterUnderTest } from './interpreter.ts';
 import { CODE_BASE, NativeProcessor, type CpuCase, type Outcome } from './native.ts';
 import { Random } from './random.ts';
 import { ReferenceEngine } from './reference.ts';
@@ -45,7 +46,17 @@ function describe(row: Row, one: CpuCase, engine: string, found: Mismatch): stri
   const decoded = decodeInstruction(one.code, 64);
   const text = typeof decoded === 'string' ? decoded : disassemble(decoded, BigInt(CODE_BASE + one.codeOffset));
   const bytes = Buffer.from(one.code).toString('hex');
-  return `    ${row.mnemonic} [${row.encoding}] ${bytes} "${text}" ${engine}: ${found.what} is ${found.actual}, processor has ${found.expected}`;
+  const x87 = row.feature === 'x87' ? ` ${describeX87(one.fx)}` : '';
+  return `    ${row.mnemonic} [${row.encoding}] ${bytes} "${text}" ${engine}: ${found.what} is ${found.actual}, processor has ${found.expected}${x87}`;
+}
+
+/** What an x87 instruction started from. */
+function describeX87(fx: Uint8Array): string {
+  const view = new DataView(fx.buffer, fx.byteOffset, fx.byteLength);
+  const register = (n: number): string =>
+    `${view.getUint16(40 + 16 * n, true).toString(16)}:${view.getBigUint64(32 + 16 * n, true).toString(16)}`;
+  const words = [view.getUint16(0, true), view.getUint16(2, true), fx[4] ?? 0].map((word) => word.toString(16));
+  return `(fcw fsw ftw ${words.join(' ')}, st0 ${register(0)}, st1 ${register(1)})`;
 }
 
 function testRow(row: Row, count: number, random: Random, native: NativeProcessor, engines: readonly TestedEngine[]): RowResult { // prettier-ignore
@@ -127,7 +138,7 @@ function groupOf(row: Row): string {
 }
 
 async function availableEngines(): Promise<TestedEngine[]> {
-  return Promise.resolve([new ReferenceEngine()]);
+  return Promise.resolve([new ReferenceEngine(), new InterpreterUnderTest()]);
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href)

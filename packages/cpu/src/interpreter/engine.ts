@@ -79,6 +79,8 @@ export class InterpreterEngine implements Engine {
   private pendingDebug = 0n;
   private lastControl = [0n, 0n, 0n, 0n];
   private modeStale = false;
+  /** Record of the instruction whose helper runs. */
+  private currentRecord = 0;
 
   constructor(
     options: EngineOptions,
@@ -283,6 +285,7 @@ export class InterpreterEngine implements Engine {
     state.rip = rip;
     context.nextRip = (rip + BigInt(context.length)) & state.ripMask;
     context.outcome = SIGNAL.none;
+    this.currentRecord = record;
     const args: bigint[] = [];
     for (let i = 0; i < nrArgs; i++) args.push(longs[OFFSET.args / 8 + i] ?? 0n);
     try {
@@ -459,7 +462,11 @@ export class InterpreterEngine implements Engine {
 
   private isStackAccess(record: number): boolean {
     const handler = this.view.getUint16(record + RECORD.handler, true);
-    if (this.stackHandlers[handler]) return true;
+    if (this.stackHandlers[handler]) {
+      if (this.view.getUint16(record + RECORD.base, true) === OFFSET.zero) return true;
+      const distance = BigInt.asIntN(64, this.state.slowAddress - this.state.rsp);
+      if (distance >= -16n && distance <= 16n) return true;
+    }
     const base = this.view.getUint16(record + RECORD.base, true);
     return base === OFFSET.rsp || base === OFFSET.rbp;
   }
@@ -739,7 +746,13 @@ export class InterpreterEngine implements Engine {
 
   private makeMemoryPort(): MemoryPort {
     const host = (address: bigint, isWrite: boolean, system: boolean): number => {
-      const found = this.hostFor(lowHalf(address), highHalf(address), isWrite, system, false);
+      const found = this.hostFor(
+        lowHalf(address),
+        highHalf(address),
+        isWrite,
+        system,
+        this.isStackAccess(this.currentRecord),
+      );
       if (found >= 0) return found;
       const { state } = this;
       const fault = new GuestFault(state.faultVector, state.faultError, state.faultAddress);

@@ -71,7 +71,7 @@ function shapeOperand(operand: Operand, row: Row, n: number): ShapedOperand {
 function semanticSize(instruction: Instruction): Width {
   const { row, operandSize, operands } = instruction;
   if (row.sizeRule === 'fixed') {
-    const size = operands[0]?.size ?? operandSize;
+    const size = operands[0]?.size ?? 4;
     return size === 1 || size === 2 || size === 8 ? size : 4;
   }
   return operandSize;

@@ -150,6 +150,8 @@ export interface Algebra<V> {
   choose(type: ValueType, condition: V, then: () => V, otherwise: () => V): V;
   /** RIP of the next instruction, i64. */
   nextRip(): V;
+  /** `#GP(0)` when `target` (i64) is no canonical address; nothing outside 64-bit mode. */
+  canonicalTarget(target: V): void;
   /** Continues at `target` (i64, cut to the width that the mode and operand size ask). Last thing an instruction does. */
   jump(target: V): void;
   /** Continues at relative operand `n`. */

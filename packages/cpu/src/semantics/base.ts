@@ -137,6 +137,11 @@ export abstract class AlgebraBase<V> implements Algebra<V> {
       this.fault(vector, errorCode);
     });
   }
+  canonicalTarget(target: V): void {
+    if (this.mode !== 64) return;
+    const c16 = this.i64(16);
+    this.faultWhen(this.ne(this.shrS(this.shl(target, c16), c16), target), 13, 0);
+  }
   aligned(address: V, bytes: number): void {
     this.faultWhen(this.and(this.wrap(address), this.i32(bytes - 1)), 13, 0);
   }

@@ -85,18 +85,23 @@ export const controlSemantics: Readonly<Record<string, Semantics>> = {
     e.jumpRelative(0);
   },
   callind: (e) => {
-    const target = e.read(0);
+    const target = widened(e, e.read(0));
+    e.canonicalTarget(target);
     e.push(e.size, returnAddress(e));
-    e.jump(widened(e, target));
+    e.jump(target);
   },
   jmpind: (e) => {
-    e.jump(widened(e, e.read(0)));
+    const target = widened(e, e.read(0));
+    e.canonicalTarget(target);
+    e.jump(target);
   },
   ret: (e) => {
     const { value, commit } = e.pop(e.size);
+    const target = widened(e, value);
+    e.canonicalTarget(target);
     commit();
     if (e.operands.length > 0) e.setStackPointer(e.add(e.gpr(4, 8), e.zeroExtend(2, e.read(0))));
-    e.jump(widened(e, value));
+    e.jump(target);
   },
   movs: string('movs'),
   cmps: string('cmps'),

@@ -78,7 +78,7 @@ export const systemSemantics: Readonly<Record<string, Semantics>> = {
   },
   sgdt: (e) => { e.helper('sgdt', e.address(0), e.i32(e.variant)); },
   lgdt: (e) => { e.helper('lgdt', e.address(0), e.i32(e.variant), e.i32(e.size)); },
-  lmsw: (e) => { e.helper('lmsw', e.read(0)); },
+  lmsw: (e) => { supervisorOnly(e); e.helper('lmsw', e.read(0)); },
   invlpg: (e) => { e.helper('invlpg', e.address(0)); },
   invpcid: (e) => { e.helper('invpcid', e.read(0), e.address(1)); },
   movfromcr: (e) => { e.write(0, e.truncate(e.operands[0]?.size === 8 ? 8 : 4, e.helper('readcr', e.read(1)))); },

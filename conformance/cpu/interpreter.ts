@@ -1,0 +1,119 @@
+/** The interpreter as an engine under test: the runner's world behind page tables, in monitor mode. */
+import { ExitReason, createEngine, type Engine } from '@xenhost/cpu';
+import {
+  CODE_BASE,
+  CODE_BYTES,
+  DATA_BASE,
+  DATA_BYTES,
+  INT3,
+  READONLY_BASE,
+  type CpuCase,
+  type Outcome,
+} from './native.ts';
+import { loadFx, loadUserMode, saveFx } from './reference.ts';
+
+const PAGE = 0x1000;
+const MACHINE_BYTES = 1 << 20;
+const PRESENT_USER = 5n;
+const WRITABLE = 2n;
+const NO_EXECUTE = 1n << 63n;
+const CODE_FRAME = 0x10;
+const DATA_FRAME = 0x20;
+const READONLY_FRAME = 0x30;
+const ROOT_FRAME = 1;
+const SLICE = 10_000;
+
+export class InterpreterUnderTest {
+  readonly name = 'interpreter';
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #engine: Engine;
+  #nextTable = ROOT_FRAME + 1;
+
+  constructor() {
+    const machineMemory = new WebAssembly.Memory({
+      initial: MACHINE_BYTES / 65536,
+      maximum: MACHINE_BYTES / 65536,
+      shared: true,
+    });
+    this.#bytes = new Uint8Array(machineMemory.buffer);
+    this.#view = new DataView(machineMemory.buffer);
+    const codeFrames = new Set<number>();
+    this.#engine = createEngine(
+      { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE },
+      {
+        machineMemory,
+        host: {
+          cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
+          readTsc: () => 0n,
+          codeFrameAdded: (frame) => codeFrames.add(frame),
+          codeFrameWritten: () => undefined,
+          isCodeFrame: (frame) => codeFrames.has(frame),
+        },
+      },
+    );
+    for (let at = 0; at < CODE_BYTES; at += PAGE) this.#map(CODE_BASE + at, CODE_FRAME + at / PAGE, WRITABLE);
+    for (let at = 0; at < DATA_BYTES; at += PAGE)
+      this.#map(DATA_BASE + at, DATA_FRAME + at / PAGE, WRITABLE | NO_EXECUTE);
+    this.#map(READONLY_BASE, READONLY_FRAME, NO_EXECUTE);
+  }
+
+  #map(address: number, frame: number, rights: bigint): void {
+    let table = ROOT_FRAME;
+    for (const shift of [39n, 30n, 21n]) {
+      const at = table * PAGE + Number((BigInt(address) >> shift) & 511n) * 8;
+      let entry = this.#view.getBigUint64(at, true);
+      if (entry === 0n) {
+        entry = (BigInt(this.#nextTable++) << 12n) | PRESENT_USER | WRITABLE;
+        this.#view.setBigUint64(at, entry, true);
+      }
+      table = Number(entry >> 12n);
+    }
+    const at = table * PAGE + ((address >> 12) & 511) * 8;
+    this.#view.setBigUint64(at, (BigInt(frame) << 12n) | PRESENT_USER | rights, true);
+  }
+
+  run(cases: readonly CpuCase[]): Outcome[] {
+    return cases.map((one) => this.#one(one));
+  }
+
+  #one(one: CpuCase): Outcome {
+    const engine = this.#engine;
+    const { state, exit } = engine;
+    const bytes = this.#bytes;
+    bytes.fill(INT3, CODE_FRAME * PAGE, CODE_FRAME * PAGE + CODE_BYTES);
+    bytes.set(one.code, CODE_FRAME * PAGE + one.codeOffset);
+    for (let at = 0; at < CODE_BYTES; at += PAGE) engine.invalidateCode(CODE_FRAME + at / PAGE);
+    bytes.fill(0, DATA_FRAME * PAGE, DATA_FRAME * PAGE + DATA_BYTES);
+    const memory = DATA_FRAME * PAGE + one.memoryAddress - DATA_BASE;
+    bytes.set(one.memory, memory);
+    loadUserMode(state);
+    state.cr3 = BigInt(ROOT_FRAME * PAGE);
+    for (let n = 0; n < 16; n++) state.setGpr(n, one.gpr[n] ?? 0n);
+    state.rflags = one.rflags | 0x202n;
+    state.rip = BigInt(CODE_BASE + one.codeOffset);
+    loadFx(state, one.fx);
+    engine.stateChanged();
+    const reason = engine.run(SLICE);
+    const outcome: Outcome = {
+      vector: -2 - reason,
+      errorCode: 0n,
+      address: 0n,
+      rip: state.rip,
+      gpr: new BigUint64Array(16),
+      rflags: state.rflags,
+      fx: saveFx(state),
+      memory: bytes.slice(memory, memory + one.memory.length),
+    };
+    if (reason === ExitReason.exception) {
+      outcome.vector = exit.vector;
+      outcome.errorCode = BigInt(exit.errorCode);
+      outcome.address = exit.address;
+    } else if (reason === ExitReason.softwareInterrupt) {
+      outcome.vector = exit.vector;
+      outcome.rip += BigInt(exit.length);
+    }
+    for (let n = 0; n < 16; n++) outcome.gpr[n] = state.gpr(n);
+    return outcome;
+  }
+}
