@@ -2,8 +2,7 @@
  * xm from its arguments to its exit code: finds the command, runs it, and turns every way in which it can end into the
  * text and code that Xen 4.4's `xm` has for it. Nothing is thrown past `runXm`.
  */
-import { XmlRpcError, XmlRpcFault } from '@xenhost/xmlrpc-codec';
-import { XendClient, serverAddress } from './client.ts';
+import type { XmlRpcError, XmlRpcFault } from '@xenhost/xmlrpc-codec';
 import type { Command } from './commands/command.ts';
 import { longHelp, shortHelp, usage } from './commands/help.ts';
 import { aliases, commands } from './commands/table.ts';
@@ -56,7 +55,7 @@ function findCommand(name: string, world: World): Command | undefined {
 async function runCommand(command: Command, args: readonly string[], world: World): Promise<number> {
   if (!command.load) throw new CommandFailed(`xm ${command.name} is not supported in this version`);
   checkCount(command, args, world);
-  const run = await command.load();
+  const [run, { XendClient, serverAddress }] = await Promise.all([command.load(), import('./client.ts')]);
   const server = new XendClient(serverAddress(world.env), world.signal);
   try {
     return (await run({ world, server }, args)) ?? 0;
@@ -99,7 +98,7 @@ async function report(command: Command, error: unknown, world: World): Promise<n
     if (error.usage) world.out(await usageOf(command));
     return error.code;
   }
-  if (error instanceof XmlRpcFault) {
+  if (isNamed<XmlRpcFault>(error, 'XmlRpcFault')) {
     if (error.faultCode !== INVALID_DOMAIN) return withUsage(error.faultString);
     printError(world, `Domain '${error.faultString}' does not exist.`);
     return INVALID_DOMAIN;
@@ -108,11 +107,15 @@ async function report(command: Command, error: unknown, world: World): Promise<n
   if (error instanceof CommandFailed) printError(world, error.message);
   else if (error instanceof ConnectionError) printError(world, connectionText(error, world));
   else if (error instanceof ProtocolError) world.err(`${protocolText(error)}\n`);
-  else if (error instanceof XmlRpcError) printError(world, `Cannot understand xend: ${error.message}`);
+  else if (isNamed<XmlRpcError>(error, 'XmlRpcError')) printError(world, `Cannot understand xend: ${error.message}`);
   else
     printError(world, `Unexpected error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   return 1;
 }
+
+/** By name, so that help and mistakes need not load the codec. */
+const isNamed = <T extends Error>(error: unknown, name: T['name']): error is T =>
+  error instanceof Error && error.name === name;
 
 const REASONS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'Connection refused',

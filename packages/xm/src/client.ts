@@ -1,9 +1,12 @@
 /** Calls to xend: XML-RPC over HTTP on its Unix socket or on TCP, as `XM_SERVER` says. One call at a time, one connection. */
-import { Agent, request, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { Agent, IncomingMessage, RequestOptions } from 'node:http';
 import { hostPaths } from '@xenhost/daemon-kit';
 import { pythonUnescape } from '@xenhost/sxp';
 import { decodeResponse, encodeCall, RESPONSE_LIMITS, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { CommandFailed, ConnectionError, ProtocolError } from './errors.ts';
+
+/** Not by import: that would evaluate every lazy export of the module, the whole of undici among them (35 ms). */
+const http = process.getBuiltinModule('node:http');
 
 /** Where xend is. */
 export type ServerAddress =
@@ -61,15 +64,15 @@ export class XendClient {
     return text;
   }
 
-  async #send(options: RequestOptions, body: string): Promise<IncomingMessage> {
+  #send(options: RequestOptions, body: string): Promise<IncomingMessage> {
     const address = this.#address;
-    const ask = address.kind === 'https' ? (await import('node:https')).request : request;
+    const ask = address.kind === 'https' ? process.getBuiltinModule('node:https').request : http.request;
     const target: RequestOptions =
       address.kind === 'unix'
         ? {
             ...options,
             socketPath: address.path,
-            agent: (this.#agent ??= new Agent({ keepAlive: true, maxSockets: 1 })),
+            agent: (this.#agent ??= new http.Agent({ keepAlive: true, maxSockets: 1 })),
           }
         : { ...options, host: address.url.hostname.replace(/^\[|\]$/g, ''), port: address.url.port };
     return new Promise((resolve, reject) => {

@@ -1,7 +1,10 @@
-import { spawn } from 'node:child_process';
+import { enableCompileCache } from 'node:module';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { runXm } from './cli.ts';
+
+// A command is over in a tenth of a second: what is loaded after this line is compiled once for all of them.
+enableCompileCache();
+const { runXm } = await import('./cli.ts');
 
 const interrupt = new AbortController();
 let attached = false;
@@ -24,8 +27,9 @@ process.exitCode = await runXm(process.argv.slice(2), {
   err: (text) => process.stderr.write(text),
   now: () => new Date(),
   sleep: (ms) => sleep(ms, undefined, { signal: interrupt.signal }),
-  run: (command, args) =>
-    new Promise((resolve, reject) => {
+  run: async (command, args) => {
+    const { spawn } = await import('node:child_process');
+    return new Promise((resolve, reject) => {
       attached = true;
       const child = spawn(command, args, { stdio: 'inherit' });
       child.once('error', reject);
@@ -33,5 +37,6 @@ process.exitCode = await runXm(process.argv.slice(2), {
         attached = false;
         resolve(code ?? (signal ? 128 + constants.signals[signal] : 1));
       });
-    }),
+    });
+  },
 });
