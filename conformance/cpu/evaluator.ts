@@ -46,7 +46,13 @@ function storeResult(f: ReturnType<ModuleBuilder['function']>, type: ValueType):
 }
 
 /** A function that reads its operands from the scratch memory and leaves its result there. */
-function operation(key: string, params: readonly ValueType[], result: ValueType, emit: (f: ReturnType<ModuleBuilder['function']>) => void): Operation { // prettier-ignore
+function operation(
+  key: string,
+  params: readonly ValueType[],
+  result: ValueType,
+  emit: (f: ReturnType<ModuleBuilder['function']>) => void,
+): Operation {
+  // prettier-ignore
   let known = compiled.get(key);
   if (!known) {
     const module = new ModuleBuilder();
@@ -59,7 +65,9 @@ function operation(key: string, params: readonly ValueType[], result: ValueType,
     emit(f);
     storeResult(f, result);
     const bytes = module.build();
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(Uint8Array.from(bytes)), { env: { memory: scratch } });
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(Uint8Array.from(bytes)), {
+      env: { memory: scratch },
+    });
     known = instance.exports['run'] as Operation;
     compiled.set(key, known);
   }
@@ -77,7 +85,14 @@ function take(type: ValueType): Value {
   return { type, bits: BigInt.asUintN(TYPE_BITS[type], low) };
 }
 
-function execute(key: string, args: readonly Value[], params: readonly ValueType[], result: ValueType, emit: (f: ReturnType<ModuleBuilder['function']>) => void): Value { // prettier-ignore
+function execute(
+  key: string,
+  args: readonly Value[],
+  params: readonly ValueType[],
+  result: ValueType,
+  emit: (f: ReturnType<ModuleBuilder['function']>) => void,
+): Value {
+  // prettier-ignore
   args.forEach((arg, n) => {
     if (arg.type !== params[n]) throw new Error(`${key}: argument ${n} is ${arg.type}, not ${String(params[n])}`);
     put(n * STRIDE, arg);
@@ -239,11 +254,13 @@ export class Evaluator extends AlgebraBase<Value> {
     switch (o.kind) {
       case 'register':
         this.expect(value, o.size === 8 ? 'i64' : 'i32');
-        if (o.high) this.state.setGpr(o.register, (this.state.gpr(o.register) & ~0xff00n) | ((value.bits & 0xffn) << 8n));
+        if (o.high)
+          this.state.setGpr(o.register, (this.state.gpr(o.register) & ~0xff00n) | ((value.bits & 0xffn) << 8n));
         else this.setGpr(o.register, o.size as Width, value);
         return;
       case 'memory':
-        if (value.type === 'v128') this.store(o.size === 4 ? 'v128.32' : o.size === 8 ? 'v128.64' : 'v128', this.address(n), value); // prettier-ignore
+        if (value.type === 'v128')
+          this.store(o.size === 4 ? 'v128.32' : o.size === 8 ? 'v128.64' : 'v128', this.address(n), value); // prettier-ignore
         else this.store(({ 1: 'u8', 2: 'u16', 4: 'u32', 8: 'u64' } as const)[o.size as Width], this.address(n), value);
         return;
       case 'xmm':

@@ -59,7 +59,14 @@ function describeX87(fx: Uint8Array): string {
   return `(fcw fsw ftw ${words.join(' ')}, st0 ${register(0)}, st1 ${register(1)})`;
 }
 
-function testRow(row: Row, count: number, random: Random, native: NativeProcessor, engines: readonly TestedEngine[]): RowResult { // prettier-ignore
+function testRow(
+  row: Row,
+  count: number,
+  random: Random,
+  native: NativeProcessor,
+  engines: readonly TestedEngine[],
+): RowResult {
+  // prettier-ignore
   const result: RowResult = { passed: 0, failed: 0, shown: [] };
   for (let left = count; left > 0; left -= BATCH) {
     const cases: CpuCase[] = [];

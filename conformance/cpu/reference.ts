@@ -183,4 +183,3 @@ export class ReferenceEngine {
     outcome.errorCode = BigInt(PF_USER | PF_FETCH | (isData ? PF_PRESENT : 0));
   }
 }
-

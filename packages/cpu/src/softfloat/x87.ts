@@ -322,8 +322,8 @@ export function x87Extract(context: FpContext, bits: bigint): { exponent: bigint
 
 export interface Remainder {
   value: bigint;
-  /** Low three bits of the quotient; meaningless when not complete. */
-  quotient: number;
+  /** Low three bits of the quotient; undefined where there is none (invalid, NaN). Meaningless when not complete. */
+  quotient: number | undefined;
   isComplete: boolean;
 }
 
@@ -332,10 +332,11 @@ export function x87Remainder(context: FpContext, aBits: bigint, bBits: bigint, r
   const a = unpack(EXTENDED, aBits);
   const b = unpack(EXTENDED, bBits);
   context.roundedUp = false;
+  const without = (value: bigint): Remainder => ({ value, quotient: undefined, isComplete: true });
   const done = (value: bigint): Remainder => ({ value, quotient: 0, isComplete: true });
-  if (a.class === 'unsupported' || b.class === 'unsupported') return done(invalidResult(context));
-  if (isNan(a) || isNan(b)) return done(propagateNanExtended(context, a, b));
-  if (a.class === 'infinity' || b.class === 'zero') return done(invalidResult(context));
+  if (a.class === 'unsupported' || b.class === 'unsupported') return without(invalidResult(context));
+  if (isNan(a) || isNan(b)) return without(propagateNanExtended(context, a, b));
+  if (a.class === 'infinity' || b.class === 'zero') return without(invalidResult(context));
   noteDenormal(context, a, b);
   if (a.class === 'zero') return done(aBits);
   if (b.class === 'infinity') return done(roundPack(context, EXTENDED, a.sign, a.significand, a.exponent));

@@ -182,6 +182,8 @@ const load = (kind: MemoryKind): Helper =>
         const bits = unit.helper.memory.read(address, kind === 'm32' ? 4 : 8);
         if (unit.isEmpty(-1)) value = x87FromFormat(unit.context, FLOAT_FORMATS[kind], bits);
         else value = 0n;
+        // A denormal is loaded even when its exception is not masked.
+        unit.context.masks |= FpFlag.denormal;
         break;
       }
       case 'm80':
@@ -201,6 +203,9 @@ const load = (kind: MemoryKind): Helper =>
 /** Exceptions whose unmasked form keeps a result from memory. */
 const STORE_FLAGS = FpFlag.invalid | FpFlag.denormal | FpFlag.zeroDivide | FpFlag.overflow | FpFlag.underflow;
 
+const PAGE_BYTES = 4096;
+const PAGE_MASK = 0xfffn;
+
 /** Stores what `convert` makes of ST(0) in `size` bytes; `indefinite` answers an empty register. */
 function storeMemory(
   unit: X87Unit,
@@ -216,7 +221,8 @@ function storeMemory(
   };
   /** A store that does not happen faults all the same. */
   const probe = (): void => {
-    if (unit.helper.memory.span(address, size, true)) return;
+    const isInPage = Number(address & PAGE_MASK) + size <= PAGE_BYTES;
+    if (isInPage && unit.helper.memory.span(address, size, true)) return;
     const old = new Uint8Array(size);
     unit.helper.memory.readBytes(address, old);
     unit.helper.memory.writeBytes(address, old);
@@ -311,6 +317,7 @@ const remainder = (roundsToNearest: boolean): Helper =>
     if (!unit.requireValid([0, 1], 0)) return;
     const { value, quotient, isComplete } = x87Remainder(unit.context, unit.read(0), unit.read(1), roundsToNearest);
     unit.deliver(0, value);
+    if (quotient === undefined) return;
     const bits = isComplete
       ? ((quotient & 4) !== 0 ? CONDITION.c0 : 0) |
         ((quotient & 2) !== 0 ? CONDITION.c3 : 0) |
