@@ -458,7 +458,7 @@ export class Evaluator extends AlgebraBase<Value> {
     } catch (e) {
       // A helper has a linear address and does not know that it was made with the stack segment.
       const isStack = this.instruction.operands.some((o, n) => o.kind === 'memory' && o.segment === 2 && !isCanonical(this.addresses[n] ?? 0n)); // prettier-ignore
-      if (e instanceof GuestFault && e.vector === 13 && isStack) throw new GuestFault(12, 0);
+      if (e instanceof GuestFault && e.vector === 13 && e.address !== 0n && isStack) throw new GuestFault(12, 0);
       throw e;
     }
   }

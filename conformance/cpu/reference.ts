@@ -32,7 +32,8 @@ class RunnerMemory implements ProbedMemory {
 
   /** Page and offset of one byte. */
   private locate(address: bigint, isWrite: boolean): { page: Uint8Array; at: number } {
-    if (address >= 1n << 47n && address < (1n << 64n) - (1n << 47n)) throw new GuestFault(GENERAL_PROTECTION, 0);
+    if (address >= 1n << 47n && address < (1n << 64n) - (1n << 47n))
+      throw new GuestFault(GENERAL_PROTECTION, 0, address);
     const at = Number(address);
     const access = PF_USER | (isWrite ? PF_WRITE : 0);
     if (at >= CODE_BASE && at < CODE_BASE + CODE_BYTES) return { page: this.code, at: at - CODE_BASE };

@@ -179,6 +179,7 @@ export function x87YLog2XPlusOne(context: FpContext, xBits: bigint, yBits: bigin
   const sign = x.sign !== y.sign;
   if (x.class === 'infinity') {
     if (x.sign || y.class === 'zero') return invalidResult(context);
+    noteDenormal(context, y);
     return packInfinity(EXTENDED, sign);
   }
   if (x.class === 'zero' && y.class === 'infinity') return invalidResult(context);

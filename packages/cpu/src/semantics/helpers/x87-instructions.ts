@@ -221,11 +221,9 @@ function storeMemory(
   };
   /** A store that does not happen faults all the same. */
   const probe = (): void => {
-    const isInPage = Number(address & PAGE_MASK) + size <= PAGE_BYTES;
-    if (isInPage && unit.helper.memory.span(address, size, true)) return;
-    const old = new Uint8Array(size);
-    unit.helper.memory.readBytes(address, old);
-    unit.helper.memory.writeBytes(address, old);
+    const inFirstPage = Math.min(size, PAGE_BYTES - Number(address & PAGE_MASK));
+    unit.helper.memory.span(address, inFirstPage, true);
+    if (inFirstPage < size) unit.helper.memory.span(address + BigInt(inFirstPage), size - inFirstPage, true);
   };
   if (unit.isEmpty(0)) {
     // The store comes first: a page fault must leave the status word alone.
@@ -317,7 +315,7 @@ const remainder = (roundsToNearest: boolean): Helper =>
     if (!unit.requireValid([0, 1], 0)) return;
     const { value, quotient, isComplete } = x87Remainder(unit.context, unit.read(0), unit.read(1), roundsToNearest);
     unit.deliver(0, value);
-    if (quotient === undefined) return;
+    if (quotient === undefined || unit.context.hasNoResult) return;
     const bits = isComplete
       ? ((quotient & 4) !== 0 ? CONDITION.c0 : 0) |
         ((quotient & 2) !== 0 ? CONDITION.c3 : 0) |
