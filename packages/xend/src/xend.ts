@@ -69,10 +69,8 @@ export class Xend {
 
   async #watchReleases(): Promise<void> {
     try {
-      for await (const event of this.#ports.store.watch('@releaseDomain', { signal: this.#abort.signal })) {
-        void event;
-        this.#refresh();
-      }
+      const releases = this.#ports.store.watch('@releaseDomain', { signal: this.#abort.signal });
+      while (!(await releases.next()).done) this.#refresh();
     } catch (error) {
       this.#ports.log.error('XendDomain', `Lost the watch on ends of domains: ${messageOf(error)}`);
     }

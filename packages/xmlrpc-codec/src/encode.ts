@@ -20,7 +20,7 @@ const DateType = typed('dateTime.iso8601');
 const INT_MIN = -(2 ** 31);
 const INT_MAX = 2 ** 31 - 1;
 /** What XML 1.0 cannot carry at all: most control characters, two non-characters, halves of surrogate pairs. */
-// eslint-disable-next-line no-control-regex -- the control characters are the point
+/* eslint-disable no-control-regex -- the control characters are the point */
 const UNSENDABLE =
   /[\0-\x08\x0B\x0C\x0E-\x1F\uFFFE\uFFFF]|[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/;
 const NEEDS_ESCAPE = /[<>&\r]/;

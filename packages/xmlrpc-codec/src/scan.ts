@@ -54,15 +54,15 @@ export function checkDocument(xml: string, root: 'methodCall' | 'methodResponse'
   const open: OpenElement[] = [];
   let depth = 0;
   let values = 0;
-  let rootSeen = false;
+  let roots = 0;
   let at = 0;
 
   const enter = (name: string): OpenElement => {
     const parent = open.at(-1);
     if (parent === undefined) {
-      if (rootSeen) throw new XmlRpcError(`<${name}> after the end of the document`);
+      if (roots > 0) throw new XmlRpcError(`<${name}> after the end of the document`);
       if (name !== root) throw new XmlRpcError(`expected <${root}> and found <${name}>`);
-      rootSeen = true;
+      roots += 1;
     } else {
       place(parent, name);
     }
@@ -86,7 +86,7 @@ export function checkDocument(xml: string, root: 'methodCall' | 'methodResponse'
   TOKEN.lastIndex = 0;
   for (let token = TOKEN.exec(xml); token !== null; token = TOKEN.exec(xml)) {
     at = TOKEN.lastIndex;
-    const [, closing, name, selfClosing, cdata, text] = token;
+    const [, closing, name, selfClosing, cdata, text] = token as (string | undefined)[];
     if (name !== undefined) {
       if (closing === '/') {
         leave(name);
@@ -102,7 +102,7 @@ export function checkDocument(xml: string, root: 'methodCall' | 'methodResponse'
   if (at !== xml.length) throw new XmlRpcError('malformed markup');
   const unclosed = open.at(-1);
   if (unclosed) throw new XmlRpcError(`document ends inside <${unclosed.name}>`);
-  if (!rootSeen) throw new XmlRpcError('empty document');
+  if (roots === 0) throw new XmlRpcError('empty document');
 }
 
 function place(parent: OpenElement, name: string): void {

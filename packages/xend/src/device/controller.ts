@@ -210,12 +210,12 @@ export async function retireBackend(
   timeoutMs: number = DEVICE_DESTROY_TIMEOUT_MS,
 ): Promise<void> {
   const abort = new AbortController();
+  const changes = store.watch(device.backendPath, { signal: abort.signal });
   const timer = setTimeout(() => {
     abort.abort();
   }, timeoutMs);
   try {
-    for await (const event of store.watch(device.backendPath, { signal: abort.signal })) {
-      void event;
+    for (let next = await changes.next(); !next.done; next = await changes.next()) {
       const [state, hotplug] = await Promise.all([
         store.tryRead(`${device.backendPath}/state`),
         store.tryRead(`${device.backendPath}/hotplug-status`),
@@ -226,6 +226,7 @@ export async function retireBackend(
     }
   } finally {
     clearTimeout(timer);
+    await changes.return();
   }
   await removeTree(store, device.backendPath);
 }

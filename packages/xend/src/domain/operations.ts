@@ -262,7 +262,7 @@ export async function setCredit(
 
 export async function sendSysrq(manager: DomainManager, vm: Vm, key: string): Promise<void> {
   const live = started(vm, vm.name, ['running', 'paused']);
-  if ([...key].length !== 1) throw new XendError(`${key} is not convertible to a character`);
+  if (!/^.$/su.test(key)) throw new XendError(`${key} is not convertible to a character`);
   await manager.ports.store.write(`${domainPath(live.domid)}/control/sysrq`, key);
 }
 

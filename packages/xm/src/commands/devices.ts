@@ -5,7 +5,7 @@ import { getopt } from '../getopt.ts';
 import { format } from '../text.ts';
 import { print, printError } from '../world.ts';
 import type { CommandContext, Run } from './command.ts';
-import { asSxpList } from './domain-rows.ts';
+import { asSxpList, asText } from './domain-rows.ts';
 
 /** The one domain of a list command, and whether to show all. */
 function listArguments({ world }: CommandContext, args: readonly string[]): { dom: string; long: boolean } {
@@ -120,7 +120,7 @@ function detachArguments(args: readonly string[]): { dom: string; devid: string;
 
 export const blockDetach: Run = async ({ server }, args) => {
   const { dom, devid, force } = detachArguments(args);
-  const deviceClass = String(await server.call('xend.domain.getBlockDeviceClass', dom, devid));
+  const deviceClass = asText(await server.call('xend.domain.getBlockDeviceClass', dom, devid));
   await server.call('xend.domain.destroyDevice', dom, deviceClass, devid, force);
   return undefined;
 };

@@ -29,6 +29,8 @@ export function domainRow(domain: Sxp): DomainRow {
   };
 }
 
+/** A result that is one string. */
+export const asText = (value: XmlRpcValue): string => atomText(value as Sxp) ?? '';
 export const asSxp = (value: XmlRpcValue): Sxp => value as Sxp;
 export const asSxpList = (value: XmlRpcValue): readonly Sxp[] => (Array.isArray(value) ? (value as Sxp[]) : []);
 

@@ -5,7 +5,7 @@ import { getopt } from '../getopt.ts';
 import { format } from '../text.ts';
 import { print, printError } from '../world.ts';
 import type { Run } from './command.ts';
-import { asSxpList } from './domain-rows.ts';
+import { asSxpList, asText } from './domain-rows.ts';
 
 export const info: Run = async ({ world, server }, args) => {
   const { options } = getopt(args, [
@@ -30,15 +30,14 @@ export const dmesg: Run = async ({ world, server }, args) => {
     printError(world, 'No parameter required');
     throw new Exit(1, { usage: true });
   }
-  const text = await server.call(options.length > 0 ? 'xend.node.dmesg.clear' : 'xend.node.dmesg.info');
+  const shown = asText(await server.call(options.length > 0 ? 'xend.node.dmesg.clear' : 'xend.node.dmesg.info'));
   // Python's print with a comma at its end: no line feed, and a space only after one that is not there.
-  const shown = String(text);
   world.out(shown.endsWith('\n') || shown === '' ? shown : `${shown} `);
   return undefined;
 };
 
 export const log: Run = async ({ world, server }) => {
-  print(world, String(await server.call('xend.node.log')));
+  print(world, asText(await server.call('xend.node.log')));
   return undefined;
 };
 

@@ -4,7 +4,7 @@ import { CommandFailed } from '../errors.ts';
 import { getopt, type OptionSpec } from '../getopt.ts';
 import { print } from '../world.ts';
 import type { CommandContext, Run } from './command.ts';
-import { asSxp, asSxpList } from './domain-rows.ts';
+import { asSxp, asSxpList, asText } from './domain-rows.ts';
 
 /** How often a domain may be seen missing, a second apart, before its reboot counts as failed. */
 const RECREATING_TIMEOUT = 30;
@@ -27,7 +27,7 @@ export const shutdown: Run = async (context, args) => {
   const { server } = context;
   const counts = new Map<string, string>();
   for (const name of names) {
-    counts.set(name, String(await server.call('xend.domain.getRestartCount', name)));
+    counts.set(name, asText(await server.call('xend.domain.getRestartCount', name)));
     await server.call('xend.domain.shutdown', name, mode);
   }
   if (!given.has('wait')) return undefined;
@@ -74,7 +74,7 @@ async function waitReboot(context: CommandContext, counts: Map<string, string>):
     const alive = await running(context);
     for (const [name, before] of counts) {
       if (alive.includes(name)) {
-        if (String(await server.call('xend.domain.getRestartCount', name)) === before) continue;
+        if (asText(await server.call('xend.domain.getRestartCount', name)) === before) continue;
         print(world, `Domain ${name} rebooted`);
         counts.delete(name);
         continue;

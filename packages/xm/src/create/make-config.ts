@@ -220,13 +220,12 @@ function strings(settings: Settings, name: string): string[] {
   return (value as readonly Setting[]).map((item) => textOf(item));
 }
 
-const textOf = (value: Setting): string =>
-  value === null ? '' : Array.isArray(value) ? '' : String(value as string | number);
+const textOf = (value: Setting): string => (value === null ? '' : Array.isArray(value) ? '' : String(value));
 
 const isTrue = (value: Setting): boolean => (Array.isArray(value) ? value.length > 0 : Boolean(value));
 
 /** Whole numbers are integers, others floats. */
 function sxpOf(value: Setting): Sxp {
   if (Array.isArray(value)) return (value as readonly Setting[]).map(sxpOf);
-  return typeof value === 'number' && !Number.isInteger(value) ? float(value) : (value as string | number | null);
+  return typeof value === 'number' && !Number.isInteger(value) ? float(value) : value;
 }

@@ -70,7 +70,7 @@ function toInt(value: PyValue, base?: PyValue): bigint {
   const prefixBase = { '0x': 16, '0o': 8, '0b': 2 }[(match?.[2] ?? '').toLowerCase()];
   const actual =
     prefixBase !== undefined && (radix === prefixBase || radix === 0) ? prefixBase : radix === 0 ? 10 : radix;
-  const valid = [...digits.toLowerCase()].every((char) => Number.parseInt(char, 36) < actual);
+  const valid = Array.from(digits.toLowerCase()).every((char) => Number.parseInt(char, 36) < actual);
   if (!match || !valid || (prefixBase !== undefined && prefixBase !== actual)) {
     throw new PyError(`invalid literal for int() with base ${radix}: ${repr(value)}`);
   }
@@ -123,14 +123,15 @@ export const builtins: ReadonlyMap<string, PyValue> = new Map<string, PyValue>([
   fn('bool', 0, 1, (value = false) => truth(value)),
   fn('list', 0, 1, (value = '') => list([...iterate(value)])),
   fn('tuple', 0, 1, (value = '') => new PyTuple([...iterate(value)])),
-  fn('dict', 0, 1, (value) =>
+  fn('dict', 0, 1, (value = '') =>
     value instanceof PyDict
       ? dictOf([...value.entries.values()].map((pair) => new PyTuple(pair)))
-      : dictOf(value === undefined ? [] : iterate(value)),
+      : dictOf(iterate(value)),
   ),
   fn('abs', 1, 1, (value = null) => {
     const n = number(value);
-    return n < 0 ? -n : n;
+    if (typeof n === 'bigint') return n < 0n ? -n : n;
+    return Math.abs(n);
   }),
   extreme('min', -1),
   extreme('max', 1),

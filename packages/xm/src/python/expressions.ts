@@ -24,6 +24,7 @@ import {
   numberOf,
   repr,
   sizeOf,
+  toStr,
   truth,
   typeName,
   type PyValue,
@@ -105,7 +106,7 @@ export class Expressions {
       case 'ContinuedString':
         return checkedString(
           nodesOf(node)
-            .map((part) => String(this.evaluate(part)))
+            .map((part) => toStr(this.evaluate(part)))
             .join(''),
         );
       case 'Boolean':

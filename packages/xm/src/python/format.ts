@@ -5,6 +5,7 @@ import {
   PyTuple,
   checkedString,
   dictKey,
+  meter,
   numberOf,
   repr,
   toStr,
@@ -18,10 +19,17 @@ const SPEC = /%(?:\(([^)]*)\))?([-+ #0]*)(\d{1,4})?(?:\.(\d{1,3}))?([diouxXeEfFg
 export function formatPercent(template: string, values: PyValue): string {
   const args = values instanceof PyTuple ? values.items : [values];
   let used = 0;
-  let named = false;
+  let named = 0;
   const text = template.replace(
     SPEC,
-    (match, key: string | undefined, flags: string, width: string, precision: string, kind: string) => {
+    (
+      match,
+      key: string | undefined,
+      flags: string | undefined,
+      width: string | undefined,
+      precision: string | undefined,
+      kind: string,
+    ) => {
       if (match === '%') throw new PyError('unsupported format character');
       if (kind === '%') return '%';
       let value: PyValue;
@@ -30,22 +38,21 @@ export function formatPercent(template: string, values: PyValue): string {
         value = args[used] ?? null;
         used += 1;
       } else {
-        named = true;
+        named += 1;
         if (!(values instanceof PyDict)) throw new PyError('format requires a mapping');
         const entry = values.entries.get(dictKey(key));
         if (!entry) throw new PyError(`KeyError: '${key}'`);
         value = entry[1];
       }
-      const digits = precision as string | undefined;
       return pad(
-        formatOne(value, kind, flags, digits === undefined ? undefined : Number(digits)),
+        formatOne(value, kind, flags ?? '', precision === undefined ? undefined : Number(precision)),
         flags ?? '',
         Number(width ?? 0),
         kind,
       );
     },
   );
-  if (!named && used < args.length && !(values instanceof PyDict)) {
+  if (named === 0 && used < args.length && !(values instanceof PyDict)) {
     throw new PyError('not all arguments converted during string formatting');
   }
   return checkedString(text);
@@ -112,6 +119,7 @@ function signed(text: string, flags: string): string {
 }
 
 function pad(text: string, flags: string, width: number, kind: string): string {
+  meter.charge((text.length + width) >> 4);
   if (flags.includes('-')) return text.padEnd(width);
   if (!flags.includes('0') || 'src'.includes(kind)) return text.padStart(width);
   const sign = /^[-+ ]?/.exec(text)?.[0] ?? '';

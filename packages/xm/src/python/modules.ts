@@ -16,7 +16,7 @@ export interface PythonWorld {
   kindOf(path: string): 'file' | 'directory' | 'other' | undefined;
 }
 
-type TextFunction = (...texts: string[]) => PyValue;
+type TextFunction = (...texts: (string | undefined)[]) => PyValue;
 
 function ofTexts(name: string, min: number, max: number, call: TextFunction): readonly [string, PyFunction] {
   return [
@@ -49,7 +49,7 @@ export function modulesOf(world: PythonWorld): ReadonlyMap<string, PyModule> {
     new Map<string, PyValue>([
       ofTexts('basename', 1, 1, (p = '') => p.slice(p.lastIndexOf('/') + 1)),
       ofTexts('dirname', 1, 1, (p = '') => p.slice(0, p.lastIndexOf('/') + 1).replace(/(.)\/+$/, '$1')),
-      ofTexts('join', 1, MANY, (...parts) => joinPath(parts)),
+      ofTexts('join', 1, MANY, (...parts) => joinPath(parts.map((part) => part ?? ''))),
       ofTexts('exists', 1, 1, (p = '') => world.kindOf(absolute(p)) !== undefined),
       ofTexts('isfile', 1, 1, (p = '') => world.kindOf(absolute(p)) === 'file'),
       ofTexts('isdir', 1, 1, (p = '') => world.kindOf(absolute(p)) === 'directory'),
@@ -75,7 +75,7 @@ export function modulesOf(world: PythonWorld): ReadonlyMap<string, PyModule> {
       ['name', 'posix'],
       ofTexts('getcwd', 0, 0, () => world.cwd),
       ofTexts('uname', 0, 0, () => new PyTuple(world.uname)),
-      ofTexts('getenv', 1, 2, (key = '', fallback) => world.env[key] ?? fallback ?? null),
+      ofTexts('getenv', 1, 2, (...[key = '', fallback]: (string | undefined)[]) => world.env[key] ?? fallback ?? null),
     ]),
   );
   const sys = new PyModule(

@@ -200,6 +200,7 @@ export function equal(a: PyValue, b: PyValue, depth = 0): boolean {
   enter(depth);
   const [x, y] = [numberOf(a), numberOf(b)];
   // bigint and number compare by value with ==.
+  // eslint-disable-next-line eqeqeq -- === would never find 1 and 1.0 equal
   if (x !== undefined && y !== undefined) return x == y;
   if ((a instanceof PyList && b instanceof PyList) || (a instanceof PyTuple && b instanceof PyTuple)) {
     return a.items.length === b.items.length && a.items.every((item, i) => equal(item, b.items[i] ?? null, depth + 1));
@@ -235,6 +236,6 @@ export function iterate(value: PyValue): readonly PyValue[] {
   if (value instanceof PyList) return [...value.items];
   if (value instanceof PyTuple) return value.items;
   if (value instanceof PyDict) return [...value.entries.values()].map(([key]) => key);
-  if (typeof value === 'string') return checkedItems([...value]);
+  if (typeof value === 'string') return checkedItems(Array.from(value));
   throw new PyError(`'${typeName(value)}' object is not iterable`);
 }
