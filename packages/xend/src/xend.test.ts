@@ -312,6 +312,43 @@ describe('look-ups and lists', () => {
     expect(childValue(dom0, 'status')).toBe(2);
   });
 
+  it.each(['domainMaxVcpus', 'schedCreditDomainSet', 'evtchnAllocUnbound'])(
+    'takes away what a xend that died at %s left',
+    async (step) => {
+      const before = await tree('/');
+      // Dies at this step: it never gets an answer.
+      const port = xc as unknown as Record<string, unknown>;
+      const real = port[step];
+      const reached = new Promise<void>((resolve) => {
+        port[step] = () => {
+          resolve();
+          return new Promise(() => undefined);
+        };
+      });
+      void call('xend.domain.create', config('g', ['device', ['vif']])).catch(() => undefined);
+      await reached;
+      port[step] = real;
+      await xend.stop();
+      xend = newXend();
+      await xend.start();
+      expect(await names()).toEqual(['Domain-0']);
+      expect([...xc.domains.keys()]).toEqual([0]);
+      expect(await tree('/')).toEqual(before);
+    },
+  );
+
+  it('sweeps what belongs to no domain', async () => {
+    const before = await tree('/');
+    for (const path of ['/local/domain/77/name', '/local/domain/0/backend/vif/77/0/state', '/vm/u-u-i-d/uuid']) {
+      await store.write(path, 'x');
+    }
+    await xend.stop();
+    xend = newXend();
+    await xend.start();
+    expect((await tree('/')).filter((line) => line.includes('77') || line.includes('u-u'))).toEqual([]);
+    expect(before.every((line) => line !== '')).toBe(true);
+  });
+
   it('finds running domains again after a restart, and domains of others', async () => {
     const uuid = String(childValue((await call('xend.domain.create', config('g', ['on_poweroff', 'preserve'], ['cpu_weight', 99], ['device', ['vif', ['mac', '00:16:3e:00:00:01']]]))) as Sxp, 'uuid')); // prettier-ignore
     const before = await call('xend.domain', 'g', true);

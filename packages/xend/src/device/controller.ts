@@ -198,7 +198,7 @@ export async function closeDevice(store: Store, device: ConnectedDevice): Promis
 
 /** Removes every trace of a device. */
 export async function removeDevice(vm: Vm, store: Store, device: ConnectedDevice): Promise<void> {
-  await removeTree(store, device.backendPath);
+  await removeBackend(store, device);
   await removeTree(store, device.frontendPath);
   await removeTree(store, `${vm.vmPath}/device/${device.class}/${device.devid}`);
 }
@@ -228,7 +228,14 @@ export async function retireBackend(
     clearTimeout(timer);
     await changes.return();
   }
+  await removeBackend(store, device);
+}
+
+/** The backend's nodes, and the folder of the frontend's domain when that was its last device. */
+async function removeBackend(store: Store, device: ConnectedDevice): Promise<void> {
   await removeTree(store, device.backendPath);
+  const folder = device.backendPath.slice(0, device.backendPath.lastIndexOf('/'));
+  if ((await store.exists(folder)) && (await store.tryDirectory(folder)).length === 0) await store.rm(folder);
 }
 
 /** The device of a class that a user means by a number or a name. Throws XendError. */

@@ -9,6 +9,7 @@ import { createDevice, connectedDevices, removeDevice, type DeviceModules } from
 import { XendError, messageOf } from '../errors.ts';
 import { DESTROY_WAIT_MS, MAX_IMAGE_BYTES, MEMORY_POLL_MS, MEMORY_WAIT_MS } from '../limits.ts';
 import type { XendPorts } from '../ports.ts';
+import { CREATION_IN_PROGRESS } from '../store/exit-notes.ts';
 import { createDomainNodes, removeTree, writeDomainDetails, writeVmDetails } from '../store/nodes.ts';
 import { UndoStack } from './undo.ts';
 import { domainPath, type Live, type Vm } from './vm.ts';
@@ -50,6 +51,8 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
   const memoryKiB = config.memoryMiB * 1024;
   await waitForMemory(modules, memoryKiB + DOMAIN_OVERHEAD_KIB);
 
+  undo.push('remove its machine nodes', () => removeTree(store, vm.vmPath));
+  await store.write(`${vm.vmPath}/${CREATION_IN_PROGRESS}`, 'True');
   const domid = await xc.domainCreate({ uuid: config.uuid, maxVcpus: config.vcpus });
   undo.push('destroy the domain', () => destroyDomain(modules, domid));
   if (poolId !== 0) await xc.cpupoolMovedomain(poolId, domid);
@@ -63,10 +66,7 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
   await xc.domainSetmaxmem(domid, config.maxmemMiB * 1024);
   await xc.domainSetMemmapLimit(domid, config.maxmemMiB * 1024);
 
-  undo.push('remove its nodes', async () => {
-    await removeTree(store, domainPath(domid));
-    if (!vm.managed) await removeTree(store, vm.vmPath);
-  });
+  undo.push('remove its nodes', () => removeTree(store, domainPath(domid)));
   await createDomainNodes(store, domid, vm.vmPath);
 
   const storePort = await xc.evtchnAllocUnbound(domid, 0);
@@ -104,6 +104,7 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
     for (const device of await connectedDevices(vm, store)) await removeDevice(vm, store, device);
   });
   for (const device of config.devices) await createDevice(vm, live, device, modules);
+  await store.rm(`${vm.vmPath}/${CREATION_IN_PROGRESS}`);
   log.info('XendDomainInfo', `Domain ${config.name} (${domid}) created.`);
   return live;
 }

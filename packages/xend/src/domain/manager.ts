@@ -16,9 +16,10 @@ import {
 import { completeDevice } from '../device/plan.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
 import type { XendPorts } from '../ports.ts';
-import { RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
+import { CREATION_IN_PROGRESS, RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
 import type { ManagedStore } from '../store/managed.ts';
 import { removeTree, writeVmDetails } from '../store/nodes.ts';
+import { sweepStore } from '../store/sweep.ts';
 import { adoptDomain, DOM0_NAME } from './adopt.ts';
 import { buildDomain, destroyDomain, type BuildModules } from './build.ts';
 import { handleExit } from './exit.ts';
@@ -54,6 +55,7 @@ export class DomainManager {
   /** Finds what runs and what is stored; writes Domain-0's own nodes. */
   async start(): Promise<void> {
     await this.#writeDom0Nodes();
+    await this.#sweep();
     await this.refresh();
     for (const config of await this.#managed.load()) {
       const running = [...this.#running.values()].find((vm) => vm.uuid === config.uuid);
@@ -66,6 +68,15 @@ export class DomainManager {
   /** Resolves when work that goes on behind calls (restarts, closing of devices) has ended. */
   async settle(): Promise<void> {
     while (this.#background.size > 0) await Promise.allSettled([...this.#background]);
+  }
+
+  async #sweep(): Promise<void> {
+    const infos = await this.ports.xc.domainGetinfolist(0);
+    const removed = await sweepStore(this.ports.store, {
+      domids: new Set(infos.map((info) => info.domid)),
+      uuids: new Set(infos.map((info) => info.uuid)),
+    });
+    for (const path of removed) this.ports.log.warn('XendDomain', `Removed what an earlier xend left: ${path}`);
   }
 
   async #writeDom0Nodes(): Promise<void> {
@@ -119,6 +130,15 @@ export class DomainManager {
   }
 
   async #adopt(info: DomainInfo): Promise<void> {
+    if ((await this.ports.store.tryRead(`/vm/${info.uuid}/${CREATION_IN_PROGRESS}`)) !== undefined) {
+      // An earlier xend died while it built this one.
+      this.ports.log.warn('XendDomain', `Domain ${info.domid} was never finished: destroying it`);
+      await destroyDomain(this.ports, info.domid);
+      this.#endedAt.set(info.domid, ++this.#sequence);
+      await removeTree(this.ports.store, domainPath(info.domid));
+      await removeTree(this.ports.store, `/vm/${info.uuid}`);
+      return;
+    }
     const adopted = await adoptDomain(info, this.ports);
     const live = adopted.live;
     if (!live) return;

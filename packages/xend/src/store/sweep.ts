@@ -1,0 +1,31 @@
+/**
+ * After a crash of xend: removes what a creation or destruction that was cut short left in xenstore. Runs at start, before
+ * anything is created.
+ */
+import { CREATION_IN_PROGRESS } from './exit-notes.ts';
+import { removeTree } from './nodes.ts';
+import type { Store } from '../ports.ts';
+
+/** `present`: ids and UUIDs of the domains that the hypervisor has. Resolves to the paths that were removed. */
+export async function sweepStore(
+  store: Store,
+  present: { readonly domids: ReadonlySet<number>; readonly uuids: ReadonlySet<string> },
+): Promise<string[]> {
+  const dead: string[] = [];
+  for (const name of await store.tryDirectory('/local/domain')) {
+    if (/^\d+$/.test(name) && !present.domids.has(Number(name))) dead.push(`/local/domain/${name}`);
+  }
+  const backends = '/local/domain/0/backend';
+  for (const deviceClass of await store.tryDirectory(backends)) {
+    for (const name of await store.tryDirectory(`${backends}/${deviceClass}`)) {
+      if (/^\d+$/.test(name) && !present.domids.has(Number(name))) dead.push(`${backends}/${deviceClass}/${name}`);
+    }
+  }
+  for (const uuid of await store.tryDirectory('/vm')) {
+    if (!present.uuids.has(uuid) && (await store.exists(`/vm/${uuid}/uuid`))) dead.push(`/vm/${uuid}`);
+    else if (!present.uuids.has(uuid) && (await store.exists(`/vm/${uuid}/${CREATION_IN_PROGRESS}`)))
+      dead.push(`/vm/${uuid}`);
+  }
+  for (const path of dead) await removeTree(store, path);
+  return dead;
+}
