@@ -32,6 +32,8 @@ process.exitCode = await runXm(process.argv.slice(2), {
     return new Promise((resolve, reject) => {
       attached = true;
       const child = spawn(command, args, { stdio: 'inherit' });
+      // Whoever ends xm means the program that has its terminal.
+      for (const name of ['SIGTERM', 'SIGHUP'] as const) process.once(name, () => child.kill(name));
       child.once('error', reject);
       child.once('exit', (code, signal) => {
         attached = false;
