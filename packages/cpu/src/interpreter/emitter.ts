@@ -300,6 +300,27 @@ export class HandlerEmitter extends AlgebraBase<Value> {
     this.push1(value);
     this.f.simdAccess(11, OFFSET.xmm + 32 * n);
   }
+  /** Leaves the state address of physical x87 register `n`, less the offset of the registers. */
+  private pushFprIndex(n: Value): void {
+    this.push1(n);
+    this.f.i32(4).op('i32.shl');
+  }
+  fprSignificand(n: Value): Value {
+    this.pushFprIndex(n);
+    return this.loadFrom(8, OFFSET.fpr);
+  }
+  fprExponent(n: Value): Value {
+    this.pushFprIndex(n);
+    return this.loadFrom(2, OFFSET.fpr + 8);
+  }
+  setFpr(n: Value, significand: Value, exponent: Value): void {
+    this.pushFprIndex(n);
+    this.push1(significand);
+    this.f.store64(OFFSET.fpr);
+    this.pushFprIndex(n);
+    this.push1(exponent);
+    this.f.access(0x3b, OFFSET.fpr + 8);
+  }
   field(name: CpuField): Value {
     if (name === 'ccKind' || name === 'ccResult' || name === 'ccA' || name === 'ccB') throw new Error('use flags()');
     const type = FIELDS[name];

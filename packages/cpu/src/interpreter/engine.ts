@@ -385,7 +385,7 @@ export class InterpreterEngine implements Engine {
       return TRANSLATED.fault;
     }
     const offset = low & 4095;
-    const first = this.hostFor(low, high, isWrite, false, this.isStackAccess(record));
+    const first = this.hostFor(low, high, isWrite, false, record);
     if (first < 0) {
       words[OFFSET.signal / 4] = SIGNAL.fault;
       return TRANSLATED.fault;
@@ -402,13 +402,7 @@ export class InterpreterEngine implements Engine {
     const inFirst = 4096 - offset;
     const nextLow = (low + inFirst) | 0;
     const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
-    const second = this.hostFor(
-      nextLow,
-      this.codeSize === 64 ? nextHigh : 0,
-      isWrite,
-      false,
-      this.isStackAccess(record),
-    );
+    const second = this.hostFor(nextLow, this.codeSize === 64 ? nextHigh : 0, isWrite, false, record);
     if (second < 0) {
       words[OFFSET.signal / 4] = SIGNAL.fault;
       return TRANSLATED.fault;
@@ -472,7 +466,7 @@ export class InterpreterEngine implements Engine {
   }
 
   /** Machine address of a data access, TLB filled; -1 with the fault (or an mmio exit) set. */
-  private hostFor(low: number, high: number, isWrite: boolean, system: boolean, stack: boolean): number {
+  private hostFor(low: number, high: number, isWrite: boolean, system: boolean, record: number): number {
     const { words, mmu, state } = this;
     const viewOffset = words[OFFSET.tlbView / 4] ?? 0;
     const entry = ((isWrite ? TLB_WRITE : TLB_READ) + viewOffset + ((low >>> 8) & 0x3ff0)) / 4;
@@ -484,7 +478,7 @@ export class InterpreterEngine implements Engine {
     if (mmu.paging === 'four-level') {
       const top = high >> 15;
       if (top !== 0 && top !== -1) {
-        this.setFault(stack ? VECTOR.stackFault : VECTOR.generalProtection, 0);
+        this.setFault(this.isStackAccess(record) ? VECTOR.stackFault : VECTOR.generalProtection, 0);
         return -1;
       }
     }
@@ -507,8 +501,11 @@ export class InterpreterEngine implements Engine {
       this.usedViews[viewOffset / VIEW_BYTES] = 1;
       const index = viewOffset + ((low >>> 8) & 0x3ff0);
       const addend = (host - low) | 0;
-      this.fill((TLB_READ + index) / 4, page, high, addend);
-      if ((isWrite || writable) && !this.isCode(host)) this.fill((TLB_WRITE + index) / 4, page, high, addend);
+      // The other table gets the page only where it has nothing: a copy between pages that share an index must not thrash.
+      const read = (TLB_READ + index) / 4;
+      const write = (TLB_WRITE + index) / 4;
+      if (!isWrite || words[read] === -1) this.fill(read, page, high, addend);
+      if ((isWrite || (writable && words[write] === -1)) && !this.isCode(host)) this.fill(write, page, high, addend);
     }
     return host;
   }
@@ -746,13 +743,7 @@ export class InterpreterEngine implements Engine {
 
   private makeMemoryPort(): MemoryPort {
     const host = (address: bigint, isWrite: boolean, system: boolean): number => {
-      const found = this.hostFor(
-        lowHalf(address),
-        highHalf(address),
-        isWrite,
-        system,
-        this.isStackAccess(this.currentRecord),
-      );
+      const found = this.hostFor(lowHalf(address), highHalf(address), isWrite, system, this.currentRecord);
       if (found >= 0) return found;
       const { state } = this;
       const fault = new GuestFault(state.faultVector, state.faultError, state.faultAddress);

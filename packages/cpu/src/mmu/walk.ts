@@ -14,7 +14,6 @@ export const ACCESS_FETCH = 16;
 export const PF = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16 } as const;
 
 const PTE = { present: 1, write: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80, global: 0x100 } as const;
-const NX = 0x8000_0000;
 
 type Paging = 'none' | 'two-level' | 'pae' | 'four-level';
 
@@ -97,35 +96,37 @@ export class Mmu {
   }
 
   private walkLong(low: number, high: number, access: number, allowUserData: boolean): boolean {
+    const { words } = this;
     let table = this.root;
     let rights = PTE.write | PTE.user;
     let nx = 0;
-    const indices = [(high >>> 7) & 511, ((high << 2) & 0x1fc) | (low >>> 30), (low >>> 21) & 511, (low >>> 12) & 511];
-    for (let level = 0; level < 4; level++) {
-      const at = table + (indices[level] ?? 0) * 8;
+    for (let level = 0; ; level++) {
+      const index = level === 0 ? high >>> 7 : level === 1 ? (high << 2) | (low >>> 30) : level === 2 ? low >>> 21 : low >>> 12; // prettier-ignore
+      const at = table + (index & 511) * 8;
       if (at + 8 > this.nrBytes) return this.fail(access, 0);
       const word = at / 4;
-      const entry = this.words[word] ?? 0;
-      const entryHigh = this.words[word + 1] ?? 0;
+      const entry = words[word] ?? 0;
+      const entryHigh = words[word + 1] ?? 0;
       if (!(entry & PTE.present)) return this.fail(access, 0);
-      if (entryHigh & NX && !this.noExecute) return this.fail(access, PF.present | PF.reserved);
-      if (level === 0 && entry & PTE.large) return this.fail(access, PF.present | PF.reserved);
+      if (entryHigh < 0 && !this.noExecute) return this.fail(access, PF.present | PF.reserved);
       rights &= entry;
-      nx |= entryHigh & NX;
+      nx |= entryHigh;
       const frame = (entry >>> 12) + (entryHigh & 0xf_ffff) * 0x10_0000;
-      const large = level > 0 && level < 3 && (entry & PTE.large) !== 0;
-      if (large && frame & (level === 1 ? 0x3_fffe : 0x1fe)) return this.fail(access, PF.present | PF.reserved);
-      if (level < 3 && !large) {
+      if (level === 3) {
+        if (!this.permitted(rights, nx < 0, access, allowUserData)) return this.fail(access, PF.present);
+        return this.finish(word, entry, access, frame, rights);
+      }
+      if (!(entry & PTE.large)) {
         if (!(entry & PTE.accessed)) this.mark(word, PTE.accessed);
         table = frame * 4096;
         continue;
       }
-      if (!this.permitted(rights, nx, access, allowUserData)) return this.fail(access, PF.present);
-      const inPage = level === 3 ? 0 : level === 2 ? (low >>> 12) & 0x1ff : (low >>> 12) & 0x3_ffff;
-      const base = level === 3 ? frame : level === 2 ? frame - (frame & 1) : frame - (frame & 1);
-      return this.finish(word, entry, access, base + inPage, rights);
+      // Bit 12 of a large page is its PAT bit; the ones above it up to the page's size are reserved.
+      if (level === 0 || frame & (level === 1 ? 0x3_fffe : 0x1fe)) return this.fail(access, PF.present | PF.reserved);
+      if (!this.permitted(rights, nx < 0, access, allowUserData)) return this.fail(access, PF.present);
+      const inPage = (low >>> 12) & (level === 2 ? 0x1ff : 0x3_ffff);
+      return this.finish(word, entry, access, frame - (frame & 1) + inPage, rights);
     }
-    return this.fail(access, 0);
   }
 
   private walkPae(low: number, access: number, allowUserData: boolean): boolean {
@@ -143,10 +144,10 @@ export class Mmu {
       const entry = this.words[word] ?? 0;
       const entryHigh = this.words[word + 1] ?? 0;
       if (!(entry & PTE.present)) return this.fail(access, 0);
-      if (entryHigh & NX && !this.noExecute) return this.fail(access, PF.present | PF.reserved);
+      if (entryHigh < 0 && !this.noExecute) return this.fail(access, PF.present | PF.reserved);
       if (entryHigh & 0x7ff0_0000) return this.fail(access, PF.present | PF.reserved);
       rights &= entry;
-      nx |= entryHigh & NX;
+      nx |= entryHigh;
       const frame = (entry >>> 12) + (entryHigh & 0xf_ffff) * 0x10_0000;
       const large = level === 2 && (entry & PTE.large) !== 0;
       if (large && frame & 0x1fe) return this.fail(access, PF.present | PF.reserved);
@@ -155,7 +156,7 @@ export class Mmu {
         table = frame * 4096;
         continue;
       }
-      if (!this.permitted(rights, nx, access, allowUserData)) return this.fail(access, PF.present);
+      if (!this.permitted(rights, nx < 0, access, allowUserData)) return this.fail(access, PF.present);
       return this.finish(word, entry, access, large ? frame - (frame & 1) + ((low >>> 12) & 0x1ff) : frame, rights);
     }
     return this.fail(access, 0);
@@ -178,7 +179,7 @@ export class Mmu {
         table = (entry >>> 12) * 4096;
         continue;
       }
-      if (!this.permitted(rights, 0, access, allowUserData)) return this.fail(access, PF.present);
+      if (!this.permitted(rights, false, access, allowUserData)) return this.fail(access, PF.present);
       // PSE-36: bits 13 to 20 are bits 32 to 39 of the address.
       const base = large ? (entry >>> 22) * 1024 + ((entry >>> 13) & 0xff) * 0x10_0000 + ((low >>> 12) & 1023) : entry >>> 12; // prettier-ignore
       return this.finish(word, entry, access, base, rights);
@@ -186,7 +187,7 @@ export class Mmu {
     return this.fail(access, 0);
   }
 
-  private permitted(rights: number, nx: number, access: number, allowUserData: boolean): boolean {
+  private permitted(rights: number, nx: boolean, access: number, allowUserData: boolean): boolean {
     const userPage = (rights & PTE.user) !== 0;
     if (access & ACCESS_USER) {
       if (!userPage) return false;
@@ -196,7 +197,7 @@ export class Mmu {
       if (userPage && !(access & ACCESS_FETCH) && this.smap && !allowUserData) return false;
       if (access & ACCESS_WRITE && this.writeProtect && !(rights & PTE.write)) return false;
     }
-    return !(access & ACCESS_FETCH && nx);
+    return !(nx && access & ACCESS_FETCH);
   }
 
   /** Sets A and D, records the outcome. */

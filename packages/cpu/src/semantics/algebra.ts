@@ -112,6 +112,10 @@ export interface Algebra<V> {
   setGpr(n: number, size: Width, value: V): void;
   xmm(n: number): V;
   setXmm(n: number, value: V): void;
+  /** Physical x87 register by a number (i32, 0 to 7): its significand as i64; sign and exponent as i32. */
+  fprSignificand(n: V): V;
+  fprExponent(n: V): V;
+  setFpr(n: V, significand: V, exponent: V): void;
   /** A field of the state table by name: u16 and u32 as i32, u64 as i64. */
   field(name: CpuField): V;
   setField(name: CpuField, value: V): void;

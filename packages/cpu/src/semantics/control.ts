@@ -1,5 +1,6 @@
 /** Semantics of stack instructions and near transfers, and of string instructions. Intel SDM vol. 2. */
 import type { Algebra, Semantics, Width } from './algebra.ts';
+import { memoryType } from './base.ts';
 
 /** The next RIP in the type of the operand size. */
 const returnAddress = <V>(e: Algebra<V>): V => e.truncate(e.size, e.nextRip());
@@ -7,13 +8,92 @@ const widened = <V>(e: Algebra<V>, value: V): V => e.zeroExtend(e.size, value);
 
 const counter = <V>(e: Algebra<V>): V => e.zeroExtend(e.addressSize, e.gpr(1, e.addressSize));
 
-/** String instructions live in helpers: whole pages at a time where nothing can go wrong in between. */
-const string =
-  (name: string): Semantics =>
-  (e) => {
-    const repeat = e.repeat === 'none' ? 0 : e.repeat === 'rep' ? 1 : 2;
-    e.helper(name, e.i32(e.operands[0]?.kind === 'memory' ? e.operands[0].size : e.size), e.i32(e.addressSize), e.i32(repeat), e.segment()); // prettier-ignore
+type StringName = 'movs' | 'cmps' | 'stos' | 'lods' | 'scas' | 'ins' | 'outs';
+/** From this many elements on, MOVS and STOS go through their helpers, which work in whole pages. */
+const BULK = 24;
+const RSI = 6;
+const RDI = 7;
+
+const stringHelper = <V>(e: Algebra<V>, name: StringName): void => {
+  const repeat = e.repeat === 'none' ? 0 : e.repeat === 'rep' ? 1 : 2;
+  e.helper(name, e.i32(elementSize(e)), e.i32(e.addressSize), e.i32(repeat), e.segment());
+};
+const elementSize = <V>(e: Algebra<V>): Width =>
+  e.operands[0]?.kind === 'memory' ? (e.operands[0].size as Width) : e.size;
+
+/** One element, 64-bit addresses, no segment base; registers move after everything that can fault. */
+function stringStep<V>(e: Algebra<V>, name: StringName): void {
+  const size = elementSize(e);
+  const type = memoryType(size);
+  const backwards = e.and(e.field('eflags'), e.i32(0x400));
+  const stride = e.select(backwards, e.i64(-size), e.i64(size));
+  const source = e.gpr(RSI, 8);
+  const destination = e.gpr(RDI, 8);
+  const advance = (n: number, from: V): void => {
+    e.setGpr(n, 8, e.add(from, stride));
   };
+  switch (name) {
+    case 'movs':
+      e.store(type, destination, e.load(type, source));
+      advance(RSI, source);
+      advance(RDI, destination);
+      return;
+    case 'stos':
+      e.store(type, destination, e.gpr(0, size));
+      advance(RDI, destination);
+      return;
+    case 'lods': {
+      const value = e.load(type, source);
+      e.setGpr(0, size, value);
+      advance(RSI, source);
+      return;
+    }
+    case 'scas': {
+      const a = e.gpr(0, size);
+      const b = e.load(type, destination);
+      e.flagsSub(size, a, b, e.sub(a, b));
+      advance(RDI, destination);
+      return;
+    }
+    default: {
+      const a = e.load(type, source);
+      const b = e.load(type, destination);
+      e.flagsSub(size, a, b, e.sub(a, b));
+      advance(RSI, source);
+      advance(RDI, destination);
+    }
+  }
+}
+
+/**
+ * String instructions. In 64-bit mode a repeated one does an element and comes back to itself; long moves and fills,
+ * other address sizes and segments with a base are the helpers' (`helpers/string-operations.ts`).
+ */
+const string =
+  (name: StringName): Semantics =>
+  (e) => {
+    if (e.mode !== 64 || e.addressSize !== 8 || name === 'ins' || name === 'outs') {
+      stringHelper(e, name);
+      return;
+    }
+    const based = e.ltU(e.i32(3), e.segment());
+    if (e.repeat === 'none') {
+      e.when(based, () => { stringHelper(e, name); }, () => { stringStep(e, name); });
+      return;
+    }
+    const count = e.gpr(1, 8);
+    const bulk = name === 'movs' || name === 'stos' ? e.or(based, e.ltU(e.i64(BULK), count)) : based;
+    e.when(bulk, () => { stringHelper(e, name); }, () => {
+      e.when(e.ne(count, e.i64(0)), () => {
+        stringStep(e, name);
+        const left = e.sub(count, e.i64(1));
+        e.setGpr(1, 8, left);
+        let more = e.ne(left, e.i64(0));
+        if (name === 'scas' || name === 'cmps') more = e.and(more, e.condition(e.repeat === 'rep' ? 4 : 5));
+        e.when(more, () => { e.again(); });
+      });
+    });
+  }; // prettier-ignore
 
 export const controlSemantics: Readonly<Record<string, Semantics>> = {
   push: (e) => {

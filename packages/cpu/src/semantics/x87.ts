@@ -1,9 +1,10 @@
 /**
- * Semantics of x87 instructions: operands in, a helper does the work (helpers/x87-*.ts). What a helper takes: the
- * linear address of a memory operand or the number of STi, then the row's variant.
+ * Semantics of x87 instructions: the common case in place (x87-fast.ts), the rest by helpers (helpers/x87-*.ts). What
+ * a helper takes: the linear address of a memory operand or the number of STi, then the row's variant.
  */
 import type { Algebra, Semantics } from './algebra.ts';
 import { x87InstructionHelpers } from './helpers/x87-instructions.ts';
+import { X87_FAST, compareFlagsFast } from './x87-fast.ts';
 
 const ARITHMETIC_FLAGS = 0x8d5;
 const CR0_MP_TS = 0x0an;
@@ -21,10 +22,16 @@ function operand<V>(e: Algebra<V>): V {
   return last === 0 ? e.read(0) : e.or(e.read(0), e.read(1));
 }
 
+/** The fast form in place where there is one, else (or where it gives up) the helper. */
 const helped =
   (name: string): Semantics =>
   (e) => {
-    e.helper(name, operand(e), e.i32(e.variant));
+    const help = (): void => {
+      e.helper(name, operand(e), e.i32(e.variant));
+    };
+    const fast = X87_FAST[name];
+    if (fast) e.when(e.eqz(fast(e)), help);
+    else help();
   };
 
 /** FNSTENV and kin: the size of the image goes by the operand size. */
@@ -51,7 +58,13 @@ export const x87Semantics: Readonly<Record<string, Semantics>> = {
     e.write(0, e.field('fsw'));
   },
   'x87.compareflags': (e) => {
-    const flags = e.wrap(e.helper('x87.compareflags', operand(e), e.i32(e.variant)));
+    const fast = compareFlagsFast(e);
+    const flags = e.choose(
+      'i32',
+      e.eq(fast, e.i32(-1)),
+      () => e.wrap(e.helper('x87.compareflags', operand(e), e.i32(e.variant))),
+      () => fast,
+    );
     e.flagsChange(ARITHMETIC_FLAGS, flags);
   },
   'x87.fcmov': (e) => {

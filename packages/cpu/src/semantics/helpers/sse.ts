@@ -46,13 +46,17 @@ class Operation {
     return result;
   }
 
-  /** Sets the flags; raises what is unmasked. */
+  /**
+   * End of the elements that are computed side by side: their flags become final, and an unmasked exception ends the
+   * instruction. DPPS and DPPD have several such stages, every other instruction one.
+   */
   finish(): void {
     const { state } = this.#helper;
     let flags = this.#joined;
     // An unmasked exception of any element before its computation leaves the others without theirs after it.
     if ((flags & ~this.context.masks & PRE_COMPUTATION_FLAGS) !== 0) flags &= PRE_COMPUTATION_FLAGS;
     state.mxcsr |= flags;
+    this.#joined = 0;
     if ((flags & ~this.context.masks) === 0) return;
     this.#helper.fault((state.cr4 & CR4_OSXMMEXCPT) !== 0n ? VECTOR.simdError : VECTOR.invalidOpcode);
   }
@@ -147,10 +151,15 @@ function dotProduct(format: Format): Packed {
         ? operation.element((context) => sseBinary(context, format, 'mul', left, element(b, n)))
         : 0n,
     );
+    operation.finish();
     const sum = (left: bigint, right: bigint): bigint =>
       operation.element((context) => sseBinary(context, format, 'add', left, right));
-    const low = sum(element(products, 0), element(products, 1));
-    const total = products.length === 2 ? low : sum(low, sum(element(products, 2), element(products, 3)));
+    let total = sum(element(products, 0), element(products, 1));
+    if (products.length > 2) {
+      const high = sum(element(products, 2), element(products, 3));
+      operation.finish();
+      total = sum(total, high);
+    }
     return a.map((_, n) => (((immediate >> n) & 1) !== 0 ? total : 0n));
   };
 }
