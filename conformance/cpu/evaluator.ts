@@ -359,6 +359,18 @@ export class Evaluator extends AlgebraBase<Value> {
     const target = this.state.xmm(n);
     for (let i = 0; i < 16; i++) target[i] = Number((value.bits >> BigInt(8 * i)) & 0xffn);
   }
+  fprSignificand(n: Value): Value {
+    return this.i64(this.state.dv.getBigUint64(OFFSET.fpr + 16 * Number(n.bits), true));
+  }
+  fprExponent(n: Value): Value {
+    return this.i32(this.state.dv.getUint16(OFFSET.fpr + 16 * Number(n.bits) + 8, true));
+  }
+  setFpr(n: Value, significand: Value, exponent: Value): void {
+    this.expect(significand, 'i64');
+    this.expect(exponent, 'i32');
+    this.state.dv.setBigUint64(OFFSET.fpr + 16 * Number(n.bits), significand.bits, true);
+    this.state.dv.setUint16(OFFSET.fpr + 16 * Number(n.bits) + 8, Number(exponent.bits & 0xffffn), true);
+  }
   field(name: CpuField): Value {
     const type = FIELDS[name];
     const at = OFFSET[name];
