@@ -72,7 +72,7 @@ runDaemon('xend', async ({ shutdown }) => {
   );
   await xend.start();
   return {
-    ready: { socket: args.socket, ...(args.tcp === '' ? {} : { tcp: args.tcp }) },
+    ready: { socket: args.socket, ...(xend.tcpPort === undefined ? {} : { tcpPort: xend.tcpPort }) },
     stop: async () => {
       await xend.stop();
       await store.close();

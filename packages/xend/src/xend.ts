@@ -23,6 +23,8 @@ const DEFAULT_POLL_MS = 5_000;
 
 export class Xend {
   readonly manager: DomainManager;
+  /** The port that TCP is served on, once it is: the one asked for, or one picked when that was 0. */
+  tcpPort: number | undefined;
   readonly #ports: XendPorts;
   readonly #options: XendOptions;
   readonly #abort = new AbortController();
@@ -55,8 +57,11 @@ export class Xend {
     await listenOnPath(local, this.#options.socketPath);
     this.#ports.log.info('XMLRPCServer', `Opening Unix domain socket XML-RPC server on ${this.#options.socketPath}`);
     if (this.#options.tcp) {
-      await this.#server().listen({ ...this.#options.tcp });
-      const { host, port } = this.#options.tcp;
+      const remote = this.#server();
+      await remote.listen({ ...this.#options.tcp });
+      const { host } = this.#options.tcp;
+      const port = remote.addresses()[0]?.port ?? this.#options.tcp.port;
+      this.tcpPort = port;
       this.#ports.log.info('XMLRPCServer', `Opening TCP XML-RPC server on ${host}:${port}`);
     }
   }
