@@ -60,7 +60,8 @@ export class Xend {
       const remote = this.#server();
       await remote.listen({ ...this.#options.tcp });
       const { host } = this.#options.tcp;
-      const port = remote.addresses()[0]?.port ?? this.#options.tcp.port;
+      const address = remote.server.address();
+      const port = address !== null && typeof address === 'object' ? address.port : this.#options.tcp.port;
       this.tcpPort = port;
       this.#ports.log.info('XMLRPCServer', `Opening TCP XML-RPC server on ${host}:${port}`);
     }
