@@ -266,12 +266,10 @@ export class CodeCache {
 
   private write(instruction: Instruction, offset: number, page: CodePage | undefined): void {
     const { row, length } = instruction;
-    const memory = instruction.operands.find((o): o is MemoryOperand => o.kind === 'memory');
+    const memory = memoryOperand(instruction);
     const viaRecord = memory !== undefined && this.needsAddressRecord(instruction, memory);
     if (memory && viaRecord) this.writeAddress(instruction, memory, offset);
-    const shape = shapeOf(viaRecord ? withIndexed(instruction) : instruction);
-    const handler = handlerTable().numbers.get(shape.key);
-    if (handler === undefined) throw new Error(`no handler for ${shape.key} (${row.mnemonic} ${row.encoding})`);
+    const handler = handlerOf(instruction, memory ? (memory.index >= 0 && !viaRecord ? 2 : 1) : 0, viaRecord);
     const at = this.begin(handler, offset);
     const { view } = this;
     view.setUint8(at + RECORD.length, length);
@@ -376,6 +374,33 @@ export class CodeCache {
     }
     view.setInt32(at + RECORD.disp, Number(displacement), true);
   }
+}
+
+function memoryOperand(instruction: Instruction): MemoryOperand | undefined {
+  for (const operand of instruction.operands) if (operand.kind === 'memory') return operand;
+  return undefined;
+}
+
+/** Handler numbers already found, by all that a shape depends on. */
+const knownHandlers = new Map<number, number>();
+const REPEAT_CODE = { none: 0, rep: 1, repne: 2 } as const;
+
+/** Handler number of an instruction; `form`: 0 no memory operand, 1 with base, 2 with index. */
+function handlerOf(instruction: Instruction, form: 0 | 1 | 2, viaRecord: boolean): number {
+  const { row, operands } = instruction;
+  let code = row.index * 4 + (instruction.operandSize >> 2);
+  code = code * 4 + form;
+  code = code * 4 + (instruction.addressSize >> 2);
+  code = code * 4 + REPEAT_CODE[instruction.repeat];
+  code = code * 4 + (instruction.code === 64 ? 1 : 0) + (instruction.lock ? 2 : 0);
+  code = code * 4 + (operands[0]?.size === 8 ? 1 : 0) + (operands[1]?.size === 8 ? 2 : 0);
+  const known = knownHandlers.get(code);
+  if (known !== undefined) return known;
+  const { key } = shapeOf(viaRecord ? withIndexed(instruction) : instruction);
+  const handler = handlerTable().numbers.get(key);
+  if (handler === undefined) throw new Error(`no handler for ${key} (${row.mnemonic} ${row.encoding})`);
+  knownHandlers.set(code, handler);
+  return handler;
 }
 
 /** Operands through an address record always have a plain base: the indexed shape is not needed. */
