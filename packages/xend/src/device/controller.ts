@@ -100,9 +100,11 @@ async function writeSide(
   otherId: number,
   nodes: Readonly<Record<string, string>>,
 ): Promise<void> {
-  await t.mkdir(path);
-  await t.setPerms(path, [owner(ownerId), reader(otherId)]);
-  for (const [key, value] of Object.entries(nodes)) await t.write(`${path}/${key}`, value);
+  await Promise.all([
+    t.mkdir(path),
+    t.setPerms(path, [owner(ownerId), reader(otherId)]),
+    ...Object.entries(nodes).map(([key, value]) => t.write(`${path}/${key}`, value)),
+  ]);
 }
 
 /** The devices of a machine that are in xenstore. */

@@ -21,14 +21,14 @@ export async function createDomainNodes(store: Store, domid: number, vmPath: str
   const path = domainPath(domid);
   await store.transaction(async (t) => {
     await removeTree(t, path);
-    await t.mkdir(path);
-    // Everything is Domain-0's; the guest reads.
-    await t.setPerms(path, [owner(0), reader(domid)]);
-    await t.write(`${path}/vm`, vmPath);
-    for (const name of GUEST_WRITABLE) {
-      await t.mkdir(`${path}/${name}`);
-      await t.setPerms(`${path}/${name}`, [owner(domid)]);
-    }
+    // Requests of one connection are done in order: none need wait for the answer to the one before.
+    await Promise.all([
+      t.mkdir(path),
+      // Everything is Domain-0's; the guest reads.
+      t.setPerms(path, [owner(0), reader(domid)]),
+      t.write(`${path}/vm`, vmPath),
+      ...GUEST_WRITABLE.flatMap((name) => [t.mkdir(`${path}/${name}`), t.setPerms(`${path}/${name}`, [owner(domid)])]),
+    ]);
   });
 }
 
@@ -51,9 +51,15 @@ export async function writeDomainDetails(store: Store, vm: Vm, live: Live): Prom
     ...imageNodes(live),
     ...availabilityNodes(vm.config),
   };
-  await store.transaction(async (t) => {
-    for (const [name, value] of Object.entries(nodes)) await t.write(`${path}/${name}`, value);
-  });
+  await store.transaction((t) => writeAll(t, path, nodes));
+}
+
+async function writeAll(
+  t: Pick<XenstoreAccess, 'write'>,
+  path: string,
+  nodes: Readonly<Record<string, string | number>>,
+): Promise<void> {
+  await Promise.all(Object.entries(nodes).map(([name, value]) => t.write(`${path}/${name}`, value)));
 }
 
 const optional = (name: string, value: number | undefined): Record<string, number> =>
@@ -113,7 +119,7 @@ export async function writeVmDetails(store: Store, vm: Vm): Promise<void> {
     'image/ramdisk': config.image.ramdisk,
   };
   await store.transaction(async (t) => {
-    for (const [name, value] of Object.entries(nodes)) await t.write(`${vm.vmPath}/${name}`, value);
+    await writeAll(t, vm.vmPath, nodes);
     const count = `${vm.vmPath}/xend/restart_count`;
     if ((await t.tryRead(count)) === undefined) await t.write(count, 0);
     // The guest may read its own UUID and nothing else there.
