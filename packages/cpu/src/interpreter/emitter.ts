@@ -114,6 +114,8 @@ export class HandlerEmitter extends AlgebraBase<Value> {
   private readonly helperIds: ReadonlyMap<string, number>;
   /** Effective addresses already made, by operand. */
   private readonly addresses = new Map<number, Value>();
+  /** The flags are known to be those of a plain comparison that this handler made itself. */
+  flagsAreCompare = false;
 
   constructor(
     shape: HandlerShape,
@@ -698,7 +700,24 @@ export class HandlerEmitter extends AlgebraBase<Value> {
       },
     );
   }
+  /** The condition after this handler's own comparison of ccA with ccB. */
+  private conditionOfCompare(code: number): Value {
+    const { f, frame } = this;
+    const operator = { 1: 'lt_u', 3: 'le_u', 6: 'lt_s', 7: 'le_s' }[code >> 1];
+    if (operator) {
+      frame.getCc('ccA');
+      frame.getCc('ccB');
+      f.op(`i64.${operator}`);
+    } else {
+      frame.getCc('ccResult');
+      if (code >> 1 === 2) f.op('i64.eqz');
+      else f.i64(0).op('i64.lt_s');
+    }
+    const value = this.bind('i32');
+    return code & 1 ? this.eqz(value) : value;
+  }
   condition(code: number): Value {
+    if (this.flagsAreCompare) return this.conditionOfCompare(code);
     const { f, frame } = this;
     const inverted = code & 1;
     const general = (): void => {
@@ -821,11 +840,13 @@ export class HandlerEmitter extends AlgebraBase<Value> {
     return this.bind('i64');
   }
   /** #UD or #NM when the state says that SSE or x87 instructions fault. */
-  guard(field: 'simdBlock' | 'fpuBlock'): void {
+  guard(field: 'simdBlock' | 'fpuBlock', isMmx = false): void {
     const block = this.field(field);
     this.when(block, () => {
+      // CR0.EM makes x87 instructions #NM but MMX ones #UD.
+      const isInvalid = isMmx ? this.and(this.wrap(this.field('cr0')), this.i32(4)) : this.and(block, this.i32(1));
       this.when(
-        this.and(block, this.i32(1)),
+        isInvalid,
         () => {
           this.fault(6);
         },

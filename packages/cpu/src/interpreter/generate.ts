@@ -11,8 +11,8 @@ import { ModuleBuilder } from '../wasm/builder.ts';
 import type { FunctionBuilder, FunctionRef, Label } from '../wasm/builder.ts';
 import { HELPER_ARITY_SHIFT, HandlerEmitter, TemporaryPool } from './emitter.ts';
 import type { CcField, Frame, SlowImports, Value } from './emitter.ts';
-import { SPECIAL, enumerateShapes } from './handlers.ts';
-import type { BoundShape } from './handlers.ts';
+import { SPECIAL, enumerateFused, enumerateShapes, fusedKey } from './handlers.ts';
+import type { BoundShape, FusedShape } from './handlers.ts';
 import { CODE_TLB, CODE_TLB_ENTRIES, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL } from './memory-map.ts';
 import { buildSlowModule } from './slow-module.ts';
 
@@ -25,6 +25,7 @@ export interface HandlerTable {
   /** Handler number by shape key. */
   readonly numbers: ReadonlyMap<string, number>;
   readonly inlineShapes: readonly BoundShape[];
+  readonly fusedShapes: readonly FusedShape[];
   readonly outlinedShapes: readonly BoundShape[];
 }
 
@@ -35,9 +36,15 @@ export function handlerTable(): HandlerTable {
   const shapes = enumerateShapes(ROWS);
   const inlineShapes = shapes.filter((s) => s.inline);
   const outlinedShapes = shapes.filter((s) => !s.inline);
+  const fusedShapes = enumerateFused(inlineShapes);
   const numbers = new Map<string, number>();
-  for (const shape of [...inlineShapes, ...outlinedShapes]) numbers.set(shape.key, SPECIAL.first + numbers.size);
-  cachedTable = { numbers, inlineShapes, outlinedShapes };
+  const keys = [
+    ...inlineShapes.map((s) => s.key),
+    ...fusedShapes.map((s) => fusedKey(s.setter.key, s.condition)),
+    ...outlinedShapes.map((s) => s.key),
+  ];
+  for (const key of keys) numbers.set(key, SPECIAL.first + numbers.size);
+  cachedTable = { numbers, inlineShapes, fusedShapes, outlinedShapes };
   return cachedTable;
 }
 
@@ -56,8 +63,21 @@ function emitShape(shape: BoundShape, frame: Frame, slow: SlowImports, temporari
   if (!semantics) throw new Error(`rows name semantics '${shape.semantics}' that do not exist`);
   const e = new HandlerEmitter(shape, { frame, slow, temporaries, helperIds: HELPER_IDS });
   if (shape.feature === 'sse') e.guard('simdBlock');
-  else if (shape.feature !== '') e.guard('fpuBlock');
+  else if (shape.feature !== '') e.guard('fpuBlock', shape.feature === 'mmx');
   semantics(e);
+  frame.next();
+}
+
+/** A flag setter and the conditional jump in the record behind it. */
+function emitFused(fused: FusedShape, frame: Frame, parts: { slow: SlowImports; temporaries: TemporaryPool }): void {
+  const e = new HandlerEmitter(fused.setter, { frame, ...parts, helperIds: HELPER_IDS });
+  SEMANTICS[fused.setter.semantics]?.(e);
+  e.flagsAreCompare = true;
+  const condition = e.condition(fused.condition);
+  frame.f.get(frame.record).i32(RECORD_BYTES).op('i32.add').set(frame.record);
+  e.when(condition, () => {
+    frame.taken();
+  });
   frame.next();
 }
 
@@ -80,7 +100,7 @@ function buildInterpreter(): Uint8Array {
     store: Object.fromEntries(sizes.map((s) => [s, m.importFunction('slow', `store${s}`, ['i64', valueType(s), 'i32'], [])])), // prettier-ignore
     helper,
   };
-  const { inlineShapes, outlinedShapes } = handlerTable();
+  const { inlineShapes, fusedShapes, outlinedShapes } = handlerTable();
   // Declared index 0: V8's --wasm-tier-mask-for-testing=1 compiles exactly it with the optimising compiler at once.
   const run = m.function(['i32', 'i32'], ['i32'], 'run');
   const outlined = outlinedShapes.map((shape) => {
@@ -90,7 +110,7 @@ function buildInterpreter(): Uint8Array {
     return f;
   });
   m.table(outlined);
-  buildLoop(run, { slow, resolve, helper, inlineShapes, outlinedType: m.type(['i32'], ['i32']) });
+  buildLoop(run, { slow, resolve, helper, inlineShapes, fusedShapes, outlinedType: m.type(['i32'], ['i32']) });
   return m.build();
 }
 
@@ -142,11 +162,12 @@ interface LoopParts {
   resolve: FunctionRef;
   helper: FunctionRef;
   inlineShapes: readonly BoundShape[];
+  fusedShapes: readonly FusedShape[];
   outlinedType: number;
 }
 
 /** The function `run(record, budget)`: record 0 starts at the state's RIP. Returns RUN_BUDGET or a SIGNAL. */
-function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedType }: LoopParts): void {
+function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShapes, outlinedType }: LoopParts): void {
   const record = 0;
   const budget = 1;
   const cc: Record<CcField, number> = {
@@ -218,7 +239,7 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedTy
   f.end();
 
   const main = f.loop();
-  const nrInline = inlineShapes.length;
+  const nrInline = inlineShapes.length + fusedShapes.length;
   const nrBlocks = SPECIAL.first + nrInline + 1;
   const blocks: Label[] = [];
   for (let i = 0; i < nrBlocks; i++) blocks.unshift(f.block());
@@ -344,6 +365,11 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, outlinedTy
   for (const shape of inlineShapes) {
     f.end();
     emitShape(shape, frame, slow, temporaries);
+    temporaries.release();
+  }
+  for (const fused of fusedShapes) {
+    f.end();
+    emitFused(fused, frame, { slow, temporaries });
     temporaries.release();
   }
   // Everything else is a function.
