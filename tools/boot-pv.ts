@@ -17,7 +17,6 @@ import type { Xenctrl } from '@xenhost/libxenctrl';
 import { hostPaths } from '@xenhost/daemon-kit';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { XenstoreClient } from '@xenhost/xenstore-client';
-import { VIRQ } from '@xenhost/xen-abi';
 
 /** Offsets in the console page: input ring of 1 KiB, output ring of 2 KiB, indexes. */
 const IN = { at: 0, size: 1024, cons: 3072, prod: 3076 };
@@ -44,6 +43,9 @@ const run = mkdtempSync(join(tmpdir(), 'xh-'));
 const socket = join(run, 'privcmd.sock');
 const env = { ...process.env, XENHOST_RUN: run, XENHOST_PRIVCMD: socket };
 const daemons: ChildProcess[] = [];
+process.on('exit', () => {
+  for (const daemon of daemons) daemon.kill('SIGKILL');
+});
 
 /** Starts a daemon and waits for its ready line. */
 async function start(path: string, args: readonly string[]): Promise<void> {
@@ -70,7 +72,6 @@ const started = performance.now();
 const seconds = (): string => ((performance.now() - started) / 1000).toFixed(2);
 const say = (text: string): void => void process.stderr.write(`[${seconds()}] ${text}\n`);
 
-const virq = await port.bindVirq(VIRQ.DOM_EXC);
 const domid = await xc.domainCreate({ uuid: new Uint8Array(16), maxVcpus: Number(values.vcpus) });
 await xc.domainMaxVcpus(domid, Number(values.vcpus));
 await xc.domainSetmaxmem(domid, Number(values.memory) * 1024 + 1024);
@@ -98,11 +99,13 @@ const pump = (): void => {
 };
 port.onEvent((raised) => {
   if (raised === consolePort) pump();
-  if (raised === virq)
-    void xc.domainGetinfo(domid).then((info) => {
-      if (info && (info.shutdown || info.crashed)) finish(`shutdown, reason ${info.shutdownReason}`);
-    });
 });
+// VIRQ_DOM_EXC is xenstored's: look by time.
+const watching = setInterval(() => {
+  void xc.domainGetinfo(domid).then((now) => {
+    if (!now || now.shutdown || now.crashed) finish(`shutdown, reason ${now?.shutdownReason}`);
+  });
+}, 100);
 process.stdin.on('data', (data: Buffer) => void type(xc, data));
 setTimeout(
   () => {
@@ -114,6 +117,7 @@ setTimeout(
 await xc.domainUnpause(domid);
 say('started');
 say(await finished);
+clearInterval(watching);
 await pumping;
 await drain(xc);
 const info = await xc.domainGetinfo(domid);

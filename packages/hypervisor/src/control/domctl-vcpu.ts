@@ -12,6 +12,7 @@ import {
 } from '@xenhost/xen-abi';
 import { VcpuFlag } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
+import { writeWallclock } from '../time/shared-time.ts';
 import { cpuTime } from '../vcpu/runstate.ts';
 import type { DomctlContext, DomctlHandler, DomctlResult } from './domctl.ts';
 import { bitmapAt } from './request.ts';
@@ -76,10 +77,12 @@ function vcpuError({ domain }: DomctlContext, id: number): number {
   return id >= domain.v.maxVcpus ? -Errno.EINVAL : -Errno.ESRCH;
 }
 
-function setContext({ m }: DomctlContext, vcpu: VcpuRef, bytes: Uint8Array): DomctlResult {
+function setContext({ m, domain }: DomctlContext, vcpu: VcpuRef, bytes: Uint8Array): DomctlResult {
   const result = m.pv.initContext(vcpu, bytes);
   if (result !== 0) return result;
   const { flags } = VcpuGuestContext.view({ u8: bytes, dv: new DataView(bytes.buffer, bytes.byteOffset) }, 0);
+  // The builder has cleared shared_info by now.
+  if (vcpu.vcpuId === 0) writeWallclock(m.core, domain);
   vcpu.v.loadedOn = 0;
   vcpu.v.flags |= VcpuFlag.initialised;
   // The unpause that follows wakes it when it may run.

@@ -14,6 +14,7 @@ import type { PcpuView } from '../sched/runqueue.ts';
 import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
 import type { Timers } from '../time/timers.ts';
+import { refreshVcpuTime } from '../time/shared-time.ts';
 import { updateRunstateArea } from '../vcpu/runstate.ts';
 import { RunBudget } from './budget.ts';
 import type { PcpuRequests } from './requests.ts';
@@ -187,7 +188,10 @@ export class PcpuLoop {
     const resumed = !next.v.isRunning;
     next.v.isRunning = 1;
     timers.entering(next, now);
-    if (resumed) updateRunstateArea(core, this.#domain(next), next);
+    if (resumed) {
+      refreshVcpuTime(core, next);
+      updateRunstateArea(core, this.#domain(next), next);
+    }
     return sameState || this.#guarded(next, () => pv.switchedIn(next, engine) === 'resume');
   }
 

@@ -28,6 +28,14 @@ export function writeVcpuTime(core: Core, vcpu: VcpuRef): void {
   writeTimeInfo(core, vcpu.v.infoMfn * PAGE_SIZE + vcpu.v.infoOffset + VcpuInfo.offsets.time);
 }
 
+/** Before a vCPU runs: toolstacks clear shared_info, times included, after the vCPU was made. */
+export function refreshVcpuTime(core: Core, vcpu: VcpuRef): void {
+  if (vcpu.v.infoMfn === 0) return;
+  const at = vcpu.v.infoMfn * PAGE_SIZE + vcpu.v.infoOffset + VcpuInfo.offsets.time;
+  const mul = core.memory.dv.getUint32(at + VcpuTimeInfo.offsets.tsc_to_system_mul, true);
+  if (mul !== TSC_TO_SYSTEM_MUL) writeTimeInfo(core, at);
+}
+
 /** The wall-clock time at system time 0, shifted by the domain's time offset. */
 export function writeWallclock(core: Core, domain: DomainRef): void {
   if (domain.v.sharedInfoMfn === 0) return;
