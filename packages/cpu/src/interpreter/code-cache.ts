@@ -6,7 +6,7 @@
 import { OFFSET, SEG, SEGMENT_STRIDE } from '../engine/state.ts';
 import { decodeInstruction } from '../isa/decode.ts';
 import type { CodeSize, Instruction, MemoryOperand } from '../isa/instruction.ts';
-import { SPECIAL, shapeOf } from './handlers.ts';
+import { SPECIAL, fusedKey, shapeOf } from './handlers.ts';
 import { handlerTable } from './generate.ts';
 import {
   NR_PAGE_MAPS, NR_RECORDS, NR_SCRATCH_RECORDS, PAGE_MAPS, PAGE_MAP_BYTES, RECORD, RECORDS, RECORD_BYTES, SCRATCH_RECORDS,
@@ -49,6 +49,8 @@ export class CodeCache {
   private nextMap = 0;
   private nextRecord = RECORDS;
   private at = 0;
+  /** The record just written, while a jump may still be fused into it. */
+  private fusable = -1;
 
   constructor(privateMemory: ArrayBufferLike, machine: Uint8Array) {
     this.view = new DataView(privateMemory);
@@ -146,6 +148,7 @@ export class CodeCache {
     const base = page.frame * 4096;
     const first = this.nextRecord;
     this.at = first;
+    this.fusable = -1;
     let end = offset;
     for (let n = 0; ; n++) {
       if (end >= 4096) {
@@ -270,9 +273,15 @@ export class CodeCache {
     const viaRecord = memory !== undefined && this.needsAddressRecord(instruction, memory);
     if (memory && viaRecord) this.writeAddress(instruction, memory, offset);
     const handler = handlerOf(instruction, memory ? (memory.index >= 0 && !viaRecord ? 2 : 1) : 0, viaRecord);
+    const before = this.at - RECORD_BYTES;
     const at = this.begin(handler, offset);
     const { view } = this;
     view.setUint8(at + RECORD.length, length);
+    if (row.semantics === 'jcc' && page && instruction.code === 64 && this.fusable === before) {
+      const fused = fusedHandler(view.getUint16(before + RECORD.handler, true), row.variant);
+      if (fused !== undefined) view.setUint16(before + RECORD.handler, fused, true);
+    }
+    this.fusable = at;
     let nrRegisters = 0;
     let nrImmediates = 0;
     const setRegister = (value: number): void => {
@@ -401,6 +410,21 @@ function handlerOf(instruction: Instruction, form: 0 | 1 | 2, viaRecord: boolean
   if (handler === undefined) throw new Error(`no handler for ${key} (${row.mnemonic} ${row.encoding})`);
   knownHandlers.set(code, handler);
   return handler;
+}
+
+let fusedNumbers: Map<number, number> | undefined;
+/** Handler that does the work of `setter` and of the conditional jump behind it. */
+function fusedHandler(setter: number, condition: number): number | undefined {
+  if (!fusedNumbers) {
+    const { numbers, fusedShapes } = handlerTable();
+    const known = new Map<number, number>();
+    for (const shape of fusedShapes) {
+      const first = numbers.get(shape.setter.key) ?? 0;
+      known.set(first * 16 + shape.condition, numbers.get(fusedKey(shape.setter.key, shape.condition)) ?? 0);
+    }
+    fusedNumbers = known;
+  }
+  return fusedNumbers.get(setter * 16 + condition);
 }
 
 /** Operands through an address record always have a plain base: the indexed shape is not needed. */

@@ -83,6 +83,36 @@ export interface BoundShape extends HandlerShape {
   readonly feature: Row['feature'];
 }
 
+/** Conditions that a conditional jump behind a flag setter is fused for, by the setter's semantics. */
+const FUSED_CONDITIONS: Readonly<Record<string, readonly number[]>> = {
+  cmp: [2, 3, 4, 5, 6, 7, 12, 13, 14, 15],
+  test: [4, 5, 8, 9, 14, 15],
+  sub: [2, 3, 4, 5, 8, 9],
+  and: [4, 5, 8, 9],
+  or: [4, 5],
+  add: [4, 5, 8, 9],
+  inc: [4, 5],
+  dec: [4, 5, 8, 9],
+};
+
+export interface FusedShape {
+  readonly setter: BoundShape;
+  readonly condition: number;
+}
+export const fusedKey = (setterKey: string, condition: number): string => `${setterKey}+${condition}`;
+
+/** Flag setters and the conditional jump behind them that get a handler of their own. */
+export function enumerateFused(inlineShapes: readonly BoundShape[]): FusedShape[] {
+  return inlineShapes.flatMap((setter) => {
+    const conditions = FUSED_CONDITIONS[setter.semantics] ?? [];
+    const compares = setter.semantics === 'cmp' || setter.semantics === 'test';
+    const fits = compares
+      ? !setter.operands.some((o) => o.kind === 'memory' && o.indexed)
+      : setter.size >= 4 && setter.operands[0]?.kind === 'register' && setter.operands[1]?.kind !== 'memory';
+    return fits ? conditions.map((condition) => ({ setter, condition })) : [];
+  });
+}
+
 /** The handler that an instruction wants. */
 export function shapeOf(instruction: Instruction): BoundShape {
   const { row } = instruction;
