@@ -13,3 +13,6 @@ export * from './version.ts';
 export * from './io-console.ts';
 export * from './io-xenbus.ts';
 export * from './io-xenstore.ts';
+export * from './memory.ts';
+export * from './mmu.ts';
+export * from './grant.ts';

@@ -1,0 +1,117 @@
+/** Replacing one entry of a guest's page table in use, of any level (Xen's `mod_l1_entry` to `mod_l4_entry`). */
+import { Errno } from '@xenhost/base';
+import type { FrameTable } from './frame.ts';
+import {
+  adjustL1, adjustUpper, entryOf, FAST_PATH_FLAGS, hiOf, isXenSlot, L1_DISALLOWED, loOf, Pte, UPPER_DISALLOWED,
+} from './pte.ts'; // prettier-ignore
+import type { Entry } from './pte.ts';
+import type { Ownership } from './ownership.ts';
+import type { Tables } from './tables.ts';
+import type { PageTypes } from './types.ts';
+
+export class Entries {
+  readonly #frames: FrameTable;
+  readonly #own: Ownership;
+  readonly #tables: Tables;
+  readonly #types: PageTypes;
+
+  constructor(frames: FrameTable, own: Ownership, tables: Tables, types: PageTypes) {
+    this.#frames = frames;
+    this.#own = own;
+    this.#tables = tables;
+    this.#types = types;
+  }
+
+  /**
+   * L1: `frameOwner` is whose frames may be mapped. 0, -EINVAL, -EPERM or -EBUSY. Translations of the old entry stay
+   * cached until the guest flushes them.
+   */
+  modifyL1(table: number, slot: number, value: bigint, frameOwner: number, preserveAd: boolean): number {
+    const wanted = entryOf(value);
+    if ((wanted.flags & Pte.present) === 0) {
+      const old = this.#entry(table, slot);
+      this.#write(table, slot, wanted.mfn, wanted.flags, preserveAd);
+      this.#types.putFromL1(old.flags, old.mfn);
+      return 0;
+    }
+    if ((wanted.flags & L1_DISALLOWED) !== 0) return -Errno.EINVAL;
+    const flags = adjustL1(wanted.flags);
+    if (!this.#changed(table, slot, wanted.mfn, flags)) {
+      this.#write(table, slot, wanted.mfn, flags, preserveAd);
+      return 0;
+    }
+    const result = this.#types.getFromL1(flags, wanted.mfn, frameOwner);
+    if (result !== 0) return result;
+    // Read after the references were taken: taking them may have released tables, never this one.
+    const old = this.#entry(table, slot);
+    this.#write(table, slot, wanted.mfn, flags, preserveAd);
+    this.#types.putFromL1(old.flags, old.mfn);
+    return 0;
+  }
+
+  /**
+   * The same for a compare-and-exchange of the guest's: `undefined` when done, a negative errno when refused, else what
+   * the entry held instead of `expected`.
+   */
+  exchangeL1(table: number, slot: number, value: bigint, expected: bigint, owner: number): number | bigint | undefined {
+    const wanted = entryOf(value);
+    const flags = adjustL1(wanted.flags);
+    if ((wanted.flags & Pte.present) !== 0) {
+      const result = this.#types.getFromL1(flags, wanted.mfn, owner);
+      if (result !== 0) return result;
+    }
+    const adjusted = (BigInt(hiOf(wanted.mfn, flags)) << 32n) | BigInt(loOf(wanted.mfn, flags));
+    const held = this.#tables.compareExchange(table, slot, expected, adjusted);
+    if (held !== expected) {
+      this.#types.putFromL1(flags, wanted.mfn);
+      return held;
+    }
+    this.#own.changed(table);
+    const old = entryOf(expected);
+    this.#types.putFromL1(old.flags, old.mfn);
+    return undefined;
+  }
+
+  /**
+   * L2 to L4. 0, -EINVAL, -EPERM or RESTART. `replaced` is told when a present entry went away: translations through it
+   * must be flushed by the caller. What the old entry held is released by draining the owner's stack.
+   */
+  modifyUpper(table: number, slot: number, value: bigint, preserveAd: boolean, replaced: () => void): number {
+    const level = this.#frames.type(table) as 2 | 3 | 4;
+    if (level === 4 && isXenSlot(slot)) return -Errno.EINVAL;
+    const wanted = entryOf(value);
+    if ((wanted.flags & Pte.present) !== 0) {
+      if ((wanted.flags & UPPER_DISALLOWED) !== 0) return -Errno.EINVAL;
+      const flags = adjustUpper(wanted.flags, level);
+      if (!this.#changed(table, slot, wanted.mfn, flags)) {
+        this.#write(table, slot, wanted.mfn, flags, preserveAd);
+        replaced();
+        return 0;
+      }
+      const result = this.#types.getFromUpper(flags, wanted.mfn, table, level, this.#frames.owner(table));
+      if (result !== 0) return result;
+    }
+    const old = this.#entry(table, slot);
+    this.#write(table, slot, wanted.mfn, adjustUpper(wanted.flags, level), preserveAd);
+    if ((old.flags & Pte.present) !== 0) {
+      replaced();
+      this.#types.putFromUpper(old.flags, old.mfn, table);
+    }
+    return 0;
+  }
+
+  #entry(table: number, slot: number): Entry {
+    return { flags: this.#tables.flags(table, slot), mfn: this.#tables.mfn(table, slot) };
+  }
+
+  #changed(table: number, slot: number, mfn: number, flags: number): boolean {
+    const old = this.#tables.flags(table, slot);
+    return this.#tables.mfn(table, slot) !== mfn || ((old ^ flags) & ~FAST_PATH_FLAGS) !== 0;
+  }
+
+  #write(table: number, slot: number, mfn: number, flags: number, preserveAd: boolean): void {
+    if (preserveAd) this.#tables.writePreserving(table, slot, mfn, flags);
+    else this.#tables.write(table, slot, mfn, flags);
+    this.#own.changed(table);
+  }
+}

@@ -1,0 +1,265 @@
+/**
+ * `mmu_update`, `update_va_mapping` and `update_va_mapping_otherdomain`, and stores to L1 tables that the CPU refused
+ * (writable page tables). Answers to `do_mmu_update` and `ptwr_emulated_update` of Xen.
+ */
+import { bytesOf, Errno } from '@xenhost/base';
+import { MMU_UPDATE_PREEMPTED, MmuCommand, MmuUpdate, UVMF } from '@xenhost/xen-abi';
+import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
+import { DomainFlag } from '../state/records.ts';
+import type { DomainRef, VcpuRef } from '../state/refs.ts';
+import { frameNumber, frameOwner, mayTarget, readU32, u32, writeU32 } from './access.ts';
+import { FrameType } from './api.ts';
+import type { MemoryModules, PtWriteResult } from './api.ts';
+import type { Entries } from './entries.ts';
+import { ALL_VCPUS } from './flush.ts';
+import type { Flusher } from './flush.ts';
+import type { FrameTable } from './frame.ts';
+import type { Ownership } from './ownership.ts';
+import { isCanonical, Pte } from './pte.ts';
+import type { Tables } from './tables.ts';
+import { RESTART } from './types.ts';
+import type { PageTypes } from './types.ts';
+import { findL1 } from './walk.ts';
+
+/** Requests read from the caller at once. */
+const CHUNK = 64;
+
+export interface MmuModules {
+  readonly frames: FrameTable;
+  readonly own: Ownership;
+  readonly tables: Tables;
+  readonly types: PageTypes;
+  readonly entries: Entries;
+  readonly flusher: Flusher;
+  readonly modules: MemoryModules;
+}
+
+/** The frame of what is asked, for requests read in chunks; a chunk that is not readable is read one by one. */
+export class RequestReader {
+  readonly #call: HypercallCall;
+  readonly #size: number;
+  readonly #base: bigint;
+  readonly #count: number;
+  #chunk: Uint8Array | undefined;
+  #first = 0;
+  #nr = 0;
+
+  constructor(call: HypercallCall, base: bigint, count: number, size: number) {
+    this.#call = call;
+    this.#base = base;
+    this.#count = count;
+    this.#size = size;
+  }
+
+  /** Bytes of request `i`, each read from the caller once; undefined for -EFAULT. */
+  at(i: number): Uint8Array | undefined {
+    if (!this.#chunk || i < this.#first || i >= this.#first + this.#nr) {
+      this.#first = i;
+      this.#nr = Math.min(CHUNK, this.#count - i);
+      this.#chunk = this.#read(i, this.#nr);
+      if (!this.#chunk && this.#nr > 1) {
+        this.#nr = 1;
+        this.#chunk = this.#read(i, 1);
+      }
+      if (!this.#chunk) return undefined;
+    }
+    const offset = (i - this.#first) * this.#size;
+    return this.#chunk.subarray(offset, offset + this.#size);
+  }
+
+  #read(i: number, nr: number): Uint8Array | undefined {
+    return this.#call.memory.read(BigInt.asUintN(64, this.#base + BigInt(i * this.#size)), nr * this.#size);
+  }
+}
+
+interface Owners {
+  readonly tables: DomainRef;
+  /** Whose frames are mapped. */
+  readonly frames: DomainRef;
+}
+
+export class MmuUpdates {
+  readonly #m: MmuModules;
+  constructor(modules: MmuModules) {
+    this.#m = modules;
+  }
+
+  /** mmu_update(requests, count, *done, domains). */
+  mmuUpdate(call: HypercallCall): HypercallResult {
+    return this.#m.types.preemptible(
+      () => call.shouldPreempt(),
+      () => this.#mmuUpdate(call),
+    );
+  }
+
+  #mmuUpdate(call: HypercallCall): HypercallResult {
+    const [requests = 0n, , done = 0n] = call.args;
+    let count = u32(call.args[1]);
+    const domains = u32(call.args[3]);
+    if (!this.#m.types.drain(call.domain)) return 'continue';
+    let before = 0;
+    if (count >= MMU_UPDATE_PREEMPTED) {
+      count -= MMU_UPDATE_PREEMPTED;
+      if (done !== 0n) before = readU32(call.memory, done) ?? 0;
+    }
+    const owners = this.#owners(call, domains);
+    if (typeof owners === 'number') return owners;
+    const reader = new RequestReader(call, requests, count, MmuUpdate.size);
+    let result: number = 0;
+    let stale = false;
+    let i = 0;
+    for (; i < count; i++) {
+      if (i > 0 && this.#m.types.interrupted()) {
+        result = RESTART;
+        break;
+      }
+      const bytes = reader.at(i);
+      if (!bytes) {
+        result = -Errno.EFAULT;
+        break;
+      }
+      const request = MmuUpdate.view(bytesOf(bytes), 0);
+      result = this.#request(call, owners, request.ptr, request.val, () => {
+        stale = true;
+      });
+      if (result !== 0) break;
+      if (!this.#m.types.drain(owners.tables)) {
+        i++;
+        result = RESTART;
+        break;
+      }
+    }
+    if (stale) this.#m.modules.tlb.flushVcpus(owners.tables, ALL_VCPUS, true);
+    if (done !== 0n) writeU32(call.memory, done, before + i);
+    if (result !== RESTART) return result;
+    call.args[0] = BigInt.asUintN(64, requests + BigInt(i * MmuUpdate.size));
+    call.args[1] = BigInt(count - i + MMU_UPDATE_PREEMPTED);
+    return 'continue';
+  }
+
+  #owners(call: HypercallCall, domains: number): Owners | number {
+    let tables = call.domain;
+    const tableOwner = domains >>> 16;
+    if (tableOwner !== 0) {
+      const other = this.#m.modules.domain(tableOwner - 1);
+      if (!other) return -Errno.ESRCH;
+      if (other.domid !== call.domid && !this.#m.modules.vcpu(other, 0)) return -Errno.EINVAL;
+      tables = other;
+    }
+    const frames = frameOwner(this.#m.modules, call, domains & 0xffff);
+    return frames ? { tables, frames } : -Errno.ESRCH;
+  }
+
+  #request(call: HypercallCall, owners: Owners, pointer: bigint, value: bigint, stale: () => void): number {
+    const command = Number(pointer & 7n);
+    const address = pointer & ~7n;
+    switch (command) {
+      case MmuCommand.normal:
+      case MmuCommand.preserveAd:
+      case MmuCommand.noTranslate:
+        if ((owners.tables.v.flags & DomainFlag.hvm) !== 0) return -Errno.EOPNOTSUPP;
+        if (!mayTarget(call.domain, owners.tables) || !mayTarget(call.domain, owners.frames)) return -Errno.EPERM;
+        return this.#update(owners, address, value, command === MmuCommand.preserveAd, stale);
+      case MmuCommand.machphys: {
+        if (owners.tables.domid !== call.domid) return -Errno.EPERM;
+        if (!mayTarget(call.domain, owners.frames)) return -Errno.EPERM;
+        if ((owners.frames.v.flags & DomainFlag.hvm) !== 0) return -Errno.EINVAL;
+        const mfn = frameNumber(address >> 12n);
+        if (this.#m.own.ownerOf(mfn) !== owners.frames.domid) return -Errno.EINVAL;
+        this.#m.own.setM2p(mfn, value);
+        return 0;
+      }
+      default:
+        return -Errno.ENOSYS;
+    }
+  }
+
+  #update(owners: Owners, address: bigint, value: bigint, preserveAd: boolean, stale: () => void): number {
+    const { own, types, frames, entries, tables } = this.#m;
+    const mfn = frameNumber(address >> 12n);
+    if (!own.get(mfn, owners.tables.domid)) return -Errno.EINVAL;
+    const slot = Number((address >> 3n) & 0x1ffn);
+    let result: number = -Errno.EINVAL;
+    if (types.isTableInUse(mfn)) {
+      if (frames.type(mfn) === FrameType.l1)
+        result = entries.modifyL1(mfn, slot, value, owners.frames.domid, preserveAd);
+      else if (owners.frames.domid === owners.tables.domid)
+        result = entries.modifyUpper(mfn, slot, value, preserveAd, stale);
+    } else if (types.getType(mfn, FrameType.writable) === 0) {
+      tables.store64(Number(address), value);
+      own.changed(mfn);
+      types.putType(mfn);
+      result = 0;
+    }
+    own.put(mfn);
+    return result;
+  }
+
+  /** update_va_mapping(va, value, flags) and, with a fourth argument, of another domain's frames. */
+  updateVaMapping(call: HypercallCall, other: boolean): HypercallResult {
+    const { vcpu } = call;
+    if (!vcpu) return -Errno.EINVAL;
+    if (!this.#m.types.drain(call.domain)) return -Errno.EBUSY;
+    const owner = other ? frameOwner(this.#m.modules, call, u32(call.args[3]) & 0xffff) : call.domain;
+    if (!owner) return -Errno.ESRCH;
+    if (!mayTarget(call.domain, owner)) return -Errno.EPERM;
+    const [va = 0n, value = 0n, flags = 0n] = call.args;
+    const table = vcpu.v.kernelMode ? vcpu.v.guestTable : vcpu.v.guestTableUser;
+    const leaf = findL1(this.#m.tables, this.#m.frames.nrFrames, table, va);
+    if (!leaf || this.#m.own.ownerOf(leaf.table) !== call.domid) return -Errno.EINVAL;
+    if (!this.#m.types.isTableInUse(leaf.table) || this.#m.frames.type(leaf.table) !== FrameType.l1)
+      return -Errno.EINVAL;
+    const result = this.#m.entries.modifyL1(leaf.table, leaf.slot, value, owner.domid, false);
+    return result === 0 ? this.#flush(call, va, flags) : result;
+  }
+
+  #flush(call: HypercallCall, va: bigint, flags: bigint): number {
+    const kind = Number(flags & BigInt(UVMF.FLUSHTYPE_MASK));
+    if (kind !== UVMF.TLB_FLUSH && kind !== UVMF.INVLPG) return 0;
+    const whole = kind === UVMF.TLB_FLUSH;
+    const { flusher } = this.#m;
+    const scope = flags & ~BigInt(UVMF.FLUSHTYPE_MASK);
+    if (scope === BigInt(UVMF.LOCAL)) {
+      if (whole) flusher.local(call);
+      else if (isCanonical(va)) flusher.pageLocal(call, va);
+      return 0;
+    }
+    let mask = ALL_VCPUS;
+    let result = 0;
+    if (scope !== BigInt(UVMF.ALL)) {
+      mask = flusher.mask(call, scope);
+      if (mask < 0) {
+        result = mask;
+        mask = 0;
+      }
+    }
+    if (whole) flusher.some(call, mask);
+    else if (isCanonical(va)) flusher.pageSome(call, mask, va);
+    return result;
+  }
+
+  /** See `MemoryManager.ptWrite`. */
+  ptWrite(vcpu: VcpuRef, linear: bigint, size: number, value: bigint, expected?: bigint): PtWriteResult {
+    const { tables, frames, own, types, entries } = this.#m;
+    const refused: PtWriteResult = { kind: 'refused' };
+    if ((size !== 8 && size !== 4 && size !== 2 && size !== 1) || Number(linear & 7n) % size !== 0) return refused;
+    const leaf = findL1(tables, frames.nrFrames, vcpu.v.guestTable, linear);
+    if (!leaf) return refused;
+    const mapping = tables.flags(leaf.table, leaf.slot);
+    if ((mapping & (Pte.present | Pte.rw)) !== Pte.present) return refused;
+    const table = tables.mfn(leaf.table, leaf.slot);
+    if (own.ownerOf(table) !== vcpu.domid) return refused;
+    if (!types.isTableInUse(table) || frames.type(table) !== FrameType.l1) return refused;
+    const slot = Number((linear >> 3n) & 0x1ffn);
+    const shift = (linear & 7n) * 8n;
+    const mask = ((1n << BigInt(size * 8)) - 1n) << shift;
+    const current = tables.raw(table, slot);
+    const merge = (part: bigint): bigint => (current & ~mask) | ((part << shift) & mask);
+    if (expected === undefined) {
+      return entries.modifyL1(table, slot, merge(value), vcpu.domid, false) === 0 ? { kind: 'stored' } : refused;
+    }
+    const result = entries.exchangeL1(table, slot, merge(value), merge(expected), vcpu.domid);
+    if (typeof result === 'number') return refused;
+    return result === undefined ? { kind: 'stored' } : { kind: 'mismatch', current: (result & mask) >> shift };
+  }
+}
