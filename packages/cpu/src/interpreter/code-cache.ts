@@ -47,6 +47,7 @@ export class CodeCache {
   /** Pages by frame. */
   private readonly pages = new Map<number, CodePage[]>();
   private nextMap = 0;
+  private readonly freeMaps: number[] = [];
   private nextRecord = RECORDS;
   private at = 0;
   /** The record just written, while a jump may still be fused into it. */
@@ -64,6 +65,7 @@ export class CodeCache {
   }
   clear(): void {
     this.pages.clear();
+    this.freeMaps.length = 0;
     this.nextMap = 0;
     this.nextRecord = RECORDS;
   }
@@ -77,6 +79,7 @@ export class CodeCache {
   /** Forgets the frame altogether. Its maps must not be reachable any more. */
   remove(frame: number): void {
     this.invalidate(frame);
+    for (const page of this.pages.get(frame) ?? []) this.freeMaps.push(page.map);
     this.pages.delete(frame);
   }
   /** The page of a frame for a code size, made where it is not there. */
@@ -84,7 +87,7 @@ export class CodeCache {
     const list = this.pages.get(frame);
     const known = list?.find((p) => p.code === code);
     if (known) return known;
-    const map = PAGE_MAPS + this.nextMap++ * PAGE_MAP_BYTES;
+    const map = this.freeMaps.pop() ?? PAGE_MAPS + this.nextMap++ * PAGE_MAP_BYTES;
     this.words.fill(0, map / 4, (map + PAGE_MAP_BYTES) / 4);
     const page: CodePage = {
       frame,

@@ -74,6 +74,8 @@ export class InterpreterEngine implements Engine {
   private readonly quietFrames = new Map<number, number>();
   private readonly usedViews = new Uint8Array(NR_VIEWS);
   private codeSize: CodeSize = 16;
+  private codeLow = 0;
+  private codeHigh = 0;
   private exitPending = false;
   private pauses = 0;
   private pendingDebug = 0n;
@@ -196,11 +198,12 @@ export class InterpreterEngine implements Engine {
   private fetchStep(): number {
     const { state } = this;
     const rip = state.rip;
-    const linear = BigInt.asUintN(64, rip + state.codeBase);
     const bytes = new Uint8Array(15);
-    const first = this.fetchHost(linear);
+    this.linearRip();
+    const { codeLow, codeHigh } = this;
+    const first = this.fetchHost(codeLow, codeHigh);
     if (first < 0) return 0;
-    const offset = Number(linear & 0xfffn);
+    const offset = codeLow & 4095;
     const inPage = Math.min(15, 4096 - offset);
     bytes.set(this.machine.subarray(first, first + inPage));
     let available = inPage;
@@ -209,7 +212,8 @@ export class InterpreterEngine implements Engine {
       const record = this.cache.decodeStep(bytes.subarray(0, inPage), offset, this.codeSize);
       // Only a truncated instruction needs the second page.
       if (this.view.getUint16(record, true) !== SPECIAL.fault) return record;
-      const second = this.fetchHost(linear + BigInt(inPage));
+      const nextLow = (codeLow + inPage) | 0;
+      const second = this.fetchHost(nextLow, nextLow === 0 && this.codeSize === 64 ? (codeHigh + 1) | 0 : codeHigh);
       if (second < 0) return 0;
       bytes.set(this.machine.subarray(second, second + 15 - inPage), inPage);
       available = 15;
@@ -538,37 +542,48 @@ export class InterpreterEngine implements Engine {
   }
 
   /** Machine address of code at a linear address; -1 with the fault set. */
-  private fetchHost(linear: bigint): number {
-    const { mmu, state } = this;
-    const low = lowHalf(linear);
-    const high = highHalf(linear);
+  private fetchHost(low: number, high: number): number {
+    const { mmu, words } = this;
     if (this.codeSize === 64) {
       const top = high >> 15;
       if (top !== 0 && top !== -1) {
         this.setFault(VECTOR.generalProtection, 0);
         return -1;
       }
-    } else if (state.rip > BigInt(state.csLimit)) {
+    } else if ((words[OFFSET.rip / 4] ?? 0) >>> 0 > (words[OFFSET.csLimit / 4] ?? 0) >>> 0) {
       this.setFault(VECTOR.generalProtection, 0);
       return -1;
     }
-    if (!mmu.walk(low, high, ACCESS_FETCH | (state.cpl === 3 ? ACCESS_USER : 0), false)) {
+    const user = words[OFFSET.cpl / 4] === 3;
+    if (!mmu.walk(low, high, ACCESS_FETCH | (user ? ACCESS_USER : 0), false)) {
       this.setFault(VECTOR.pageFault, mmu.errorCode, low, high);
       return -1;
     }
     const { frame } = mmu.last;
     if (frame >= this.nrFrames) {
-      this.setFault(VECTOR.pageFault, PF.present | PF.reserved | (state.cpl === 3 ? PF.user : 0), low, high);
+      this.setFault(VECTOR.pageFault, PF.present | PF.reserved | (user ? PF.user : 0), low, high);
       return -1;
     }
     return frame * 4096 + (low & 4095);
   }
 
+  /** Linear address of the state's RIP, in halves: `codeLow` and `codeHigh`. */
+  private linearRip(): void {
+    const { words } = this;
+    this.codeLow = words[OFFSET.rip / 4] ?? 0;
+    this.codeHigh = words[OFFSET.rip / 4 + 1] ?? 0;
+    if (this.codeSize !== 64) {
+      this.codeLow = (this.codeLow + (words[OFFSET.codeBase / 4] ?? 0)) | 0;
+      this.codeHigh = 0;
+    }
+  }
+
   /** Slow path of jumps: the record at the state's RIP, or 0 with a fault set. */
   private resolve(): number {
-    const { words, state, cache } = this;
-    const linear = BigInt.asUintN(64, state.rip + state.codeBase);
-    const host = this.fetchHost(linear);
+    const { words, cache } = this;
+    this.linearRip();
+    const { codeLow, codeHigh } = this;
+    const host = this.fetchHost(codeLow, codeHigh);
     const retry = words[OFFSET.nextRecord / 4] ?? 0;
     words[OFFSET.nextRecord / 4] = 0;
     if (host < 0) return 0;
@@ -579,9 +594,9 @@ export class InterpreterEngine implements Engine {
     const offset = host & 4095;
     const page = this.codePage(Math.floor(host / 4096));
     if (retry !== 0) cache.forget(page, offset);
-    this.fillCodeTlb(lowHalf(linear), highHalf(linear), page);
+    this.fillCodeTlb(codeLow, codeHigh, page);
     const record = cache.recordAt(page, offset) || cache.decodeRun(page, offset);
-    return record ?? this.resolveCrossing(page, offset, linear);
+    return record ?? this.resolveCrossing(page, offset);
   }
   private codePage(frame: number): CodePage {
     if (!this.cache.holds(frame)) {
@@ -591,13 +606,14 @@ export class InterpreterEngine implements Engine {
     this.quietFrames.delete(frame);
     return this.cache.page(frame, this.codeSize);
   }
-  private resolveCrossing(page: CodePage, offset: number, linear: bigint): number {
+  private resolveCrossing(page: CodePage, offset: number): number {
     const inPage = 4096 - offset;
-    const nextLinear = BigInt.asUintN(64, linear + BigInt(inPage));
-    const host = this.fetchHost(nextLinear);
+    const nextLow = (this.codeLow + inPage) | 0;
+    const nextHigh = nextLow === 0 && this.codeSize === 64 ? (this.codeHigh + 1) | 0 : this.codeHigh;
+    const host = this.fetchHost(nextLow, nextHigh);
     if (host < 0) return 0;
     const next = this.codePage(Math.floor(host / 4096));
-    this.fillCodeTlb(lowHalf(nextLinear), highHalf(nextLinear), next);
+    this.fillCodeTlb(nextLow, nextHigh, next);
     const bytes = new Uint8Array(inPage + 15);
     bytes.set(this.machine.subarray(page.frame * 4096 + offset, page.frame * 4096 + 4096));
     bytes.set(this.machine.subarray(host, host + 15), inPage);
