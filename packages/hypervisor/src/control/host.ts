@@ -72,9 +72,9 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
     {
       path: options.privcmdPath,
       log: (event) => {
-        const { kind, ...rest } = event;
-        if (kind === 'backendError') log.error({ ...rest, err: rest }, 'hypervisor bug in a request');
-        else log.warn(rest, kind);
+        if (event.kind === 'backendError')
+          log.error({ err: event.error, request: event.request, connection: event.connection }, 'hypervisor bug');
+        else log.warn(event, 'privcmd connection');
       },
     },
     backend,
