@@ -213,7 +213,9 @@ function operandAddress(one: CpuCase): bigint {
   const operand = typeof decoded === 'string' ? undefined : decoded.operands.find((o) => o.kind === 'memory');
   if (typeof decoded === 'string' || operand?.kind !== 'memory') return 0n;
   const next = BigInt(CODE_BASE + one.codeOffset + decoded.length);
+  const mask = decoded.addressSize === 4 ? 0xffffffffn : (1n << 64n) - 1n;
   const base = operand.base === -2 ? next : (one.gpr[operand.base] ?? 0n);
   const index = (one.gpr[operand.index] ?? 0n) * BigInt(operand.scale);
-  return BigInt.asUintN(64, base + index + operand.displacement + (operand.segment === 5 ? GS_BASE : 0n));
+  const offset = (base + index + operand.displacement) & mask;
+  return BigInt.asUintN(64, offset + (operand.segment === 5 ? GS_BASE : 0n));
 }

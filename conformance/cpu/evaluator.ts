@@ -3,6 +3,7 @@
  * emitted code. The reference that tells a wrong description of an instruction from a wrong generator. Numeric
  * operations are done by one-instruction WebAssembly modules. Flat 64-bit user mode only.
  */
+/* eslint-disable @typescript-eslint/only-throw-error -- a guest's fault travels as GuestFault, as in the engines */
 import { ExitReason, decodeInstruction, type Instruction, type MemoryOperand, type Operand } from '@xenhost/cpu';
 import { FLAG, flagsOf, lazyFrom } from '../../packages/cpu/src/engine/flags.ts';
 import { CPU_STATE_SIZE, CpuState, FIELDS, OFFSET, type CpuField } from '../../packages/cpu/src/engine/state.ts';
@@ -114,7 +115,10 @@ const isCanonical = (address: bigint): boolean => {
   return top === 0n || top === -1n;
 };
 
-class Jumped {}
+/** Ends a semantics function after its jump. */
+class Jumped {
+  readonly reason = 'jump';
+}
 
 /** Semantics whose accesses are, apart from their operands, those of the stack. */
 const STACK_SEMANTICS = new Set(['push', 'pop', 'popmem', 'call', 'callind', 'ret', 'leave', 'enter', 'pushf', 'popf', 'pushseg']); // prettier-ignore
@@ -176,7 +180,9 @@ export class Evaluator extends AlgebraBase<Value> {
       if (!(e instanceof Jumped)) throw e;
     }
     if (this.exited >= 0) return { vector: this.exited, errorCode: 0, address: 0n };
-    this.state.rip = this.jumpTarget ?? this.nextRipValue;
+    // Typed anew: the semantics set it behind the compiler's back.
+    const target = this.jumpTarget as bigint | undefined;
+    this.state.rip = target ?? this.nextRipValue;
     return { vector: -1, errorCode: 0, address: 0n };
   }
 

@@ -1,4 +1,5 @@
 /** The evaluator (evaluator.ts) as an engine under test: the runner's memory map and one instruction a case. */
+/* eslint-disable @typescript-eslint/only-throw-error -- a guest's fault travels as GuestFault, as in the engines */
 import type { CpuState } from '../../packages/cpu/src/engine/state.ts';
 import { GuestFault } from '../../packages/cpu/src/semantics/helper.ts';
 import { Evaluator, type ProbedMemory } from './evaluator.ts';

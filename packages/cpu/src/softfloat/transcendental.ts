@@ -167,7 +167,10 @@ function scaledLogarithm(context: FpContext, y: Unpacked, log: bigint, bits: num
   if (!context.hasNoResult) context.flags |= FpFlag.precision;
   const product = y.significand * magnitude;
   const sign = y.sign !== isNegative;
-  return roundPack(context, EXTENDED, sign, (product << 1n) | (isExact ? 0n : 1n), y.exponent - bits - 1);
+  const result = roundPack(context, EXTENDED, sign, (product << 1n) | (isExact ? 0n : 1n), y.exponent - bits - 1);
+  const isTiny = (result & EXTENDED.infinity) >> EXTENDED.exponentShift === 0n;
+  if (isTiny && !context.hasNoResult) context.flags |= FpFlag.underflow;
+  return result;
 }
 
 /** FYL2XP1: st1 * log2(st0 + 1), for |st0| below 1 - sqrt(1/2); further out ours still is right, above -1. */

@@ -9,6 +9,7 @@ import { high64, low64, pair, readAligned, readInteger } from './common.ts';
 import { splat64 } from './lanes.ts';
 
 const MXCSR_PRECISION = 0x20;
+const MXCSR_PRECISION_MASK = 0x1000;
 /** Denormals are zeros, flush to zero, rounding control: must be clear for the host's operations to be right. */
 const MXCSR_UNUSUAL = 0xe040;
 const MXCSR_MASKS = 0x1f80;
@@ -32,6 +33,13 @@ const SHAPE_NAMES = Object.keys(SHAPES) as ShapeName[];
 function isUsual<V>(e: Algebra<V>): V {
   const bits = e.and(e.field('mxcsr'), e.i32(MXCSR_UNUSUAL | MXCSR_MASKS | MXCSR_PRECISION));
   return e.eq(bits, e.i32(MXCSR_MASKS | MXCSR_PRECISION));
+}
+
+/** The same for a result that may be known to be exact: programs that only count never set the precision flag. */
+function isUsualOr<V>(e: Algebra<V>, isExact: V): V {
+  const mxcsr = e.field('mxcsr');
+  const isPlain = e.eq(e.and(mxcsr, e.i32(MXCSR_UNUSUAL | MXCSR_MASKS)), e.i32(MXCSR_MASKS));
+  return e.and(isPlain, e.or(isExact, e.ne(e.and(mxcsr, e.i32(MXCSR_PRECISION)), e.i32(0))));
 }
 
 // Scalars: bit patterns in i32 or i64 ---------------------------------------------------------------------------------
@@ -113,6 +121,30 @@ function isExactZero<V>(e: Algebra<V>, shape: Shape, op: Arithmetic, a: V, b: V,
   return e.and(resultIsZero, cause);
 }
 
+/** Low bits that a binary64 with a significand of at most 26 bits leaves zero: products of two such are exact. */
+const SHORT_MASK = (1n << 27n) - 1n;
+
+const isShort = <V>(e: Algebra<V>, bits: V): V => e.eqz(e.and(bits, e.i64(SHORT_MASK)));
+
+/** 1 when the host's result is certainly exact; 0 when it may not be. Operands and result are normal or zero. */
+function isExact<V>(e: Algebra<V>, shape: Shape, op: Arithmetic, a: V, b: V, result: V): V {
+  if (op === 'add' || op === 'sub') {
+    // The error term of a sum (Knuth's TwoSum) is itself exact.
+    const right = op === 'add' ? b : e.xor(b, constantBits(e, shape, layoutOf(shape).magnitude + 1n));
+    const virtual = hostScalar(e, shape, 'sub', result, a);
+    const errorA = hostScalar(e, shape, 'sub', a, hostScalar(e, shape, 'sub', result, virtual));
+    const errorB = hostScalar(e, shape, 'sub', right, virtual);
+    return isZero(e, shape, hostScalar(e, shape, 'add', errorA, errorB));
+  }
+  const [x, y, product] = op === 'mul' ? [a, b, result] : [result, b, a];
+  if (shape.isDouble) {
+    const back = hostScalar(e, shape, 'mul', x, y);
+    return e.and(e.and(isShort(e, x), isShort(e, y)), e.eq(back, product));
+  }
+  const wide = (bits: V): V => e.op('f64.promote_f32', e.op('f32.reinterpret_i32', bits));
+  return e.op('f64.eq', e.op('f64.mul', wide(x), wide(y)), wide(product));
+}
+
 const arithmeticScalar =
   (op: Arithmetic, suffix: 'ss' | 'sd'): Semantics =>
   (e) => {
@@ -123,7 +155,13 @@ const arithmeticScalar =
     const result = hostScalar(e, shape, op, a, b);
     const isGoodResult = e.or(isSafeResult(e, shape, result), isExactZero(e, shape, op, a, b, result));
     const hasDenormal = e.or(isDenormal(e, shape, a), isDenormal(e, shape, b));
-    const isFast = e.and(isUsual(e), e.and(isGoodResult, e.eqz(hasDenormal)));
+    const mayBeFast = e.and(isGoodResult, e.eqz(hasDenormal));
+    const isFast = e.choose(
+      'i32',
+      isUsual(e),
+      () => mayBeFast,
+      () => e.and(mayBeFast, isUsualOr(e, isExact(e, shape, op, a, b, result))),
+    );
     const bits = e.choose(
       bitsType(shape),
       isFast,
@@ -140,7 +178,9 @@ const sqrtScalar =
     const b = scalarOperand(e, shape, 1);
     const target = e.read(0);
     const result = hostScalar(e, shape, 'sqrt', b);
-    const isFast = e.and(isUsual(e), e.and(isSafeResult(e, shape, result), e.eqz(isDenormal(e, shape, b))));
+    const isRoot = isExact(e, shape, 'mul', result, result, b);
+    const isGood = e.and(isSafeResult(e, shape, result), e.eqz(isDenormal(e, shape, b)));
+    const isFast = e.and(isUsualOr(e, isRoot), isGood);
     const bits = e.choose(
       bitsType(shape),
       isFast,
@@ -414,7 +454,7 @@ const toInteger =
     // Truncation of anything in range is right too once inexactness is recorded and denormals count as they are.
     const settled = MXCSR_PRECISION | 0x40;
     const isSettled = truncates
-      ? e.eq(e.and(e.field('mxcsr'), e.i32(settled | 0x1000)), e.i32(MXCSR_PRECISION | 0x1000))
+      ? e.eq(e.and(e.field('mxcsr'), e.i32(settled | MXCSR_PRECISION_MASK)), e.i32(MXCSR_PRECISION | MXCSR_PRECISION_MASK))
       : e.i32(0);
     const isNumber = e.eqz(isUnusual(e, shape, b));
     const isFast = e.and(e.and(isInside, isNotTop), e.or(isIntegral, e.and(isSettled, isNumber)));
@@ -451,10 +491,112 @@ const cvtsd2ss: Semantics = (e) => {
   writeScalar(e, SHAPES.ss, target, bits);
 };
 
+/** A packed operation on its second operand alone, with the host's where `isFast` holds. */
+const packedUnary =
+  (
+    name: string,
+    host: <V>(e: Algebra<V>, b: V) => V,
+    isFast: <V>(e: Algebra<V>, b: V, result: V) => V,
+    read: <V>(e: Algebra<V>) => V = (e) => readAligned(e, 1),
+  ): Semantics =>
+  (e) => {
+    const b = read(e);
+    const result = host(e, b);
+    e.write(
+      0,
+      e.choose(
+        'v128',
+        isFast(e, b, result),
+        () => result,
+        () => helperPacked(e, `sse.${name}`, b, b),
+      ),
+    );
+  };
+
+const sqrtPacked = (suffix: 'ps' | 'pd'): Semantics => {
+  const shape = SHAPES[suffix];
+  return packedUnary(
+    `sqrt${suffix}`,
+    (e, b) => e.op(`${floatLanes(shape)}.sqrt`, b),
+    (e, b, result) => {
+      const good = e.op('v128.andnot', safeMask(e, shape, result), denormalMask(e, shape, b));
+      return e.and(isUsual(e), e.op('i8x16.all_true', good));
+    },
+  );
+};
+
+/** Bound of the integers that a truncation may reach, as binary32: -2^31 < x < 2^31. */
+const INTEGER_BOUND_32 = 0x4f000000n;
+
+const packedConversions: Readonly<Record<string, Semantics>> = {
+  cvtps2pd: packedUnary(
+    'cvtps2pd',
+    (e, b) => e.op('f64x2.promote_low_f32x4', b),
+    (e, b) => {
+      const low = e.op('i64x2.splat', low64(e, b));
+      return e.eqz(anyUnusual(e, SHAPES.ps, low, low));
+    },
+    (e) => e.read(1),
+  ),
+  cvtpd2ps: packedUnary(
+    'cvtpd2ps',
+    (e, b) => e.op('f32x4.demote_f64x2_zero', b),
+    (e, b, result) => {
+      // Elements 0 and 1 of the result, each over both halves of the binary64 it comes from.
+      const spread = e.shuffle(result, result, [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7]);
+      const good = e.op('v128.or', safeMask(e, SHAPES.ps, spread), zeroMask(e, SHAPES.pd, b));
+      return e.and(isUsual(e), e.op('i8x16.all_true', good));
+    },
+  ),
+  cvtdq2ps: packedUnary(
+    'cvtdq2ps',
+    (e, b) => e.op('f32x4.convert_i32x4_s', b),
+    (e) => isUsual(e),
+  ),
+  cvttps2dq: packedUnary(
+    'cvttps2dq',
+    (e, b) => e.op('i32x4.trunc_sat_f32x4_s', b),
+    (e, b) => {
+      const inRange = e.op('i32x4.lt_s', magnitudes(e, SHAPES.ps, b), splatBits(e, SHAPES.ps, INTEGER_BOUND_32));
+      return e.and(isUsual(e), e.op('i8x16.all_true', e.op('v128.andnot', inRange, denormalMask(e, SHAPES.ps, b))));
+    },
+  ),
+};
+
+/** ROUNDSS and ROUNDSD: by the immediate's mode or MXCSR's; bit 3 keeps the precision flag as it is. */
+const roundScalar =
+  (suffix: 'ss' | 'sd'): Semantics =>
+  (e) => {
+    const shape = SHAPES[suffix];
+    const b = scalarOperand(e, shape, 1);
+    const target = e.read(0);
+    const immediate = e.read(2);
+    const mxcsr = e.field('mxcsr');
+    const current = e.and(e.shrU(mxcsr, e.i32(13)), e.i32(3));
+    const mode = e.select(e.and(immediate, e.i32(4)), current, e.and(immediate, e.i32(3)));
+    const nearest = hostScalar(e, shape, 'nearest', b);
+    const down = hostScalar(e, shape, 'floor', b);
+    const up = hostScalar(e, shape, 'ceil', b);
+    const zero = hostScalar(e, shape, 'trunc', b);
+    const isOdd = e.and(mode, e.i32(1));
+    const result = e.select(e.and(mode, e.i32(2)), e.select(isOdd, zero, up), e.select(isOdd, down, nearest));
+    const precision = MXCSR_PRECISION | MXCSR_PRECISION_MASK;
+    const isRecorded = e.eq(e.and(mxcsr, e.i32(precision)), e.i32(precision));
+    const isSilent = e.or(isRecorded, e.ne(e.and(immediate, e.i32(8)), e.i32(0)));
+    const isFast = e.and(e.or(isSilent, e.eq(result, b)), e.eqz(isUnusual(e, shape, b)));
+    const bits = e.choose(
+      bitsType(shape),
+      isFast,
+      () => result,
+      () => helperScalar(e, shape, `sse.round${suffix}`, b, b, immediate),
+    );
+    writeScalar(e, shape, target, bits);
+  };
+
 /** Every helper that these semantics call with two vectors. */
 const HELPED_PACKED = [
-  'sqrtps', 'sqrtpd', 'rcpps', 'rsqrtps', 'haddps', 'haddpd', 'hsubps', 'hsubpd', 'addsubps', 'addsubpd', 'roundps', 'roundpd',
-  'dpps', 'dppd', 'cvtps2pd', 'cvtpd2ps', 'cvtdq2ps', 'cvtps2dq', 'cvttps2dq', 'cvttpd2dq', 'cvtpd2dq',
+  'rcpps', 'rsqrtps', 'haddps', 'haddpd', 'hsubps', 'hsubpd', 'addsubps', 'addsubpd', 'roundps', 'roundpd',
+  'dpps', 'dppd', 'cvtps2dq', 'cvttpd2dq', 'cvtpd2dq',
 ] as const; // prettier-ignore
 
 const arithmeticNames = ['add', 'sub', 'mul', 'div'] as const;
@@ -473,7 +615,7 @@ function allForms(): Record<string, Semantics> {
     all[`sqrt${suffix}`] = sqrtScalar(suffix);
     all[`comi${suffix}`] = compareFlags('comi', suffix);
     all[`ucomi${suffix}`] = compareFlags('ucomi', suffix);
-    all[`round${suffix}`] = helpedScalar('round', suffix);
+    all[`round${suffix}`] = roundScalar(suffix);
     all[`cvtsi2${suffix}`] = fromInteger(suffix);
     all[`cvt${suffix}2si`] = toInteger(suffix, false);
     all[`cvtt${suffix}2si`] = toInteger(suffix, true);
@@ -484,6 +626,9 @@ function allForms(): Record<string, Semantics> {
 export const floatSemantics: Readonly<Record<string, Semantics>> = {
   ...allForms(),
   ...Object.fromEntries(HELPED_PACKED.map((name) => [name, helped(name)])),
+  ...packedConversions,
+  sqrtps: sqrtPacked('ps'),
+  sqrtpd: sqrtPacked('pd'),
   rcpss: helpedScalar('rcp', 'ss'),
   rsqrtss: helpedScalar('rsqrt', 'ss'),
   cvtss2sd,
