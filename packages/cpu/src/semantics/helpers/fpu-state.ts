@@ -5,6 +5,7 @@
 import type { CpuState } from '../../engine/state.ts';
 import type { Helper } from '../helper.ts';
 import { VECTOR } from '../helper.ts';
+import { is64Bit } from './addressing.ts';
 
 export const MXCSR_MASK = 0xffff;
 const FX_BYTES = 512;
@@ -45,11 +46,11 @@ export function resetX87(state: CpuState): void {
   state.fds = 0;
 }
 
-/** Arguments: address, 1 for the 64-bit image (REX.W), code size 64 or 32. */
+/** Arguments: address, 1 for the 64-bit image (REX.W). Outside 64-bit mode there are eight XMM registers. */
 const fxsave: Helper = (helper, args) => {
   const { state, memory } = helper;
-  const [address = 0n, isWide = 0n, mode = 64n] = args;
-  const used = mode === 64n ? FX_USED_64 : FX_USED_32;
+  const [address = 0n, isWide = 0n] = args;
+  const used = is64Bit(state) ? FX_USED_64 : FX_USED_32;
   const image = new Uint8Array(used);
   const view = new DataView(image.buffer);
   view.setUint16(0, state.fcw, true);
@@ -68,14 +69,14 @@ const fxsave: Helper = (helper, args) => {
   view.setUint32(FX_MXCSR, state.mxcsr, true);
   view.setUint32(FX_MXCSR_MASK, MXCSR_MASK, true);
   for (let i = 0; i < 8; i++) image.set(state.fpr(physical(state, i)), FX_ST + 16 * i);
-  const nrXmm = mode === 64n ? 16 : 8;
+  const nrXmm = is64Bit(state) ? 16 : 8;
   for (let i = 0; i < nrXmm; i++) image.set(state.xmm(i), FX_XMM + 16 * i);
   memory.writeBytes(address, image);
 };
 
 const fxrstor: Helper = (helper, args) => {
   const { state, memory } = helper;
-  const [address = 0n, isWide = 0n, mode = 64n] = args;
+  const [address = 0n, isWide = 0n] = args;
   const image = new Uint8Array(FX_BYTES);
   memory.readBytes(address, image);
   const view = new DataView(image.buffer);
@@ -102,7 +103,7 @@ const fxrstor: Helper = (helper, args) => {
     const from = FX_ST + 16 * i;
     state.fpr(physical(state, i)).set(image.subarray(from, from + REGISTER_BYTES));
   }
-  const nrXmm = mode === 64n ? 16 : 8;
+  const nrXmm = is64Bit(state) ? 16 : 8;
   for (let i = 0; i < nrXmm; i++) state.xmm(i).set(image.subarray(FX_XMM + 16 * i, FX_XMM + 16 * i + 16));
 };
 

@@ -11,7 +11,7 @@ const state =
   (e) => {
     const address = e.address(0);
     e.aligned(address, FX_ALIGNMENT);
-    e.helper(name, address, e.i32(e.variant), e.i32(e.mode));
+    e.helper(name, address, e.i32(e.variant));
   };
 
 const ARITHMETIC_FLAGS = 0x8d5;
