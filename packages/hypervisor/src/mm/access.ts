@@ -5,6 +5,8 @@ import { DomainFlag } from '../state/records.ts';
 import type { DomainRef } from '../state/refs.ts';
 import type { MemoryModules } from './api.ts';
 
+type Domains = Pick<MemoryModules, 'domain'>;
+
 export const isPrivileged = (domain: DomainRef): boolean => (domain.v.flags & DomainFlag.privileged) !== 0;
 
 /** XSM_TARGET: oneself, one's target (a device model's), or anybody for a privileged caller. */
@@ -14,12 +16,12 @@ export function mayTarget(caller: DomainRef, target: DomainRef): boolean {
 }
 
 /** DOMID_SELF or an id, one's own included. */
-export function anyDomain(modules: MemoryModules, call: HypercallCall, id: number): DomainRef | undefined {
+export function anyDomain(modules: Domains, call: HypercallCall, id: number): DomainRef | undefined {
   return id === DOMID.SELF ? call.domain : modules.domain(id);
 }
 
 /** As `foreigndom` is read by the mmu hypercalls: one's own id is no foreign domain. */
-export function frameOwner(modules: MemoryModules, call: HypercallCall, id: number): DomainRef | undefined {
+export function frameOwner(modules: Domains, call: HypercallCall, id: number): DomainRef | undefined {
   if (id === DOMID.SELF) return call.domain;
   return id === call.domid ? undefined : modules.domain(id);
 }

@@ -55,7 +55,46 @@ export interface HeapInfo {
   readonly freeFrames: number;
 }
 
+/** What grant tables ask of the memory manager. */
+export interface GrantMemory {
+  /** A reference to a frame of the domain; undefined when it is none of its live frames. */
+  getFrame(domain: DomainRef, gfn: number): number | undefined;
+  /** A writable type reference; false when the frame is of another type. */
+  getWritable(mfn: number): boolean;
+  putWritable(mfn: number): void;
+  putFrame(mfn: number): void;
+  /** References that Xen and guests hold to a frame now. */
+  references(mfn: number): number;
+  /**
+   * Writes an L1 entry of the vCPU's domain: `address` is linear, or with `isEntry` the machine address of the entry.
+   * The mapping's references are the caller's; those of the entry that was there are dropped. False when there is no
+   * such L1 entry.
+   */
+  createMapping(vcpu: VcpuRef, address: bigint, isEntry: boolean, mfn: number, flags: number): boolean;
+  /**
+   * Takes such a mapping away: the entry must map `mfn` with the same present and write bits. With `newAddress` the
+   * entry at that linear address moves here. False when it does not match.
+   */
+  removeMapping(
+    vcpu: VcpuRef,
+    address: bigint,
+    isEntry: boolean,
+    mfn: number,
+    flags: number,
+    newAddress: bigint,
+  ): boolean;
+  /** Flushes translations of all the domain's vCPUs. */
+  flush(domain: DomainRef): void;
+  /** grant/ tells where XENMEM_acquire_resource finds its frames. */
+  setGrantFrames(frames: {
+    sharedFrame(domain: DomainRef, index: number): number;
+    statusFrame(domain: DomainRef, index: number): number;
+  }): void;
+}
+
 export interface MemoryManager extends PvMemory {
+  readonly forGrants: GrantMemory;
+
   /* ---- Xen's own frames ---- */
 
   /** A zeroed frame of Xen's own; undefined when memory is short. */

@@ -9,7 +9,7 @@ import { DomainFlag } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import { frameNumber } from './access.ts';
 import { FrameType, gdtVirt, HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START, INVALID_M2P_ENTRY, ldtVirt } from './api.ts';
-import type { HeapInfo, MemoryManager, MemoryModules, PageWalk, Progress, PtWriteResult } from './api.ts';
+import type { GrantMemory, HeapInfo, MemoryManager, MemoryModules, PageWalk, Progress, PtWriteResult } from './api.ts';
 import { audit } from './audit.ts';
 import type { ExternalReferences } from './audit.ts';
 import { BaseTables } from './base-tables.ts';
@@ -18,6 +18,7 @@ import { Entries } from './entries.ts';
 import { Exchange } from './exchange.ts';
 import { Flusher } from './flush.ts';
 import { FrameFlag, FrameTable } from './frame.ts';
+import { GrantMappings } from './grant-mappings.ts';
 import { Heap } from './heap.ts';
 import type { GrantFrames } from './memory-op.ts';
 import { MemoryOps } from './memory-op.ts';
@@ -49,6 +50,7 @@ export class Memory implements MemoryManager {
   readonly types: PageTypes;
   readonly entries: Entries;
   readonly hypercalls: MemoryManager['hypercalls'];
+  readonly forGrants: GrantMemory;
   readonly #core: Core;
   readonly #map: MemoryMap;
   readonly #modules: MemoryModules;
@@ -97,6 +99,9 @@ export class Memory implements MemoryManager {
     const extended = new MmuExtOps(memory, { ...parts, bases: this.#bases, descriptors: this.#descriptors });
     const exchange = new Exchange(own, types, modules);
     const operations = new MemoryOps(memory, map, { own, types, exchange, modules, grants: () => this.#grants });
+    this.forGrants = new GrantMappings(parts, (grants) => {
+      this.#grants = grants;
+    });
     this.hypercalls = {
       mmu_update: (call) => updates.mmuUpdate(call),
       update_va_mapping: (call) => updates.updateVaMapping(call, false),
@@ -104,11 +109,6 @@ export class Memory implements MemoryManager {
       mmuext_op: (call) => extended.mmuExtOp(call),
       memory_op: (call) => operations.memoryOp(call),
     };
-  }
-
-  /** Where XENMEM_acquire_resource finds grant table frames. */
-  setGrantFrames(grants: GrantFrames): void {
-    this.#grants = grants;
   }
 
   /* ---- Xen's own frames ---- */
