@@ -118,8 +118,7 @@ export class FakeBackend implements PrivcmdBackend {
   }
 
   bindUnbound(connection: ConnectionId, remote: Domid): number {
-    if (!this.guests.has(remote)) return -Errno.ESRCH;
-    return this.#allocate({ connection, remote });
+    return this.#allocate({ connection, remote }); // as in Xen, whether `remote` exists is not asked
   }
 
   bindInterdomain(connection: ConnectionId, remote: Domid, remotePort: EvtchnPort): number {
