@@ -122,8 +122,7 @@ await pumping;
 await drain(xc);
 const info = await xc.domainGetinfo(domid);
 if (info && !info.shutdown && !info.crashed) {
-  await xc.domainPause(domid);
-  await xc.sendDebugKeys('q');
+  await xc.sendDebugKeys('qr');
 }
 say(`CPU time ${Number(info?.cpuTimeNs ?? 0n) / 1e9} s`);
 process.stderr.write((await xc.readconsolering()).text);

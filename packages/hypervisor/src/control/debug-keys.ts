@@ -21,6 +21,7 @@ const KEYS: Readonly<Record<string, { readonly help: string; readonly run: (m: C
   q: {
     help: 'dump domain (and guest debug) info',
     run: (m) => {
+      m.console.log(`NOW=${m.core.systemTimeNs() / 1_000_000n} ms`);
       m.table.forEach((domain) => {
         const { v } = domain;
         const flags = Object.entries(DomainFlag).flatMap(([name, bit]) => (v.flags & bit ? [name] : []));
@@ -44,6 +45,7 @@ const KEYS: Readonly<Record<string, { readonly help: string; readonly run: (m: C
         const waiting: string[] = [];
         for (let at = m.scheduler.queues.head(n); at; at = m.scheduler.queues.next(at)) waiting.push(name(m, at.frame));
         m.console.log(`CPU[${String(n).padStart(2, '0')}] run: ${running} runq: ${waiting.join(' ') || 'empty'}`);
+        m.console.log(`        next timer: ${pcpu.nextTimerNs / 1_000_000n} ms`);
       });
     },
   },

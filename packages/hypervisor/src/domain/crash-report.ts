@@ -4,6 +4,7 @@
  */
 import { CPU_STATE_SIZE, CpuState } from '@xenhost/cpu';
 import type { Engine } from '@xenhost/cpu';
+import { PAGE_SIZE } from '@xenhost/xen-abi';
 import type { MachineMemory } from '../state/machine-memory.ts';
 import { VCPU_CPU_STATE, VcpuFlag } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
@@ -76,13 +77,19 @@ function stackTrace(engine: Engine, rsp: bigint): string[] {
   return lines;
 }
 
-/** One line for debug keys: where a vCPU stands. */
+/** For debug keys: where a vCPU stands, what it waits for. Deadlines are system times in ms. */
 export function vcpuLine(memory: MachineMemory, vcpu: VcpuRef): string {
   const state = savedState(memory, vcpu);
   const { flags } = vcpu.v;
+  const { timerDeadlineNs, periodicDeadlineNs, pollDeadlineNs, infoMfn, infoOffset } = vcpu.v;
+  const info = infoMfn * PAGE_SIZE + infoOffset;
+  const upcall = [memory.u8[info] ?? 0, memory.u8[info + 1] ?? 0];
+  const ms = (ns: bigint): string => (ns === 0n ? 'off' : String(ns / 1_000_000n));
   const words = Object.entries(VcpuFlag).filter(([, bit]) => flags & bit);
   return (
     `d${vcpu.domid}v${vcpu.vcpuId} cpu${vcpu.v.processor} running=${vcpu.v.isRunning} ` +
-    `[${words.map(([name]) => name).join(' ')}] rip=${hex(state.rip)} rsp=${hex(state.rsp)}`
+    `[${words.map(([name]) => name).join(' ')}] rip=${hex(state.rip)} rsp=${hex(state.rsp)} ` +
+    `upcall_pend=${upcall[0]} upcall_mask=${upcall[1]} timer=${ms(timerDeadlineNs)} ` +
+    `periodic=${ms(periodicDeadlineNs)} poll=${ms(pollDeadlineNs)}`
   );
 }
