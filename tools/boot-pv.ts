@@ -50,7 +50,8 @@ process.on('exit', () => {
 /** Starts a daemon and waits for its ready line. */
 async function start(path: string, args: readonly string[]): Promise<void> {
   const main = new URL(path, import.meta.url).pathname;
-  const daemon = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env });
+  const flags = ['--v8-pool-size=1', '--wasm-tier-mask-for-testing=1'];
+  const daemon = spawn(process.execPath, [...flags, main, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env });
   daemons.unshift(daemon);
   await new Promise<void>((resolve, reject) => {
     daemon.stdout.once('data', () => {
