@@ -8,7 +8,6 @@ import type { EvtchnPort } from '@xenhost/base';
 import type { Logger, UnixListener } from '@xenhost/daemon-kit';
 import type { MemoryOp, PrivcmdPort, RemotePage } from '@xenhost/privcmd';
 import { GNTTAB_RESERVED_CONSOLE, XenconsInterface } from '@xenhost/xen-abi';
-import { isXenstoreError } from '@xenhost/xenstore-client';
 import type { XenstoreClient } from '@xenhost/xenstore-client';
 import { serveConsole } from './attach.ts';
 import { ConsoleHub } from './hub.ts';
@@ -166,10 +165,15 @@ export class Consoles {
     guest.console = { hub, ring, listener, ringRef, remotePort: port };
     // Output from before now is in the ring, and its event may have gone by.
     ring.event();
-    await xenstore.write(`${base}/console/tty`, path).catch((error: unknown) => {
-      if (!isXenstoreError(error)) throw error;
-    });
+    await this.#tellTty(base, path);
     log.info({ domid, name, path }, 'console connected');
+  }
+
+  /** Tells where to attach, unless the domain's nodes have been removed meanwhile: they must not come back. */
+  #tellTty(base: string, path: string): Promise<void> {
+    return this.#modules.xenstore.transaction(async (t) => {
+      if (await t.exists(`${base}/console/ring-ref`)) await t.write(`${base}/console/tty`, path);
+    });
   }
 
   #openLog(name: string): LogFile | undefined {

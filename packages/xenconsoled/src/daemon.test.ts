@@ -182,6 +182,24 @@ test('the end of a domain: the last output reaches log and reader, then the cons
   await until(() => !existsSync(tty));
 });
 
+test('a domain whose nodes go while its console is being connected does not get them back', async () => {
+  const g = new FakeGuest(5, hypervisor);
+  const bind = hypervisor.bindInterdomain.bind(hypervisor);
+  hypervisor.bindInterdomain = async (domid) => {
+    await xenstore.rm('/local/domain/5');
+    return bind(domid);
+  };
+  await xenstore.mkdir('/local/domain/5');
+  await xenstore.introduce(5, 1, 1);
+  await xenstore.transaction(async (t) => {
+    await t.write('/local/domain/5/console/port', 2);
+    await t.write('/local/domain/5/console/ring-ref', 77);
+  });
+  await g.print('hello');
+  await until(() => daemon.consoles.find(5) !== undefined && g.get('out_cons') === 5);
+  expect(await xenstore.exists('/local/domain/5')).toBe(false);
+});
+
 test('wild indices move nothing and cost only that guest', async () => {
   const bad = await guest(5, 'bad');
   const good = await guest(6, 'good');
