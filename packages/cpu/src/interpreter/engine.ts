@@ -174,7 +174,8 @@ export class InterpreterEngine implements Engine {
     const trap = (state.eflags & TRAP_FLAG) !== 0;
     const resume = (state.eflags & RESUME_FLAG) !== 0;
     const shadow = state.interruptShadow;
-    this.pendingDebug = 0n;
+    // What MOV SS or POP SS met waits for the instruction after it.
+    if (shadow !== 2) this.pendingDebug = 0n;
     if (!resume && this.codeBreakpoint()) return SIGNAL.fault;
     const record = this.fetchStep();
     if (record === 0) return SIGNAL.fault;
