@@ -261,7 +261,11 @@ class Ring {
     }
     if (ops.length === 0) return;
     ops.push({ kind: 'notify', port: this.port });
-    await this.#modules.privcmd.memory(ops);
+    // A guest that saw the old req_cons sends no event for what it appended meanwhile: look once more.
+    ops.push({ kind: 'read', page, offset: Page.offsets.req_prod, length: 4 });
+    const results = await this.#modules.privcmd.memory(ops);
+    const reqProd = results.at(-1)?.data;
+    if (reqProd?.length === 4 && bytesOf(reqProd).dv.getUint32(0, true) !== this.#reqCons) this.#eventPending = true;
   }
 
   /** The guest broke the rules: its session ends until it is introduced again; others do not notice. */
