@@ -14,7 +14,12 @@ import { reference } from './reference.ts';
 import type { Verdict } from './reference.ts';
 
 const TIMEOUT_MS = 120_000;
+const LOOK_MS = 500;
+const LAST_LOOK_MS = 1_500;
 const NAME = /[^A-Za-z0-9]+/g;
+const RESULT = /Test result: \w+|PANIC:[^\n]*/;
+/** `xm list`: shut down or crashed. */
+const ENDED = / [r-][b-][p-](s|-c|.c)/;
 
 interface Instance {
   /** Name of the test, and of the instance when it comes in variations (`pv-iopl~hypercall`). */
@@ -62,6 +67,11 @@ function verdict(output: string): Verdict {
   return last ?? (output.includes('PANIC:') ? 'PANIC' : 'CRASH');
 }
 
+async function hasEnded(host: TestHost, name: string): Promise<boolean> {
+  const { code, stdout } = await host.xm('list', name);
+  return code !== 0 || ENDED.test(stdout);
+}
+
 async function runInstance(
   host: TestHost,
   instance: Instance,
@@ -72,23 +82,22 @@ async function runInstance(
     memory: instance.memoryMiB,
     vcpus: instance.vcpus,
     ...(instance.commandLine === undefined ? {} : { extra: instance.commandLine }),
-    on_poweroff: 'destroy',
-    on_reboot: 'destroy',
-    on_crash: 'destroy',
+    // It stays until its console has been read.
+    on_poweroff: 'preserve',
+    on_reboot: 'preserve',
+    on_crash: 'preserve',
   });
   const start = Date.now();
-  await host.mustXm('create', '-q', '-p', config);
+  await host.mustXm('create', '-q', config);
   const console = host.console(name);
-  await host.mustXm('unpause', name);
-  try {
-    await console.expect(/Test result: \w+|PANIC:[^\n]*/, TIMEOUT_MS);
-  } catch {
-    // No result: a crash (the console ended) or a hang; the verdict below says so.
-  }
-  const deadline = Date.now() + 5_000;
-  while (!console.closed && Date.now() < deadline) {
-    if ((await host.xm('domid', name)).code !== 0) break;
-    await new Promise((done) => setTimeout(done, 50));
+  const deadline = start + TIMEOUT_MS;
+  for (let ended = false; !ended && Date.now() < deadline;) {
+    // A domain that has ended is given one more look at its console: the output may still be on its way.
+    ended = await hasEnded(host, name);
+    await console.expect(RESULT, ended ? LAST_LOOK_MS : LOOK_MS).then(
+      () => (ended = true),
+      () => undefined,
+    );
   }
   const ms = Date.now() - start;
   const { output } = console;
