@@ -27,6 +27,8 @@ export function arenaProblem(parts: readonly ArenaPart[]): string | undefined {
 export class ArenaMemory implements Arena {
   readonly #parts: readonly ArenaPart[];
   readonly #size: number;
+  /** The segment met last: arrays are read element by element. */
+  #last: ArenaPart | undefined;
 
   /** `parts` must have no problem (`arenaProblem`). */
   constructor(parts: readonly ArenaPart[]) {
@@ -36,6 +38,8 @@ export class ArenaMemory implements Arena {
 
   read(address: bigint, length: number): Uint8Array | undefined {
     if (length > this.#size) return undefined;
+    const whole = this.#within(address, length);
+    if (whole) return whole.slice();
     const out = new Uint8Array(length);
     const ok = this.#walk(address, length, (bytes, at) => {
       out.set(bytes, at);
@@ -44,11 +48,28 @@ export class ArenaMemory implements Arena {
   }
 
   write(address: bigint, data: Uint8Array): boolean {
+    const whole = this.#within(address, data.length);
+    if (whole) {
+      whole.set(data);
+      return true;
+    }
     const inside = this.#walk(address, data.length, () => undefined);
     if (!inside) return false;
     return this.#walk(address, data.length, (bytes, at) => {
       bytes.set(data.subarray(at, at + bytes.length));
     });
+  }
+
+  /** The bytes themselves when all lie in one segment. */
+  #within(address: bigint, length: number): Uint8Array | undefined {
+    let part = this.#last;
+    if (!part || address < part.address || address >= part.address + BigInt(part.bytes.length)) {
+      part = this.#parts.find((p) => address >= p.address && address < p.address + BigInt(p.bytes.length));
+      if (!part) return undefined;
+      this.#last = part;
+    }
+    const from = Number(address - part.address);
+    return from + length <= part.bytes.length ? part.bytes.subarray(from, from + length) : undefined;
   }
 
   #walk(address: bigint, length: number, visit: (bytes: Uint8Array, at: number) => void): boolean {
