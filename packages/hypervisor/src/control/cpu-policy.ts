@@ -27,6 +27,8 @@ const bits = (...numbers: number[]): number => numbers.reduce((mask, n) => (mask
 const FEATURES_1D = bits(0, 1, 2, 4, 5, 6, 8, 9, 11, 15, 16, 19, 23, 24, 25, 26);
 /** CPUID.1:ECX: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT hypervisor. */
 const FEATURES_1C = bits(0, 9, 13, 19, 20, 23, 31);
+/** CPUID.7:EBX: FSGSBASE. */
+const FEATURES_7B0 = bits(0);
 /** CPUID.80000001:EDX: SYSCALL NX LM. */
 const FEATURES_E1D = bits(11, 20, 29);
 /** CPUID.80000001:ECX: LAHF in 64-bit mode. */
@@ -72,6 +74,7 @@ export const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
   plain(0, BASIC_MAX, word('GenuineIntel', 0), word('GenuineIntel', 8), word('GenuineIntel', 4)),
   plain(1, SIGNATURE, CLFLUSH_LINE | (1 << 16), FEATURES_1C, FEATURES_1D),
   plain(2, 1, 0, 0, 0),
+  row(7, 0, 0, FEATURES_7B0, 0, 0),
   plain(0x15, 1, (TSC_KHZ * 1000) / CRYSTAL_HZ, CRYSTAL_HZ, 0),
   plain(0x16, TSC_KHZ / 1000, TSC_KHZ / 1000, 100, 0),
   plain(0x8000_0000, EXTENDED_MAX, 0, 0, 0),
@@ -86,13 +89,20 @@ export const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
 /** Feature words that a domain's policy may clear bits of, but not set others. */
 const FEATURE_MASKS = new Map<number, Partial<CpuidResult>>([
   [1, { ecx: FEATURES_1C, edx: FEATURES_1D }],
-  [7, { eax: 0, ebx: 0, ecx: 0, edx: 0 }],
+  [7, { eax: 0, ebx: FEATURES_7B0, ecx: 0, edx: 0 }],
   [0xd, { eax: 0, ebx: 0, ecx: 0, edx: 0 }],
   [0x8000_0001, { ecx: FEATURES_E1C, edx: FEATURES_E1D }],
 ]);
 
 /** sysctl get_cpu_featureset: words of the featureset, in the order of `arch-x86/cpufeatureset.h`. */
-export const HOST_FEATURESET: readonly number[] = [FEATURES_1D, FEATURES_1C, FEATURES_E1D, FEATURES_E1C];
+export const HOST_FEATURESET: readonly number[] = [
+  FEATURES_1D,
+  FEATURES_1C,
+  FEATURES_E1D,
+  FEATURES_E1C,
+  0,
+  FEATURES_7B0,
+];
 
 const NOTHING: CpuidResult = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
