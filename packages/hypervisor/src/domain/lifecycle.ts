@@ -241,6 +241,9 @@ export class Lifecycle implements DomainPort {
       default:
         v.flags |= DomainFlag.destroyed;
         this.#m.grants.freeDomain(domain);
+        // The hypervisor's own claim on shared_info; what others still map of it keeps the domain.
+        if (v.sharedInfoMfn) this.#m.memory.unshareXenFrame(domain, v.sharedInfoMfn);
+        v.sharedInfoMfn = 0;
         if (this.#m.memory.isRelinquished(domain)) this.#free(domain);
         this.#tellDom0();
         return 0;
@@ -249,7 +252,6 @@ export class Lifecycle implements DomainPort {
 
   #free(domain: DomainRef): void {
     const { memory, table, scheduler } = this.#m;
-    if (domain.v.sharedInfoMfn) memory.unshareXenFrame(domain, domain.v.sharedInfoMfn);
     this.forEachVcpu(domain, (vcpu) => {
       scheduler.forget(vcpu);
       for (const pcpu of this.#m.pcpus) if (pcpu.current === vcpu.frame) pcpu.current = 0;
