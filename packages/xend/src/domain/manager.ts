@@ -21,6 +21,7 @@ import type { ManagedStore } from '../store/managed.ts';
 import { removeTree, writeVmDetails } from '../store/nodes.ts';
 import { sweepStore } from '../store/sweep.ts';
 import { adoptDomain, DOM0_NAME } from './adopt.ts';
+import { isXenstoreError } from '@xenhost/xenstore-client';
 import { buildDomain, destroyDomain, type BuildModules } from './build.ts';
 import { handleExit } from './exit.ts';
 import { Mutex } from './mutex.ts';
@@ -278,7 +279,12 @@ export class DomainManager {
       for (const device of devices) await closeDevice(store, device);
     });
     await attempt('release it from xenstore', async () => {
-      if (await store.isDomainIntroduced(live.domid)) await store.release(live.domid);
+      try {
+        await store.release(live.domid);
+      } catch (error) {
+        // xenstored saw it go before we could tell.
+        if (!isXenstoreError(error, 'ENOENT') && !isXenstoreError(error, 'EINVAL')) throw error;
+      }
     });
     await attempt('remove its nodes', () => removeTree(store, domainPath(live.domid)));
     await attempt('remove its machine nodes', () => removeTree(store, vm.vmPath));
