@@ -88,6 +88,25 @@ test('what blocks is saved; when it wakes on an unused engine nothing is loaded 
   expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'save', 'enter d1v0', 'save']);
 });
 
+test('registers that another pCPU has loaded since are neither saved nor used', () => {
+  const { host, loop, trace, script, pv } = setup();
+  const a = host.vcpu(host.domain());
+  pv.handleExit = () => {
+    a.v.flags |= VcpuFlag.blocked;
+    return 'resume';
+  };
+  script.push(() => ExitReason.syscall);
+  loop.turn(false);
+  loop.turn(false);
+  // It runs on pCPU 1 now.
+  a.v.loadedOn = 2;
+  a.v.isRunning = 1;
+  host.domain();
+  while (loop.turn(false) !== 'stop');
+  expect(trace.slice(4)).toEqual(['load', 'flush all', 'enter d2v0', 'save']);
+  expect(a.v.isRunning).toBe(1);
+});
+
 test('two domains switch registers at the end of a slice', () => {
   const { host, loop, trace, script } = setup();
   host.domain();

@@ -161,12 +161,12 @@ export class PcpuLoop {
   /** Takes the registers back from the engine, when it holds those of a vCPU that is on this pCPU. */
   #switchOut(): void {
     const vcpu = this.#loaded();
-    if (!vcpu?.v.isRunning) return;
+    // One that this engine held last may run on another pCPU by now.
+    if (!vcpu?.v.isRunning || !this.#isLoadedHere(vcpu)) return;
     const { core, engine, pv, lifecycle } = this.#m;
     pv.switchingOut(vcpu, engine);
     engine.save(stateOf(core, vcpu));
     vcpu.v.isRunning = 0;
-    vcpu.v.loadedOn = this.#pcpu + 1;
     const domain = this.#domain(vcpu);
     updateRunstateArea(core, domain, vcpu);
     const word = (core.map.header * PAGE_SIZE + HeaderLayout.offsets.descheduled) >>> 2;
@@ -178,12 +178,13 @@ export class PcpuLoop {
   /** Puts the registers into the engine unless they are still there. False when the guest could not go on. */
   #switchTo(next: VcpuRef, now: bigint): boolean {
     const { core, engine, pv, timers } = this.#m;
-    const sameState = this.#record.current === next.frame && (next.v.isRunning === 1 || this.#isLoadedHere(next));
+    const sameState = this.#record.current === next.frame && this.#isLoadedHere(next);
     if (!sameState) {
       this.#switchOut();
       engine.load(stateOf(core, next));
       engine.flushTlb(true);
       this.#record.current = next.frame;
+      next.v.loadedOn = this.#pcpu + 1;
     }
     const resumed = !next.v.isRunning;
     next.v.isRunning = 1;

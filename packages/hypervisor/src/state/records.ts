@@ -196,7 +196,7 @@ export const VcpuLayout = layout('vcpu', {
   onRunq: 'u32',
   /** SchedVcpuFlag bits. */
   schedFlags: 'u32',
-  /** pCPU + 1 whose engine still holds these registers unchanged, 0 for none: it need not load them again. */
+  /** pCPU + 1 whose engine has loaded these registers last and still holds them, 0 for none: it need not load them again. */
   loadedOn: 'u32',
   /** Times it was scheduled. */
   schedules: 'u32',
