@@ -503,6 +503,9 @@ export class Evaluator extends AlgebraBase<Value> {
       attend: () => undefined,
       deliver: () => undefined,
       invalidatePage: () => undefined,
+      busLock: (body) => {
+        body();
+      },
       readPhysical: () => 0n,
     };
   }

@@ -61,7 +61,7 @@ export class CodeCache {
 
   /** True when there is no room for another page or run: everything must go. */
   get isFull(): boolean {
-    return this.nextMap >= NR_PAGE_MAPS - 1 || this.nextRecord + (MAX_RUN_RECORDS + 4) * RECORD_BYTES > RECORDS + NR_RECORDS * RECORD_BYTES; // prettier-ignore
+    return this.nextMap >= NR_PAGE_MAPS - 2 || this.nextRecord + (MAX_RUN_RECORDS + 4) * RECORD_BYTES > RECORDS + NR_RECORDS * RECORD_BYTES; // prettier-ignore
   }
   clear(): void {
     this.pages.clear();

@@ -41,11 +41,17 @@ const PAUSES_PER_EXIT = 32;
 export interface EngineModules {
   readonly interpreter: WebAssembly.Module;
   readonly slow: WebAssembly.Module;
+  /** One word that all engines over one memory lock against each other with. */
+  readonly busLock: SharedArrayBuffer;
 }
 
 export function compileEngine(): EngineModules {
   const { interpreter, slow } = generateEngine();
-  return { interpreter: new WebAssembly.Module(interpreter), slow: new WebAssembly.Module(slow) };
+  return {
+    interpreter: new WebAssembly.Module(interpreter),
+    slow: new WebAssembly.Module(slow),
+    busLock: new SharedArrayBuffer(4),
+  };
 }
 
 type Outcome = (typeof SIGNAL)[keyof typeof SIGNAL];
@@ -64,6 +70,7 @@ export class InterpreterEngine implements Engine {
   private readonly bytes: Uint8Array;
   private readonly view: DataView;
   private readonly longs: BigUint64Array;
+  private readonly busLock: Int32Array;
   private readonly mmu: Mmu;
   private readonly cache: CodeCache;
   private readonly wasmRun: (record: number, budget: number) => number;
@@ -91,6 +98,7 @@ export class InterpreterEngine implements Engine {
     this.monitor = options.trapMode === 'monitor';
     this.nrFrames = options.nrFrames;
     this.host = modules.host;
+    const code = modules.code ?? compileEngine();
     const buffer = modules.machineMemory.buffer;
     this.machine = new Uint8Array(buffer);
     this.machineView = new DataView(buffer);
@@ -106,7 +114,7 @@ export class InterpreterEngine implements Engine {
     this.stackHandlers = stackHandlers();
     this.memory = this.makeMemoryPort();
     this.context = this.makeContext();
-    const code = modules.code ?? compileEngine();
+    this.busLock = new Int32Array(code.busLock);
     const engine = { private: privateMemory, machine: modules.machineMemory };
     const slow = new WebAssembly.Instance(code.slow, {
       engine: { ...engine, translate: (info: number, record: number) => this.translate(info, record) },
@@ -356,6 +364,9 @@ export class InterpreterEngine implements Engine {
       invalidatePage: (address) => {
         engine.invalidatePage(address);
       },
+      busLock: (body) => {
+        engine.withBusLock(body);
+      },
       readPhysical: (address) => engine.readPhysical(address),
     };
   }
@@ -371,6 +382,15 @@ export class InterpreterEngine implements Engine {
     exit.isWrite = details?.isWrite ?? false;
     exit.msr = details?.msr ?? 0;
     exit.address = 0n;
+  }
+  private withBusLock(body: () => void): void {
+    const { busLock } = this;
+    while (Atomics.compareExchange(busLock, 0, 0, 1) !== 0);
+    try {
+      body();
+    } finally {
+      Atomics.store(busLock, 0, 0);
+    }
   }
   private readPhysical(address: bigint): bigint {
     const at = Number(address);
@@ -593,17 +613,24 @@ export class InterpreterEngine implements Engine {
       this.flushCodeTlb();
     }
     const offset = host & 4095;
-    const page = this.codePage(Math.floor(host / 4096));
+    const frame = Math.floor(host / 4096);
+    // To announce code may serve a flush that another CPU asked for: the translation must be from after it.
+    if (this.announce(frame) && this.fetchHost(codeLow, codeHigh) !== host) return this.resolve();
+    const page = this.codePage(frame);
     if (retry !== 0) cache.forget(page, offset);
     this.fillCodeTlb(codeLow, codeHigh, page);
     const record = cache.recordAt(page, offset) || cache.decodeRun(page, offset);
     return record ?? this.resolveCrossing(page, offset);
   }
+  /** Tells the host of the first code in a frame; true when it was the first. */
+  private announce(frame: number): boolean {
+    if (this.cache.holds(frame)) return false;
+    this.host.codeFrameAdded(frame);
+    this.dropWriteTranslations(frame);
+    this.cache.page(frame, this.codeSize);
+    return true;
+  }
   private codePage(frame: number): CodePage {
-    if (!this.cache.holds(frame)) {
-      this.host.codeFrameAdded(frame);
-      this.dropWriteTranslations(frame);
-    }
     this.quietFrames.delete(frame);
     return this.cache.page(frame, this.codeSize);
   }
@@ -613,7 +640,9 @@ export class InterpreterEngine implements Engine {
     const nextHigh = nextLow === 0 && this.codeSize === 64 ? (this.codeHigh + 1) | 0 : this.codeHigh;
     const host = this.fetchHost(nextLow, nextHigh);
     if (host < 0) return 0;
-    const next = this.codePage(Math.floor(host / 4096));
+    const frame = Math.floor(host / 4096);
+    if (this.announce(frame)) return this.resolve();
+    const next = this.codePage(frame);
     this.fillCodeTlb(nextLow, nextHigh, next);
     const bytes = new Uint8Array(inPage + 15);
     bytes.set(this.machine.subarray(page.frame * 4096 + offset, page.frame * 4096 + 4096));

@@ -69,6 +69,8 @@ export interface HelperContext {
   /** Delivers an interrupt or trap through the guest's IDT (architectural mode). */
   deliver(event: { vector: number; errorCode: number; kind: 'fault' | 'external' | 'software' | 'icebp' }): void;
   invalidatePage(address: bigint): void;
+  /** Runs `body` with no other CPU inside one: what a locked access of more than eight bytes needs. `body` touches no guest memory but by direct views. */
+  busLock(body: () => void): void;
   /** Eight bytes at a machine address, 0 where there is no memory. */
   readPhysical(address: bigint): bigint;
 }

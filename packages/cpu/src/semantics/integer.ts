@@ -417,20 +417,7 @@ export const integerSemantics: Readonly<Record<string, Semantics>> = {
   cmpxchg16b: (e) => {
     const address = e.address(0);
     e.aligned(address, 16);
-    const next = e.add(address, e.i64(8));
-    let low = address;
-    // Asks for a page that may be written before it reads.
-    e.updateMemory(address, 8, (o) => (low = o), false);
-    const high = e.load('u64', next);
-    const equal = e.and(e.eq(low, e.gpr(0, 8)), e.eq(high, e.gpr(2, 8)));
-    // Two stores: another CPU may see one without the other (docs/LIMITS.md).
-    e.store('u64', address, e.select(equal, e.gpr(3, 8), low));
-    e.store('u64', next, e.select(equal, e.gpr(1, 8), high));
-    e.when(e.eqz(equal), () => {
-      e.setGpr(0, 8, low);
-      e.setGpr(2, 8, high);
-    });
-    e.flagsChange(0x40, e.shl(equal, e.i32(6)));
+    e.flagsChange(0x40, e.wrap(e.helper('cmpxchg16b', address)));
   },
   xadd: (e) => {
     const source = e.read(1);

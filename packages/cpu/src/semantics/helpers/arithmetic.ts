@@ -27,6 +27,35 @@ const setAx = (state: CpuState, ax: number): void => {
 };
 
 export const arithmeticHelpers: Readonly<Record<string, Helper>> = {
+  /** ZF at its place. WebAssembly has no 128-bit exchange: all of them exclude one another instead. */
+  cmpxchg16b({ state, memory, busLock }, [address = 0n]) {
+    const exchange = (low: bigint, high: bigint, write: (low: bigint, high: bigint) => void): bigint => {
+      const equal = low === state.rax && high === state.rdx;
+      if (equal) write(state.rbx, state.rcx);
+      else {
+        write(low, high);
+        state.rax = low;
+        state.rdx = high;
+      }
+      return equal ? 0x40n : 0n;
+    };
+    const next = BigInt.asUintN(64, address + 8n);
+    const direct = memory.span(address, 16, true);
+    if (!direct)
+      return exchange(memory.read(address, 8), memory.read(next, 8), (low, high) => {
+        memory.write(address, 8, low);
+        memory.write(next, 8, high);
+      });
+    const words = new BigUint64Array(direct.buffer, direct.byteOffset, 2);
+    let zero = 0n;
+    busLock(() => {
+      zero = exchange(Atomics.load(words, 0), Atomics.load(words, 1), (low, high) => {
+        Atomics.store(words, 0, low);
+        Atomics.store(words, 1, high);
+      });
+    });
+    return zero;
+  },
   div128({ state, fault }, [divisor = 0n]) {
     const n = (state.rdx << 64n) | state.rax;
     const quotient = n / divisor;
