@@ -19,6 +19,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('write' as const), slot: fc.constantFrom(0, 1, 2), target: frame, flags }) },
 ); // prettier-ignore
 
+/** What lies in the frames before: entries that may or may not do. */
+const contents = fc.array(
+  fc.record({ table: frame, slot: fc.nat(3), target: frame, flags: fc.constantFrom(1, 1, 3, 5, 7, 0x87) }),
+  { minLength: 12, maxLength: 24 },
+);
+
 function take(w: World, frames: readonly number[], s: Step, impatient: boolean): void {
   const d = w.domains.get(1);
   if (!d) throw new Error('no domain');
@@ -65,7 +71,7 @@ function take(w: World, frames: readonly number[], s: Step, impatient: boolean):
 
 test.each([['at leisure', false], ['always interrupted', true]])('no sequence of requests unbalances the counts, %s', (_, impatient) => {
   fc.assert(
-    fc.property(fc.array(step, { minLength: 1, maxLength: 60 }), (steps) => {
+    fc.property(contents, fc.array(step, { minLength: 40, maxLength: 80 }), (before, steps) => {
       const w = new World(256 + 1024);
       const free = w.mm.heapInfo().freeFrames;
       const d = w.domain(1);
@@ -87,13 +93,13 @@ test.each([['at leisure', false], ['always interrupted', true]])('no sequence of
       // The records of the domain and its vCPU are the lifecycle's to free.
       expect(w.mm.heapInfo().freeFrames).toBe(free - 5);
     }),
-    { numRuns: 60 },
+    { numRuns: 100 },
   );
 }); // prettier-ignore
 
 test('writable mappings never reach a table in use', () => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+    fc.property(fc.array(step, { minLength: 30, maxLength: 60 }), (steps) => {
       const w = new World(256 + 1024);
       const d = w.domain(1);
       const t = w.tables(d);
@@ -110,6 +116,6 @@ test('writable mappings never reach a table in use', () => {
         }
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 100 },
   );
 });
