@@ -28,7 +28,7 @@ const HELPER_LIST: readonly Helper[] = HELPER_NAMES.map((name) => HELPERS[name] 
 /** Semantics whose memory accesses are stack accesses: #SS rather than #GP for non-canonical addresses. */
 const STACK_SEMANTICS = new Set(['push', 'pop', 'call', 'callind', 'ret', 'leave', 'enter', 'pushf', 'popf', 'pushseg', 'popseg']); // prettier-ignore
 /** Writes through the slow path to a frame without live code until it is taken for data again. */
-const QUIET_WRITES = 32;
+const QUIET_WRITES = 4;
 const TRAP_FLAG = 0x100;
 const INTERRUPT_FLAG = 0x200;
 const ALIGNMENT_FLAG = 0x40000;
@@ -679,7 +679,14 @@ export class InterpreterEngine implements Engine {
       this.fill((CODE_TLB + view + ((low >>> 8) & ((CODE_TLB_ENTRIES - 1) << 4))) / 4, -1, -1, 0);
   }
   invalidateCode(frame: number): void {
-    if (this.cache.invalidate(frame)) this.counters.codeInvalidations++;
+    if (!this.cache.holds(frame)) return;
+    if (this.cache.isQuiet(frame) && this.host.codeFrameRemoved) {
+      // Written again and nothing was decoded since: it is data now, and others need not ask any more.
+      this.retire(frame);
+      return;
+    }
+    this.cache.invalidate(frame);
+    this.counters.codeInvalidations++;
   }
   dropWriteTranslations(frame: number): void {
     const { words } = this;
