@@ -1,7 +1,9 @@
 /** Process entry of the hypervisor. */
 import { hostPaths, parseDaemonArgs, runDaemon } from '@xenhost/daemon-kit';
+import { optimiseEngineAtOnce } from './pcpu/tier.ts';
 import { MAX_MEMORY_MIB, MIN_MEMORY_MIB, startHost } from './control/host.ts';
 
+optimiseEngineAtOnce();
 runDaemon('hypervisor', async ({ log, shutdown }) => {
   const args = parseDaemonArgs('hypervisor', {
     memory: { type: 'number', default: 1024, help: `machine memory in MiB, ${MIN_MEMORY_MIB} to ${MAX_MEMORY_MIB}` },
