@@ -1,5 +1,5 @@
 // Bundles each program into dist/: one file a process, so that it starts fast. Types are checked by `npm run types`.
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -21,11 +21,11 @@ const programs = {
 };
 
 const entryPoints = Object.fromEntries(Object.entries(programs).filter(([, path]) => existsSync(`${root}/${path}`)));
-rmSync(`${root}/dist`, { recursive: true, force: true });
+const fresh = `dist.${process.pid}`;
 await build({
   absWorkingDir: root,
   entryPoints,
-  outdir: 'dist',
+  outdir: fresh,
   outExtension: { '.js': '.mjs' },
   bundle: true,
   splitting: true,
@@ -41,3 +41,9 @@ await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
 });
+
+// Programs that run meanwhile find a whole dist at nearly any moment.
+const old = `${root}/${fresh}.old`;
+if (existsSync(`${root}/dist`)) renameSync(`${root}/dist`, old);
+renameSync(`${root}/${fresh}`, `${root}/dist`);
+rmSync(old, { recursive: true, force: true });

@@ -1,6 +1,7 @@
 /** One host on this machine: its options, its environment, and the supervisor that keeps it. */
 import { mkdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { hostPaths, type HostPaths, runDirectoryEnv } from '@xenhost/daemon-kit';
 import { daemons } from './daemons.ts';
 import { program } from './entry.ts';
@@ -34,6 +35,8 @@ export class Host {
   constructor(options: HostOptions) {
     this.options = options;
     const env = { ...hostEnv(options.runDirectory) };
+    // Bundles are compiled once, not at every start.
+    env['NODE_COMPILE_CACHE'] ??= join(tmpdir(), `xenhost-cache-${process.getuid?.() ?? 0}`);
     if (options.xendTcp !== undefined) env['XEND_TCP'] = options.xendTcp;
     this.env = env;
     this.paths = hostPaths(env);
@@ -42,11 +45,11 @@ export class Host {
       throw new Error(`a host is already running in ${this.paths.run} (pid ${running.pid}); xenhost down stops it`);
     }
     mkdirSync(this.paths.run, { recursive: true });
-    const specs = daemons.map(({ name, nodeFlags, vital }) => {
+    const specs = daemons.map(({ name, after, nodeFlags, vital }) => {
       const { command, args } = program(name, 'main', nodeFlags);
       const own =
         name === 'hypervisor' ? ['--memory', String(options.memoryMiB), '--pcpus', String(options.pcpus)] : [];
-      return { name, command, args: [...args, ...own], vital };
+      return { name, command, args: [...args, ...own], vital, after };
     });
     this.#supervisor = new Supervisor(
       { ...supervisorDefaults, env, logDirectory: this.paths.log },

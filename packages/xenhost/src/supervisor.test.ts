@@ -12,8 +12,9 @@ afterEach(() => {
 });
 
 /** A daemon that runs a line of JavaScript. */
-const daemon = (name: string, code: string, vital = false): DaemonSpec => ({
+const daemon = (name: string, code: string, vital = false, after: readonly string[] = []): DaemonSpec => ({
   name,
+  after,
   command: process.execPath,
   args: ['-e', code],
   vital,
@@ -48,7 +49,7 @@ function supervisor(specs: readonly DaemonSpec[]): {
 }
 
 test('daemons start in order, are up, and stop', async () => {
-  const { self } = supervisor([daemon('a', ready('a') + stay), daemon('b', ready('b') + stay)]);
+  const { self } = supervisor([daemon('a', ready('a') + stay), daemon('b', ready('b') + stay, false, ['a'])]);
   await self.start();
   expect(self.status().map(({ name, state }) => `${name} ${state}`)).toEqual(['a up', 'b up']);
   await self.stop();

@@ -13,6 +13,8 @@ export interface DaemonSpec {
   readonly command: string;
   readonly args: readonly string[];
   readonly vital: boolean;
+  /** Daemons that must be ready first. */
+  readonly after: readonly string[];
 }
 
 export interface SupervisorOptions {
@@ -84,12 +86,19 @@ export class Supervisor {
     }));
   }
 
-  /** Starts all, each when the one before is ready. Rejects with the reason and the daemon's last lines. */
+  /** Starts all, each when those before it are ready. Rejects with the first reason and that daemon's last lines. */
   async start(): Promise<void> {
+    const ready = new Map<string, Promise<void>>();
     for (const child of this.#children) {
-      if (this.#stopping) return;
-      await this.#launch(child);
+      const before = child.spec.after.map((name) => {
+        const other = ready.get(name);
+        if (!other) throw new Error(`${child.spec.name} comes after ${name}, which is not before it in the list`);
+        return other;
+      });
+      const started = Promise.all(before).then(() => (this.#stopping ? undefined : this.#launch(child)));
+      ready.set(child.spec.name, started);
     }
+    await Promise.all(ready.values());
   }
 
   /** Stops all in reverse order: SIGTERM, then SIGKILL after the timeout. Safe to call twice. */
