@@ -1,7 +1,7 @@
 /** Puts the parts of the memory manager together behind `MemoryManager`. No rules of its own but foreign access. */
 import { Errno } from '@xenhost/base';
 import type { Engine } from '@xenhost/cpu';
-import { Pfinfo } from '@xenhost/xen-abi';
+import { Pfinfo, VcpuInfo } from '@xenhost/xen-abi';
 import type { Core } from '../state/core.ts';
 import type { MemoryMap } from '../state/memory-map.ts';
 import { MAX_VCPUS_PER_DOMAIN } from '../state/memory-map.ts';
@@ -91,7 +91,9 @@ export class Memory implements MemoryManager {
       resetVcpus: (domain) => {
         for (let id = 0; id < MAX_VCPUS_PER_DOMAIN; id++) {
           const vcpu = modules.vcpu(domain, id);
-          if (vcpu) this.resetVcpu(vcpu);
+          if (!vcpu) continue;
+          this.resetVcpu(vcpu);
+          this.#unregisterInfo(domain, vcpu);
         }
       },
     }); // prettier-ignore
@@ -149,6 +151,14 @@ export class Memory implements MemoryManager {
     this.#descriptors.dropLdt(vcpu);
     vcpu.v.ldtEntries = 0;
     vcpu.v.ldtBase = 0n;
+  }
+  /** A registered vcpu_info holds a frame of the guest: back to the place in shared_info. */
+  #unregisterInfo(domain: DomainRef, vcpu: VcpuRef): void {
+    if (!vcpu.v.infoRegistered) return;
+    this.types.putWithType(vcpu.v.infoMfn);
+    vcpu.v.infoRegistered = 0;
+    vcpu.v.infoMfn = domain.v.sharedInfoMfn;
+    vcpu.v.infoOffset = vcpu.vcpuId * VcpuInfo.size;
   }
   relinquish(domain: DomainRef): Progress {
     return this.#relinquisher.step(domain);

@@ -81,6 +81,8 @@ test.each([['at leisure', false], ['always interrupted', true]])('no sequence of
       const frames = [t.l4, t.l3, t.l2, t.l1, ...w.frames(d, NR_FRAMES - 4)];
       expect(w.ext(d, MmuExt.PIN_L4_TABLE, t.l4)).toBe(0);
       expect(w.ext(d, MmuExt.NEW_BASEPTR, t.l4)).toBe(0);
+      for (const { table, slot, target, flags: bits } of before)
+        if (table > 3) w.poke(frames[table] ?? 0, slot, pte(frames[target] ?? 0, BigInt(bits)));
       for (const s of steps) {
         take(w, frames, s, impatient);
         const problems = w.audit();

@@ -106,7 +106,7 @@ export class MmuUpdates {
     if (typeof owners === 'number') return owners;
     const reader = new RequestReader(call, requests, count, MmuUpdate.size);
     let result: number = 0;
-    let stale = false;
+    const stale = { upper: false };
     let i = 0;
     for (; i < count; i++) {
       if (i > 0 && this.#m.types.interrupted()) {
@@ -120,7 +120,7 @@ export class MmuUpdates {
       }
       const request = MmuUpdate.view(bytesOf(bytes), 0);
       result = this.#request(call, owners, request.ptr, request.val, () => {
-        stale = true;
+        stale.upper = true;
       });
       if (result !== 0) break;
       if (!this.#m.types.drain(owners.tables)) {
@@ -129,7 +129,7 @@ export class MmuUpdates {
         break;
       }
     }
-    if (stale) this.#m.modules.tlb.flushVcpus(owners.tables, ALL_VCPUS, true);
+    if (stale.upper) this.#m.modules.tlb.flushVcpus(owners.tables, ALL_VCPUS, true);
     if (done !== 0n) writeU32(call.memory, done, before + i);
     if (result !== RESTART) return result;
     call.args[0] = BigInt.asUintN(64, requests + BigInt(i * MmuUpdate.size));
