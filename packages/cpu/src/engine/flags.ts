@@ -81,15 +81,62 @@ export function flagsOf(lazy: LazyFlags): bigint {
   return BigInt(resultFlags | rest);
 }
 
-/** Lazy words that fold to the arithmetic flags in `rflags`, any combination of them. */
-export function lazyFrom(rflags: bigint): LazyFlags {
-  const flags = Number(rflags & 0x8d5n);
-  const zero = (flags & FLAG.zf) !== 0;
-  const sign = (flags & FLAG.sf) !== 0;
-  const parity = (flags & FLAG.pf) !== 0;
-  const kept = BigInt(flags & (FLAG.cf | FLAG.af | FLAG.of));
+/** `ccKind` of flags given one by one. */
+export const CC_EXPLICIT = CC.explicit | (3 << 4);
+
+/** Result (in halves) and A of explicit lazy words that fold to `flags`, any combination of them. */
+export function lazyHalvesFrom(flags: number): { low: number; high: number; kept: number } {
+  const kept = flags & (FLAG.cf | FLAG.af | FLAG.of);
+  const sign = flags & FLAG.sf;
+  const parity = flags & FLAG.pf;
   // A zero result says SF = 0 and PF = 1: invert what differs. Any other combination has a result that says it.
-  const ccResult = zero ? 0n : (sign ? 1n << 63n : 0n) | (parity ? 3n : 1n);
-  const inverted = zero ? BigInt(bit(sign, FLAG.sf) | bit(!parity, FLAG.pf)) : 0n;
-  return { ccResult, ccA: kept | inverted, ccB: 0n, ccKind: CC.explicit | (3 << 4) };
+  if (flags & FLAG.zf) return { low: 0, high: 0, kept: kept | sign | (parity ^ FLAG.pf) };
+  return { low: parity ? 3 : 1, high: sign ? -0x8000_0000 : 0, kept };
+}
+
+/** Lazy words that fold to the arithmetic flags in `rflags`. */
+export function lazyFrom(rflags: bigint): LazyFlags {
+  const { low, high, kept } = lazyHalvesFrom(Number(rflags & 0x8d5n));
+  return {
+    ccResult: (BigInt(high >>> 0) << 32n) | BigInt(low),
+    ccA: BigInt(kept),
+    ccB: 0n,
+    ccKind: CC_EXPLICIT,
+  };
+}
+
+/** Halves of the lazy words, signed. */
+export interface LazyHalves {
+  kind: number;
+  resultLow: number;
+  resultHigh: number;
+  aLow: number;
+  aHigh: number;
+  bLow: number;
+  bHigh: number;
+}
+
+/** As `flagsOf`, without bigints; undefined for the shifts, which are rare where this is asked. */
+export function flagsOfHalves(lazy: LazyHalves): number | undefined {
+  const { kind, resultLow: rl, resultHigh: rh, aLow: al, aHigh: ah, bLow: bl, bHigh: bh } = lazy;
+  const operation = kind & 15;
+  let parity = rl & 0xff;
+  parity ^= parity >> 4;
+  const result =
+    bit(((0x6996 >> (parity & 15)) & 1) === 0, FLAG.pf) | bit((rl | rh) === 0, FLAG.zf) | bit(rh < 0, FLAG.sf);
+  if (operation === CC.sub || operation === CC.add) {
+    const isSub = operation === CC.sub;
+    const carry = isSub ? (~ah & bh) | ((~ah | bh) & rh) : (ah & bh) | ((ah | bh) & ~rh);
+    const overflow = isSub ? (ah ^ bh) & (ah ^ rh) : (ah ^ rh) & (bh ^ rh);
+    return result | bit(carry < 0, FLAG.cf) | ((al ^ bl ^ rl) & FLAG.af) | bit(overflow < 0, FLAG.of);
+  }
+  if (operation === CC.explicit) return (result ^ (al & (FLAG.sf | FLAG.pf))) | (al & (FLAG.cf | FLAG.af | FLAG.of));
+  if (operation > CC.dec) return undefined;
+  const isInc = operation === CC.inc;
+  const bits = 8 << ((kind >> 4) & 3);
+  // The result that an overflow leaves: the least value after INC, the greatest after DEC, sign-extended.
+  const edgeLow = bits === 64 ? 0 : -1 << (bits - 1);
+  const edgeHigh = bits === 64 ? -0x8000_0000 : -1;
+  const overflow = isInc ? rl === edgeLow && rh === edgeHigh : rl === ~edgeLow && rh === ~edgeHigh;
+  return result | (al & 1) | bit((rl & 15) === (isInc ? 0 : 15), FLAG.af) | bit(overflow, FLAG.of);
 }

@@ -7,7 +7,7 @@
  */
 import { array, bytesOf, layout } from '@xenhost/base';
 import type { Bytes, View } from '@xenhost/base';
-import { flagsOf, lazyFrom } from './flags.ts';
+import { CC_EXPLICIT, flagsOf, flagsOfHalves, lazyHalvesFrom } from './flags.ts';
 
 /** Space for one saved state in a vCPU record. */
 export const CPU_STATE_SIZE = 2048;
@@ -135,7 +135,8 @@ export const RFLAGS = {
   df: 1n << 10n, of: 1n << 11n, iopl: 3n << 12n, nt: 1n << 14n, rf: 1n << 16n, vm: 1n << 17n, ac: 1n << 18n,
   vif: 1n << 19n, vip: 1n << 20n, id: 1n << 21n,
 } as const; // prettier-ignore
-const ARITHMETIC = 0x8d5n;
+/** CF, PF, AF, ZF, SF, OF, and bit 1 that is always set. */
+const ARITHMETIC = 0x8d7;
 
 export const REGISTER_NAMES = [
   'rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15',
@@ -160,11 +161,29 @@ export class CpuState {
 
   /** All of RFLAGS, lazily kept flags folded in. */
   get rflags(): bigint {
-    return BigInt(this.eflags) | RFLAGS.fixed | flagsOf(this);
+    return BigInt((this.eflags | 2 | this.arithmeticFlags()) >>> 0);
+  }
+  private arithmeticFlags(): number {
+    const { dv, base } = this;
+    const word = (offset: number): number => dv.getInt32(base + offset, true);
+    const folded = flagsOfHalves({
+      kind: word(OFFSET.ccKind),
+      resultLow: word(OFFSET.ccResult), resultHigh: word(OFFSET.ccResult + 4),
+      aLow: word(OFFSET.ccA), aHigh: word(OFFSET.ccA + 4),
+      bLow: word(OFFSET.ccB), bHigh: word(OFFSET.ccB + 4),
+    }); // prettier-ignore
+    return folded ?? Number(flagsOf(this));
   }
   set rflags(value: bigint) {
-    this.eflags = Number(value & 0x3f_ffffn & ~ARITHMETIC & ~RFLAGS.fixed);
-    Object.assign(this, lazyFrom(value));
+    const flags = Number(value & 0x3f_ffffn);
+    const { dv, base } = this;
+    dv.setUint32(base + OFFSET.eflags, flags & ~ARITHMETIC, true);
+    const { low, high, kept } = lazyHalvesFrom(flags);
+    dv.setInt32(base + OFFSET.ccResult, low, true);
+    dv.setInt32(base + OFFSET.ccResult + 4, high, true);
+    dv.setInt32(base + OFFSET.ccA, kept, true);
+    dv.setInt32(base + OFFSET.ccA + 4, 0, true);
+    dv.setUint32(base + OFFSET.ccKind, CC_EXPLICIT, true);
   }
 
   /** General register by its encoding. */

@@ -9,7 +9,7 @@ import type { CodeSize } from '../isa/instruction.ts';
 import { ACCESS_FETCH, ACCESS_USER, ACCESS_WRITE, Mmu, PF, highHalf, lowHalf } from '../mmu/walk.ts';
 import { GuestFault, VECTOR } from '../semantics/helper.ts';
 import type { ExitDetails, Helper, HelperContext, MemoryPort } from '../semantics/helper.ts';
-import { CR0, CR4, is64Bit, isFlat, isVirtual8086, stackMaskOf } from '../semantics/helpers/addressing.ts';
+import { CR0, is64Bit, isFlat, isVirtual8086, stackMaskOf } from '../semantics/helpers/addressing.ts';
 import { deliverEvent } from '../semantics/helpers/deliver.ts';
 import { HELPERS } from '../semantics/helpers/index.ts';
 import { loadCodeSegment, loadSegmentRegister } from '../semantics/helpers/segments.ts';
@@ -34,6 +34,8 @@ const INTERRUPT_FLAG = 0x200;
 const ALIGNMENT_FLAG = 0x40000;
 const RESUME_FLAG = 0x10000;
 const DR6 = { single: 0x4000n } as const;
+/** Bits of CR0 and CR4 in their low halves. */
+const BIT = { em: 4, ts: 8, am: 1 << 18, paging: (1 << 31) | (1 << 16), osfxsr: 1 << 9, smap: 1 << 21 } as const;
 /** PAUSEs within one run after which the owner may want to run another. */
 const PAUSES_PER_EXIT = 32;
 
@@ -56,6 +58,12 @@ export function compileEngine(): EngineModules {
 
 type Outcome = (typeof SIGNAL)[keyof typeof SIGNAL];
 
+/** A helper's context with what the engine keeps there: RIP of the instruction and how it ended. */
+interface EngineContext extends HelperContext {
+  outcome: Outcome;
+  helperRip: bigint;
+}
+
 export class InterpreterEngine implements Engine {
   readonly state: CpuState;
   readonly exit: Exit = { reason: ExitReason.budget, vector: 0, errorCode: 0, hasErrorCode: false, address: 0n, length: 0, port: 0, size: 0, isWrite: false, msr: 0 }; // prettier-ignore
@@ -76,7 +84,7 @@ export class InterpreterEngine implements Engine {
   private readonly wasmRun: (record: number, budget: number) => number;
   private readonly stackHandlers: Uint8Array;
   private readonly memory: MemoryPort;
-  private readonly context: HelperContext & { outcome: Outcome };
+  private readonly context: EngineContext;
   /** Frames that are code by the host's word but hold no live code here: slow writes counted since. */
   private readonly quietFrames = new Map<number, number>();
   private readonly usedViews = new Uint8Array(NR_VIEWS);
@@ -86,7 +94,10 @@ export class InterpreterEngine implements Engine {
   private exitPending = false;
   private pauses = 0;
   private pendingDebug = 0n;
-  private lastControl = [0n, 0n, 0n, 0n];
+  /** CR3, CR0's paging bits, CR4 and EFER as the TLB was filled under; CR4 has no -1. */
+  private readonly control = new Int32Array(5).fill(-1);
+  /** Segmentation is derived for 64-bit mode, where it depends on nothing. */
+  private derivedLong = false;
   private modeStale = false;
   /** Record of the instruction whose helper runs. */
   private currentRecord = 0;
@@ -173,7 +184,7 @@ export class InterpreterEngine implements Engine {
   }
   private mustStep(): boolean {
     const { state } = this;
-    return (state.eflags & (TRAP_FLAG | RESUME_FLAG)) !== 0 || state.interruptShadow !== 0 || (state.dr7 & 0xffn) !== 0n; // prettier-ignore
+    return (state.eflags & (TRAP_FLAG | RESUME_FLAG)) !== 0 || state.interruptShadow !== 0 || this.breakpointsOn();
   }
 
   /** One instruction, with what single steps and breakpoints ask. */
@@ -232,7 +243,7 @@ export class InterpreterEngine implements Engine {
 
   private codeBreakpoint(): boolean {
     const { state } = this;
-    if (!(state.dr7 & 0xffn)) return false;
+    if (!this.breakpointsOn()) return false;
     const linear = BigInt.asUintN(64, state.rip + state.codeBase);
     for (let i = 0n; i < 4n; i++) {
       const enabled = (state.dr7 >> (2n * i)) & 3n;
@@ -296,7 +307,7 @@ export class InterpreterEngine implements Engine {
     const rip = BigInt.asUintN(64, state.ripBase + BigInt(view.getUint16(record + RECORD.offset, true)));
     context.length = view.getUint8(record + RECORD.length);
     state.rip = rip;
-    context.nextRip = (rip + BigInt(context.length)) & state.ripMask;
+    context.helperRip = rip;
     context.outcome = SIGNAL.none;
     this.currentRecord = record;
     const args: bigint[] = [];
@@ -320,7 +331,7 @@ export class InterpreterEngine implements Engine {
     this.stateChanged();
   }
 
-  private makeContext(): HelperContext & { outcome: Outcome } {
+  private makeContext(): EngineContext {
     // eslint-disable-next-line @typescript-eslint/no-this-alias -- the context's methods are plain closures
     const engine = this;
     const { state, memory, host } = this;
@@ -328,7 +339,10 @@ export class InterpreterEngine implements Engine {
       state,
       memory,
       monitor: this.monitor,
-      nextRip: 0n,
+      helperRip: 0n,
+      get nextRip() {
+        return (this.helperRip + BigInt(this.length)) & state.ripMask;
+      },
       length: 0,
       outcome: SIGNAL.none as Outcome,
       cpuid: (leaf, subleaf) => host.cpuid(leaf, subleaf),
@@ -549,7 +563,7 @@ export class InterpreterEngine implements Engine {
       this.setFault(VECTOR.alignmentCheck, 0);
       return false;
     }
-    if ((state.dr7 & 0xffn) === 0n) return true;
+    if (!this.breakpointsOn()) return true;
     const address = BigInt.asUintN(64, (BigInt(high) << 32n) | BigInt(low >>> 0));
     for (let i = 0n; i < 4n; i++) {
       if (!((state.dr7 >> (2n * i)) & 3n)) continue;
@@ -616,11 +630,13 @@ export class InterpreterEngine implements Engine {
     const frame = Math.floor(host / 4096);
     // To announce code may serve a flush that another CPU asked for: the translation must be from after it.
     if (this.announce(frame) && this.fetchHost(codeLow, codeHigh) !== host) return this.resolve();
-    const page = this.codePage(frame);
+    const page = cache.page(frame, this.codeSize);
     if (retry !== 0) cache.forget(page, offset);
     this.fillCodeTlb(codeLow, codeHigh, page);
-    const record = cache.recordAt(page, offset) || cache.decodeRun(page, offset);
-    return record ?? this.resolveCrossing(page, offset);
+    const known = cache.recordAt(page, offset);
+    if (known !== 0) return known;
+    this.quietFrames.delete(frame);
+    return cache.decodeRun(page, offset) ?? this.resolveCrossing(page, offset);
   }
   /** Tells the host of the first code in a frame; true when it was the first. */
   private announce(frame: number): boolean {
@@ -630,10 +646,6 @@ export class InterpreterEngine implements Engine {
     this.cache.page(frame, this.codeSize);
     return true;
   }
-  private codePage(frame: number): CodePage {
-    this.quietFrames.delete(frame);
-    return this.cache.page(frame, this.codeSize);
-  }
   private resolveCrossing(page: CodePage, offset: number): number {
     const inPage = 4096 - offset;
     const nextLow = (this.codeLow + inPage) | 0;
@@ -642,7 +654,8 @@ export class InterpreterEngine implements Engine {
     if (host < 0) return 0;
     const frame = Math.floor(host / 4096);
     if (this.announce(frame)) return this.resolve();
-    const next = this.codePage(frame);
+    this.quietFrames.delete(frame);
+    const next = this.cache.page(frame, this.codeSize);
     this.fillCodeTlb(nextLow, nextHigh, next);
     const bytes = new Uint8Array(inPage + 15);
     bytes.set(this.machine.subarray(page.frame * 4096 + offset, page.frame * 4096 + 4096));
@@ -707,7 +720,8 @@ export class InterpreterEngine implements Engine {
     this.bytes.set(from.subarray(0, CPU_STATE_SIZE));
     this.state.signal = 0;
     this.state.faultVector = NO_FAULT;
-    this.lastControl = [-1n, 0n, 0n, 0n];
+    this.control.fill(-1);
+    this.derivedLong = false;
     this.stateChanged();
   }
   save(to: Uint8Array): void {
@@ -718,13 +732,41 @@ export class InterpreterEngine implements Engine {
     this.modeStale = false;
     state.faultVector = NO_FAULT;
     state.zero = 0n;
-    const control = [state.cr3, state.cr0 & (CR0.pg | CR0.wp), state.cr4, state.efer];
-    if (control.some((value, i) => value !== this.lastControl[i])) {
-      this.lastControl = control;
+    const { words } = this;
+    const cr0 = words[OFFSET.cr0 / 4] ?? 0;
+    const cr4 = words[OFFSET.cr4 / 4] ?? 0;
+    if (this.translationChanged()) {
       this.mmu.configure(state);
       this.flushAll();
     } else if (this.mmu.paging === 'pae') this.mmu.configure(state);
     const long = is64Bit(state);
+    if (!long || this.codeSize !== 64 || !this.derivedLong) this.deriveSegmentation(long);
+    state.simdBlock = cr0 & BIT.em || !(cr4 & BIT.osfxsr) ? 1 : cr0 & BIT.ts ? 2 : 0;
+    state.fpuBlock = cr0 & (BIT.em | BIT.ts) ? 2 : 0;
+    const user = state.cpl === 3;
+    const ac = (state.eflags & ALIGNMENT_FLAG) !== 0;
+    const checked = (user && ac && (cr0 & BIT.am) !== 0) || this.breakpointsOn();
+    const smapOpen = ac && (cr4 & BIT.smap) !== 0;
+    const view = checked ? VIEW.checked : user ? VIEW.user : smapOpen ? VIEW.supervisorAc : VIEW.supervisor;
+    state.tlbView = view * VIEW_BYTES;
+    state.codeView = user ? 0 : CODE_VIEW_BYTES;
+    state.attention = 1;
+  }
+  /** What the TLB depends on is not as it was; remembers it. */
+  private translationChanged(): boolean {
+    const { words, control } = this;
+    const now = [words[OFFSET.cr3 / 4], words[OFFSET.cr3 / 4 + 1], (words[OFFSET.cr0 / 4] ?? 0) & BIT.paging, words[OFFSET.cr4 / 4], words[OFFSET.efer / 4]]; // prettier-ignore
+    let changed = false;
+    for (let n = 0; n < now.length; n++) {
+      changed ||= control[n] !== now[n];
+      control[n] = now[n] ?? 0;
+    }
+    return changed;
+  }
+  /** Code size, bases, masks and checks of the mode. */
+  private deriveSegmentation(long: boolean): void {
+    const { state } = this;
+    this.derivedLong = long;
     const codeSize: CodeSize = long ? 64 : state.csAttributes & ATTR.big && !isVirtual8086(state) ? 32 : 16;
     if (codeSize !== this.codeSize) {
       this.codeSize = codeSize;
@@ -736,16 +778,9 @@ export class InterpreterEngine implements Engine {
     let check = 0;
     if (!long) for (const n of [SEG.es, SEG.cs, SEG.ss, SEG.ds, SEG.fs, SEG.gs]) if (!isFlat(state, n)) check |= 1 << n;
     state.segmentCheck = check;
-    state.simdBlock = state.cr0 & CR0.em || !(state.cr4 & CR4.osfxsr) ? 1 : state.cr0 & CR0.ts ? 2 : 0;
-    state.fpuBlock = state.cr0 & (CR0.em | CR0.ts) ? 2 : 0;
-    const user = state.cpl === 3;
-    const ac = (state.eflags & ALIGNMENT_FLAG) !== 0;
-    const checked = (user && ac && (state.cr0 & CR0.am) !== 0n) || (state.dr7 & 0xffn) !== 0n;
-    const smapOpen = ac && (state.cr4 & CR4.smap) !== 0n;
-    const view = checked ? VIEW.checked : user ? VIEW.user : smapOpen ? VIEW.supervisorAc : VIEW.supervisor;
-    state.tlbView = view * VIEW_BYTES;
-    state.codeView = user ? 0 : CODE_VIEW_BYTES;
-    state.attention = 1;
+  }
+  private breakpointsOn(): boolean {
+    return ((this.words[OFFSET.dr7 / 4] ?? 0) & 0xff) !== 0;
   }
 
   loadSegment(register: 'es' | 'cs' | 'ss' | 'ds' | 'fs' | 'gs', selector: number): boolean {

@@ -52,7 +52,7 @@ export interface HelperContext {
   readonly state: CpuState;
   readonly memory: MemoryPort;
   readonly monitor: boolean;
-  nextRip: bigint;
+  readonly nextRip: bigint;
   /** Bytes of the instruction. */
   length: number;
   cpuid(leaf: number, subleaf: number): CpuidResult;
