@@ -45,8 +45,11 @@ export class Heap {
     this.#counter.freeFrames += end - first;
   }
 
-  /** A block of 2^order frames, aligned to its size and zeroed; undefined when there is none. */
-  allocate(order: number): number | undefined {
+  /**
+   * A block of 2^order frames, aligned to its size and zeroed; undefined when there is none. `settle` is called for each
+   * frame before it is cleared: nobody may be able to write to it afterwards.
+   */
+  allocate(order: number, settle: (mfn: number) => void = () => undefined): number | undefined {
     let from = order;
     while (from <= MAX_ORDER && this.#host.freeHead(from) === 0) from++;
     if (from > MAX_ORDER) return undefined;
@@ -58,6 +61,7 @@ export class Heap {
     }
     const nr = 2 ** order;
     for (let i = mfn; i < mfn + nr; i++) {
+      settle(i);
       if (this.#frames.has(i, FrameFlag.dirty)) this.#memory.u8.fill(0, i * PAGE_SIZE, (i + 1) * PAGE_SIZE);
       this.#frames.reset(i);
     }

@@ -27,6 +27,9 @@ export class Ownership {
   readonly #heap: Heap;
   readonly #host: HostWords;
   readonly #modules: MemoryModules;
+  readonly #settle = (mfn: number): void => {
+    this.flushIfStale(mfn);
+  };
 
   constructor(options: OwnershipOptions, frames: FrameTable, heap: Heap, host: HostWords, modules: MemoryModules) {
     this.#memory = options.memory;
@@ -143,10 +146,9 @@ export class Ownership {
   allocate(domain: DomainRef, order: number): number | undefined {
     const nr = 2 ** order;
     if (!this.mayGrow(domain, nr) || !this.#claimsPermit(domain, nr)) return undefined;
-    const mfn = this.#heap.allocate(order);
+    const mfn = this.#heap.allocate(order, this.#settle);
     if (mfn === undefined) return undefined;
     for (let i = mfn; i < mfn + nr; i++) {
-      this.flushIfStale(i);
       this.changed(i);
       this.#assign(domain, i);
     }
@@ -230,15 +232,11 @@ export class Ownership {
 
   allocateXen(nr: number): number | undefined {
     const order = Math.ceil(Math.log2(nr));
-    const mfn = this.#heap.allocate(order);
+    const mfn = this.#heap.allocate(order, this.#settle);
     if (mfn === undefined) return undefined;
     for (let i = mfn; i < mfn + 2 ** order; i++) {
-      if (i >= mfn + nr) {
-        this.#toHeap(i);
-        continue;
-      }
-      this.flushIfStale(i);
-      this.changed(i);
+      if (i < mfn + nr) this.changed(i);
+      else this.#toHeap(i);
     }
     return mfn;
   }
