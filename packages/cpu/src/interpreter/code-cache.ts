@@ -82,11 +82,16 @@ export class CodeCache {
     for (const page of this.pages.get(frame) ?? []) this.freeMaps.push(page.map);
     this.pages.delete(frame);
   }
+  known(frame: number, code: CodeSize): CodePage | undefined {
+    const list = this.pages.get(frame);
+    if (list) for (const page of list) if (page.code === code) return page;
+    return undefined;
+  }
   /** The page of a frame for a code size, made where it is not there. */
   page(frame: number, code: CodeSize): CodePage {
-    const list = this.pages.get(frame);
-    const known = list?.find((p) => p.code === code);
+    const known = this.known(frame, code);
     if (known) return known;
+    const list = this.pages.get(frame);
     const map = this.freeMaps.pop() ?? PAGE_MAPS + this.nextMap++ * PAGE_MAP_BYTES;
     this.words.fill(0, map / 4, (map + PAGE_MAP_BYTES) / 4);
     const page: CodePage = {

@@ -631,7 +631,10 @@ export class InterpreterEngine implements Engine {
     // To announce code may serve a flush that another CPU asked for: the translation must be from after it.
     if (this.announce(frame) && this.fetchHost(codeLow, codeHigh) !== host) return this.resolve();
     const page = cache.page(frame, this.codeSize);
-    if (retry !== 0) cache.forget(page, offset);
+    if (retry !== 0) {
+      if (cache.recordAt(page, offset) === retry && this.stillCrosses(retry, offset)) return retry;
+      cache.forget(page, offset);
+    }
     this.fillCodeTlb(codeLow, codeHigh, page);
     const known = cache.recordAt(page, offset);
     if (known !== 0) return known;
@@ -644,6 +647,20 @@ export class InterpreterEngine implements Engine {
     this.host.codeFrameAdded(frame);
     this.dropWriteTranslations(frame);
     this.cache.page(frame, this.codeSize);
+    return true;
+  }
+  /** The instruction of a crossing record runs into the page that it was decoded with: only the code TLB had forgotten. */
+  private stillCrosses(record: number, offset: number): boolean {
+    const nextLow = (this.codeLow + 4096 - offset) | 0;
+    const nextHigh = nextLow === 0 && this.codeSize === 64 ? (this.codeHigh + 1) | 0 : this.codeHigh;
+    const host = this.fetchHost(nextLow, nextHigh);
+    if (host < 0) {
+      this.state.faultVector = NO_FAULT;
+      return false;
+    }
+    const next = this.cache.known(Math.floor(host / 4096), this.codeSize);
+    if (next?.map !== this.view.getUint32(record + RECORD.link, true)) return false;
+    this.fillCodeTlb(nextLow, nextHigh, next);
     return true;
   }
   private resolveCrossing(page: CodePage, offset: number): number {
