@@ -60,7 +60,7 @@ async function xm(line: readonly string[], world: Partial<World> = {}): Promise<
   let err = '';
   const ran: string[] = [];
   const code = await runXm(line, {
-    env: { XENHOST_RUN: directory, HOME: '/root', XENHOST_XENCONSOLE: 'the-console' },
+    env: { XENHOST_RUN: directory, HOME: '/nowhere', XENHOST_XENCONSOLE: 'the-console' },
     cwd: directory,
     isRoot: true,
     stdin: process.stdin,
@@ -379,7 +379,7 @@ describe('create', () => {
     (device (vif (mac 00:16:3e:00:00:01) (bridge b)))
     (device (vif))
     (device (vkbd))
-    (device (vfb (vncunused 1) (vnc 1) (xauthority /root/.Xauthority)))
+    (device (vfb (vncunused 1) (vnc 1) (xauthority /nowhere/.Xauthority)))
 )
 `);
   });

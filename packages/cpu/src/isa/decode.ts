@@ -30,8 +30,8 @@ const BY_OPCODE: readonly (readonly Row[])[] = (() => {
   return lists;
 })();
 
-class Truncated {}
-const TRUNCATED = new Truncated();
+/** Thrown when the bytes end inside an instruction; no Error, since it is an ordinary answer. */
+const TRUNCATED = Symbol('truncated instruction');
 
 /** Cursor and prefixes of the instruction at hand; one object is reused. */
 class Decoder {
@@ -115,7 +115,7 @@ class Decoder {
     this.operandSize = this.sizeFor(row);
     if (row.hasModrm) {
       this.at++;
-      if (this.modrm < 0xc0 && !row.operands.some((o) => o.method === 'C' || o.method === 'D')) this.memory = this.decodeMemory(row); // prettier-ignore
+      if (this.modrm < 0xc0 && !row.operands.some((o) => o.method === 'C' || o.method === 'D')) this.memory = this.decodeMemory(); // prettier-ignore
     }
     const operands: Operand[] = [];
     for (const spec of row.operands) {
@@ -152,9 +152,11 @@ class Decoder {
         case 'np':
           if (this.opsize66 || this.repeat) continue;
           break;
+        case 'any':
+          break;
       }
       if (row.rexW !== undefined && row.rexW !== rexW) continue;
-      if (row.semantics === 'nop' && row.plusReg === false && row.opcode === 0x90 && this.rex & 1) continue;
+      if (row.semantics === 'nop' && !row.plusReg && row.opcode === 0x90 && this.rex & 1) continue;
       if (row.hasModrm) {
         if (this.at >= this.end) throw TRUNCATED;
         this.modrm = this.bytes[this.at] ?? 0;
@@ -304,7 +306,7 @@ class Decoder {
     return { kind: 'memory', base, index: -1, scale: 1, displacement, segment, size };
   }
 
-  private decodeMemory(_row: Row): MemoryOperand {
+  private decodeMemory(): MemoryOperand {
     const mod = this.modrm >> 6;
     const rm = this.modrm & 7;
     if (this.addressSize === 2) return this.decodeMemory16(mod, rm);

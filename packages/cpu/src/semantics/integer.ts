@@ -202,9 +202,7 @@ function divide<V>(e: Algebra<V>, signed: boolean): void {
   if (size === 8) {
     const low = e.gpr(0, 8);
     const high = e.gpr(2, 8);
-    const simple = signed
-      ? e.and(e.eq(high, e.shrS(low, e.i64(63))), e.ne(divisor, e.i64(-1)))
-      : e.eqz(high);
+    const simple = signed ? e.and(e.eq(high, e.shrS(low, e.i64(63))), e.ne(divisor, e.i64(-1))) : e.eqz(high);
     e.when(
       simple,
       () => {
@@ -249,10 +247,7 @@ const bitTest =
     const size = e.size;
     const offset = e.read(1);
     const immediate = e.operands[1]?.kind === 'immediate';
-    const n = e.and(
-      immediate && size === 8 ? e.zeroExtend(1, offset) : offset,
-      same(e, size, bits(size) - 1),
-    );
+    const n = e.and(immediate && size === 8 ? e.zeroExtend(1, offset) : offset, same(e, size, bits(size) - 1));
     const mask = e.shl(same(e, size, 1), n);
     let value = n;
     const apply = (old: typeof n): typeof n => {

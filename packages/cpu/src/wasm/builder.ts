@@ -302,7 +302,13 @@ export class ModuleBuilder {
     for (const r of results) this.typeBytes.byte(TYPE_CODE[r]);
     return this.types.push(key) - 1;
   }
-  importFunction(module: string, name: string, params: readonly ValueType[], results: readonly ValueType[]): FunctionRef { // prettier-ignore
+  importFunction(
+    module: string,
+    name: string,
+    params: readonly ValueType[],
+    results: readonly ValueType[],
+  ): FunctionRef {
+    // prettier-ignore
     const type = this.type(params, results);
     this.imports.name(module);
     this.imports.name(name);

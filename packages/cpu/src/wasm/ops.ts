@@ -33,7 +33,7 @@ function range(prefix: readonly number[], first: number, signature: string, name
     if (name === '-') return;
     const bytes = prefix.length > 0 ? [...prefix, ...leb(first + i)] : [first + i];
     const type = (c: string): ValueType => TYPES[c] ?? 'i32';
-    table.set(name, { bytes, params: [...params].map(type), result: type(result), lane });
+    table.set(name, { bytes, params: Array.from(params, type), result: type(result), lane });
   });
 }
 

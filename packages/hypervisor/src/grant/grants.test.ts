@@ -25,7 +25,14 @@ function pair(): { w: World; granter: DomainRef; user: DomainRef; page: number; 
 const entryAt = (w: World, d: DomainRef, ref: number): number => w.grants.sharedFrame(d, 0) * 4096 + ref * 8;
 
 /** The granter writes an entry of version 1. */
-function grant(w: World, from: DomainRef, ref: number, to: number, frame: number, flags: number = GTF.permit_access): void {
+function grant(
+  w: World,
+  from: DomainRef,
+  ref: number,
+  to: number,
+  frame: number,
+  flags: number = GTF.permit_access,
+): void {
   const at = entryAt(w, from, ref);
   w.memory.dv.setUint16(at + 2, to, true);
   w.memory.dv.setUint32(at + 4, frame, true);
@@ -180,7 +187,9 @@ describe('copy', () => {
   test('into a page table is refused', () => {
     const { w, user, l1 } = pair();
     const [own = 0] = w.frames(user, 1);
-    expect(copy(w, user, { from: [own, DOMID.SELF], to: [l1, DOMID.SELF], len: 8, flags: 0 })).toBe(GNTST.general_error);
+    expect(copy(w, user, { from: [own, DOMID.SELF], to: [l1, DOMID.SELF], len: 8, flags: 0 })).toBe(
+      GNTST.general_error,
+    );
   });
 
   test('version 2: part of a page, and a grant of a grant', () => {
@@ -286,7 +295,9 @@ describe("Domain-0's backends and the end of domains", () => {
     for (const d of [first, second]) w.mm.freeDomain(d);
     // Two records of five frames are the lifecycle's; six frames were Xen's from the start.
     const { totalFrames, freeFrames } = w.mm.heapInfo();
-    expect(totalFrames - freeFrames).toBe(new World().mm.heapInfo().totalFrames - new World().mm.heapInfo().freeFrames + 10);
+    expect(totalFrames - freeFrames).toBe(
+      new World().mm.heapInfo().totalFrames - new World().mm.heapInfo().freeFrames + 10,
+    );
   });
 
   test('a granter whose frame is still mapped waits', () => {

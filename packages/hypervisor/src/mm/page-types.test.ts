@@ -13,7 +13,13 @@ describe('pin and unpin', () => {
     const data = w.frames(d, 3);
     const { l4, l3, l2, l1 } = w.tables(d, data);
     expect(w.ext(d, MmuExt.PIN_L4_TABLE, l4)).toBe(0);
-    expect([l4, l3, l2, l1, data[0] ?? 0].map((mfn) => w.mm.frames.type(mfn))).toEqual([4, 3, 2, 1, FrameType.writable]);
+    expect([l4, l3, l2, l1, data[0] ?? 0].map((mfn) => w.mm.frames.type(mfn))).toEqual([
+      4,
+      3,
+      2,
+      1,
+      FrameType.writable,
+    ]);
     expect(w.audit()).toEqual([]);
     expect(w.ext(d, MmuExt.PIN_L4_TABLE, l4)).toBe(-Errno.EINVAL);
     expect(w.ext(d, MmuExt.UNPIN_TABLE, l4)).toBe(0);
@@ -35,7 +41,7 @@ describe('pin and unpin', () => {
     expect(w.peek(l1, 0)).toBe(pte(kernel, P | RW | US | GUEST_KERNEL));
     expect(w.peek(l1, 1)).toBe(pte(user, P | US | GLOBAL));
     expect(w.peek(l4, 1)).toBe(pte(l3, P | US | A));
-    expect(w.peek(l4, 256) >> 12n & 0xffffffn).toBe(BigInt(w.core.header.m2pL3));
+    expect((w.peek(l4, 256) >> 12n) & 0xffffffn).toBe(BigInt(w.core.header.m2pL3));
     expect(Number((w.peek(l4, 260) >> 12n) & 0xffffffn)).toBe(d.v.perDomainL3);
     expect(w.audit()).toEqual([]);
   });
