@@ -88,6 +88,20 @@ test('what blocks is saved; when it wakes on an unused engine nothing is loaded 
   expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'save', 'enter d1v0', 'save']);
 });
 
+test('an engine that fails takes its guest with it, not the host', () => {
+  const { host, loop, script, bugs } = setup();
+  const a = host.domain();
+  const b = host.domain();
+  script.push(() => {
+    throw new RangeError('stack');
+  });
+  loop.turn(false);
+  expect(a.v.shutdownCode).toBe(Shutdown.crash);
+  expect(bugs).toEqual(['RangeError: stack']);
+  while (loop.turn(false) !== 'stop');
+  expect(b.v.flags & DomainFlag.shutdown).toBe(0);
+});
+
 test('registers that another pCPU has loaded since are neither saved nor used', () => {
   const { host, loop, trace, script, pv } = setup();
   const a = host.vcpu(host.domain());

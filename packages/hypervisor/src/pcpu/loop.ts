@@ -102,23 +102,38 @@ export class PcpuLoop {
     const { core, engine, pv, scheduler, timers } = this.#m;
     for (;;) {
       if (!this.#guarded(vcpu, () => pv.beforeEntry(vcpu, engine) === 'resume')) return;
-      const budget = this.#budget.next(this.#record.nextTimerNs, core.systemTimeNs());
-      Atomics.store(this.#words, this.#inGuest, 1);
-      core.lock.release();
-      const started = core.clock.monotonicNs();
-      const reason = engine.run(budget);
-      if (reason === ExitReason.budget) this.#budget.used(budget, core.clock.monotonicNs() - started);
-      Atomics.store(this.#words, this.#inGuest, 0);
-      Atomics.notify(this.#words, this.#inGuest);
-      this.#acquire();
+      const leave = this.#runEngine();
       this.#serveRequests();
-      const goesOn = this.#guarded(vcpu, () => this.#handleExit(vcpu, reason));
+      const goesOn = this.#guarded(vcpu, () => this.#handleExit(vcpu, leave()));
       this.#serveRequests();
       const now = core.systemTimeNs();
       timers.expire(this.#pcpu, now);
       if (!goesOn || this.#stopping || !scheduler.mayContinue(vcpu, this.#pcpu, now)) return;
       if (this.#wantsPreemption && scheduler.shouldPreempt(vcpu, this.#pcpu, now)) return;
     }
+  }
+
+  /** One run of guest code, the lock released meanwhile. The answer gives its exit, or throws what the engine threw. */
+  #runEngine(): () => ExitReason {
+    const { core, engine } = this.#m;
+    const budget = this.#budget.next(this.#record.nextTimerNs, core.systemTimeNs());
+    let leave: () => ExitReason;
+    Atomics.store(this.#words, this.#inGuest, 1);
+    core.lock.release();
+    try {
+      const started = core.clock.monotonicNs();
+      const reason = engine.run(budget);
+      if (reason === ExitReason.budget) this.#budget.used(budget, core.clock.monotonicNs() - started);
+      leave = () => reason;
+    } catch (error) {
+      leave = () => {
+        throw error;
+      };
+    }
+    Atomics.store(this.#words, this.#inGuest, 0);
+    Atomics.notify(this.#words, this.#inGuest);
+    this.#acquire();
+    return leave;
   }
 
   /** False when the domain was crashed. */
