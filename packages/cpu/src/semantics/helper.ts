@@ -57,7 +57,7 @@ export interface HelperContext {
   length: number;
   cpuid(leaf: number, subleaf: number): CpuidResult;
   readTsc(): bigint;
-  fault(vector: number, errorCode?: number): never;
+  fault(this: void, vector: number, errorCode?: number): never;
   /** Leaves the engine with `reason`. `done` when the instruction is complete (RIP moves past it). */
   exit(reason: ExitReason, done: boolean, details?: ExitDetails): void;
   /** RIP after this instruction. */
@@ -70,7 +70,7 @@ export interface HelperContext {
   deliver(event: { vector: number; errorCode: number; kind: 'fault' | 'external' | 'software' | 'icebp' }): void;
   invalidatePage(address: bigint): void;
   /** Runs `body` with no other CPU inside one: what a locked access of more than eight bytes needs. `body` touches no guest memory but by direct views. */
-  busLock(body: () => void): void;
+  busLock(this: void, body: () => void): void;
   /** Eight bytes at a machine address, 0 where there is no memory. */
   readPhysical(address: bigint): bigint;
 }

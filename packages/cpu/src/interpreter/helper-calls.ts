@@ -1,0 +1,138 @@
+/** The door from generated code to helpers: arguments and results in the state, faults and exits as signals. */
+import { ExitReason } from '../engine/exit-reason.ts';
+import { OFFSET } from '../engine/state.ts';
+import { highHalf, lowHalf } from '../mmu/walk.ts';
+import { GuestFault } from '../semantics/helper.ts';
+import type { Helper, HelperContext, MemoryPort } from '../semantics/helper.ts';
+import { deliverEvent } from '../semantics/helpers/deliver.ts';
+import { HELPERS } from '../semantics/helpers/index.ts';
+import type { EngineCore } from './core.ts';
+import { HELPER_ARITY_SHIFT } from './emitter.ts';
+import { HELPER_NAMES } from './generate.ts';
+import { RECORD, SIGNAL } from './memory-map.ts';
+import type { DerivedMode } from './mode.ts';
+
+const HELPER_LIST: readonly Helper[] = HELPER_NAMES.map((name) => HELPERS[name] as Helper);
+/** PAUSEs within one run after which the owner may want to run another. */
+const PAUSES_PER_EXIT = 32;
+
+type Outcome = (typeof SIGNAL)[keyof typeof SIGNAL];
+
+/** A helper's context with what the engine keeps there: RIP of the instruction, and how it ended. */
+export interface EngineContext extends HelperContext {
+  outcome: Outcome;
+  rip: bigint;
+}
+
+export class HelperCalls {
+  readonly context: EngineContext;
+  /** PAUSEs since the run began. */
+  pauses = 0;
+  private readonly core: EngineCore;
+  private readonly mode: DerivedMode;
+  private readonly busLock: Int32Array;
+
+  constructor(
+    options: { monitor: boolean },
+    modules: { core: EngineCore; mode: DerivedMode; memory: MemoryPort; busLock: Int32Array },
+  ) {
+    this.core = modules.core;
+    this.mode = modules.mode;
+    this.busLock = modules.busLock;
+    this.context = this.makeContext(options.monitor, modules.memory);
+  }
+
+  /** `word`: helper number and, above it, how many arguments stand in the state. */
+  call(word: number, record: number): number {
+    const { core, context } = this;
+    const { view, state, longs } = core;
+    const id = word & ((1 << HELPER_ARITY_SHIFT) - 1);
+    const nrArgs = word >> HELPER_ARITY_SHIFT;
+    const rip = BigInt.asUintN(64, state.ripBase + BigInt(view.getUint16(record + RECORD.offset, true)));
+    context.length = view.getUint8(record + RECORD.length);
+    state.rip = rip;
+    context.rip = rip;
+    context.outcome = SIGNAL.none;
+    core.currentRecord = record;
+    const args: bigint[] = [];
+    for (let i = 0; i < nrArgs; i++) args.push(longs[OFFSET.args / 8 + i] ?? 0n);
+    try {
+      const result = HELPER_LIST[id]?.(context, args);
+      if (typeof result === 'bigint') longs[OFFSET.result / 8] = BigInt.asUintN(64, result);
+    } catch (e) {
+      if (!(e instanceof GuestFault)) throw e;
+      this.refresh();
+      core.setFault(e.vector, e.errorCode, lowHalf(e.address), highHalf(e.address));
+      return SIGNAL.fault;
+    }
+    this.refresh();
+    return context.outcome;
+  }
+  /** Derived state after something that touched what it is derived from. */
+  refresh(): void {
+    if (this.core.modeStale) this.mode.update();
+  }
+
+  private makeContext(monitor: boolean, memory: MemoryPort): EngineContext {
+    const { core } = this;
+    const { state, host } = core;
+    const calls = { pause: () => ++this.pauses % PAUSES_PER_EXIT === 0 };
+    return {
+      state,
+      memory,
+      monitor,
+      rip: 0n,
+      length: 0,
+      outcome: SIGNAL.none,
+      get nextRip() {
+        return (this.rip + BigInt(this.length)) & state.ripMask;
+      },
+      cpuid: (leaf, subleaf) => host.cpuid(leaf, subleaf),
+      readTsc: () => host.readTsc(),
+      fault: (vector, errorCode) => {
+        throw new GuestFault(vector, errorCode);
+      },
+      exit(reason, done, details) {
+        if (reason === ExitReason.pause && !calls.pause()) return;
+        core.leave(reason, details, this.length);
+        if (done) state.rip = this.nextRip;
+        this.outcome = SIGNAL.leave;
+      },
+      jump(rip) {
+        state.rip = rip;
+        this.outcome = SIGNAL.jump;
+      },
+      changed(what) {
+        core.modeStale = true;
+        if (what !== 'mode') core.tlb.flush();
+      },
+      attend: () => {
+        state.attention = 1;
+      },
+      deliver(event) {
+        if (deliverEvent(this, event) === 'delivered') return;
+        core.leave(ExitReason.tripleFault, undefined, 0);
+        this.outcome = SIGNAL.leave;
+      },
+      invalidatePage: (address) => {
+        core.tlb.invalidatePage(address);
+      },
+      busLock: (body) => {
+        this.withBusLock(body);
+      },
+      readPhysical: (address) => {
+        const at = Number(address);
+        return at + 8 <= core.machine.length ? core.machineView.getBigUint64(at, true) : 0n;
+      },
+    };
+  }
+  private withBusLock(body: () => void): void {
+    const { busLock } = this;
+    while (Atomics.compareExchange(busLock, 0, 0, 1) !== 0);
+    try {
+      body();
+    } finally {
+      Atomics.store(busLock, 0, 0);
+    }
+  }
+}
