@@ -58,7 +58,7 @@ function machine(source: string) {
     },
   );
   const crashes: string[] = [];
-  let stop = false;
+  const guest = { ended: false };
   const pv: Pv = createPv({
     memory,
     mm: {
@@ -82,7 +82,7 @@ function machine(source: string) {
       const number = Number(e.state.rax);
       const handler = number === 23 ? pv.hypercalls.iret : number === 30 ? pv.hypercalls.callback_op : undefined;
       if (!handler) {
-        stop = number === 29;
+        guest.ended = number === 29;
         e.state.rax = 0x1234n;
         return;
       }
@@ -100,7 +100,7 @@ function machine(source: string) {
     },
     crashDomain: (_d, _v, text) => {
       crashes.push(text);
-      stop = true;
+      guest.ended = true;
     },
     cpuid: () => ({ eax: 0x77, ebx: 0, ecx: 0, edx: 0 }),
     readTsc: () => 5n,
@@ -129,7 +129,7 @@ function machine(source: string) {
     memory.dv.setUint16(at + 10, 3, true);
   }
   expect(pv.switchedIn(vcpu, engine)).toBe('resume');
-  for (let n = 0; n < MAX_EXITS && !stop; n++) {
+  for (let n = 0; n < MAX_EXITS && !guest.ended; n++) {
     engine.run(10_000);
     if (pv.handleExit(vcpu, engine, engine.exit) === 'stop') break;
   }
