@@ -7,7 +7,7 @@ import type { Row } from '../isa/row.ts';
 import type { OperandInfo, Width } from '../semantics/algebra.ts';
 import { controlSemantics } from '../semantics/control.ts';
 import { ADDRESSED } from '../semantics/index.ts';
-import type { HandlerShape } from './emitter.ts';
+import type { HandlerShape } from './emit-frame.ts';
 
 /** Handlers that are no instruction. They come first, in this order. */
 export const SPECIAL = {

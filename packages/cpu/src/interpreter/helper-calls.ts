@@ -7,7 +7,7 @@ import type { Helper, HelperContext, MemoryPort } from '../semantics/helper.ts';
 import { deliverEvent } from '../semantics/helpers/deliver.ts';
 import { HELPERS } from '../semantics/helpers/index.ts';
 import type { EngineCore } from './core.ts';
-import { HELPER_ARITY_SHIFT } from './emitter.ts';
+import { HELPER_ARITY_SHIFT } from './emit-frame.ts';
 import { HELPER_NAMES } from './generate.ts';
 import { RECORD, SIGNAL } from './memory-map.ts';
 import type { DerivedMode } from './mode.ts';

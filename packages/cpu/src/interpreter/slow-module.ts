@@ -7,8 +7,9 @@ import { OFFSET } from '../engine/state.ts';
 import type { ValueType } from '../semantics/algebra.ts';
 import { LOADS, ModuleBuilder, STORES } from '../wasm/builder.ts';
 import type { FunctionBuilder, FunctionRef } from '../wasm/builder.ts';
-import { HandlerEmitter, MACHINE, TemporaryPool } from './emitter.ts';
-import type { CcField, Frame, Value } from './emitter.ts';
+import { MACHINE, TemporaryPool } from './emit-frame.ts';
+import { HandlerEmitter } from './emitter.ts';
+import type { CcField, Frame, Value } from './emit-frame.ts';
 
 /** Bits of the word that describes an access to the host's `translate`. */
 export const ACCESS = { sizeMask: 0xff, write: 0x100, update: 0x200 } as const;
