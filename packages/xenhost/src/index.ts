@@ -1,4 +1,5 @@
 export { runCommand } from './cli.ts';
+export { daemons, type DaemonRow } from './daemons.ts';
 export { Host, hostDefaults, hostEnv, type HostOptions } from './host.ts';
 export { installationRoot, program } from './entry.ts';
 export { fetchGuest, type FetchedGuest } from './commands/fetch.ts';
