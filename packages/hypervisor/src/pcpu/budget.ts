@@ -2,7 +2,7 @@
  * How long one run of the engine lasts. Its unit is taken branches, whose cost depends on the guest: the number is
  * steered so that a run takes about `TARGET_NS`, within which others get their TLB flushes and the timers their ticks.
  */
-const TARGET_NS = 300_000n;
+export const TARGET_NS = 300_000n;
 const MIN_BUDGET = 500;
 const MAX_BUDGET = 2_000_000;
 const FIRST_BUDGET = 10_000;
