@@ -40,6 +40,8 @@ export interface PcpuLoopModules {
 /** How long a pCPU steps back for the control plane at most. */
 const STEP_BACK_MS = 1;
 const NS_PER_MS = 1e6;
+/** Rest of a spinning vCPU between two tries. */
+const SPIN_REST_MS = 0.03;
 
 export class PcpuLoop {
   readonly #pcpu: number;
@@ -138,10 +140,16 @@ export class PcpuLoop {
     return leave;
   }
 
-  /** Nobody asks for anything, and a run's time is not over yet. */
+  /**
+   * Nobody asks for anything, and a run's time is not over yet. A short rest lets the operating system run the pCPU that
+   * is waited for, should this machine have fewer cores to give than pCPUs.
+   */
   #maySpin(started: bigint): boolean {
     const { core, requests } = this.#m;
-    return requests.peek(this.#pcpu) === 0 && core.clock.monotonicNs() - started < TARGET_NS;
+    if (requests.peek(this.#pcpu) !== 0 || core.clock.monotonicNs() - started >= TARGET_NS) return false;
+    const wake = requests.word(this.#pcpu, 'wake');
+    Atomics.wait(this.#words, wake, Atomics.load(this.#words, wake), SPIN_REST_MS);
+    return true;
   }
 
   /** False when the domain was crashed. */
