@@ -17,7 +17,7 @@ module.exports = {
     ...Object.keys(layer).map((name) => ({
       name: `layer-${name}`,
       severity: 'error',
-      from: { path: inLayers([name]), pathNot: tests },
+      from: { path: inLayers([name]), pathNot: tests + '|/src/testing/' },
       to: { path: '^packages/', pathNot: inLayers(name === 'daemon' || name === 'app' ? below[name] : [name, ...below[name]]) + (name === 'daemon' || name === 'app' ? '|^packages/$1/' : '') },
     })),
     { name: 'engine-without-node', severity: 'error', from: { path: '^packages/cpu/src', pathNot: tests }, to: { dependencyTypes: ['core'] } },

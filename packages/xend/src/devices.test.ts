@@ -1,0 +1,109 @@
+import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { config, xendFixture } from './testing/xend-fixture.ts';
+
+const host = xendFixture();
+const { call, fault, tree } = host;
+
+describe('devices', () => {
+  const vif: XmlRpcValue = ['vif', ['bridge', 'xenbr0'], ['mac', '00:16:3e:01:02:03'], ['rate', '10Mb/s@20ms']];
+  const vbd: XmlRpcValue = ['vbd', ['uname', 'file:/disk.img'], ['dev', 'xvda'], ['mode', 'w']];
+  const make = (...devices: XmlRpcValue[]) =>
+    call('xend.domain.create', config('g', ...devices.map((device): XmlRpcValue => ['device', device])));
+
+  it('stand in xenstore as backends and frontends expect', async () => {
+    await make(vif, vbd);
+    const nodes = async (path: string) =>
+      (await tree(path)).map((line) => line.slice(path.length + 1)).filter((line) => !line.startsWith('uuid')).sort(); // prettier-ignore
+    expect(await nodes('/local/domain/0/backend/vif/1/0')).toEqual([
+      'bridge = xenbr0',
+      'domain = g',
+      'frontend = /local/domain/1/device/vif/0',
+      'frontend-id = 1',
+      'handle = 0',
+      'mac = 00:16:3e:01:02:03',
+      'online = 1',
+      'rate = 25000,20000',
+      'script = /etc/xen/scripts/vif-bridge',
+      'state = 1',
+    ]);
+    expect(await nodes('/local/domain/1/device/vif/0')).toEqual([
+      'backend = /local/domain/0/backend/vif/1/0',
+      'backend-id = 0',
+      'handle = 0',
+      'mac = 00:16:3e:01:02:03',
+      'protocol = x86_64-abi',
+      'state = 1',
+    ]);
+    expect(await nodes('/local/domain/0/backend/vbd/1/51712')).toEqual([
+      'bootable = 1',
+      'dev = xvda',
+      'domain = g',
+      'frontend = /local/domain/1/device/vbd/51712',
+      'frontend-id = 1',
+      'mode = w',
+      'online = 1',
+      'params = /disk.img',
+      'state = 1',
+      'type = file',
+    ]);
+    expect(await nodes('/local/domain/1/device/vbd/51712')).toEqual([
+      'backend = /local/domain/0/backend/vbd/1/51712',
+      'backend-id = 0',
+      'device-type = disk',
+      'protocol = x86_64-abi',
+      'state = 1',
+      'virtual-device = 51712',
+    ]);
+    expect(await host.store.getPerms('/local/domain/0/backend/vbd/1/51712')).toEqual([
+      { domid: 0, access: 'none' },
+      { domid: 1, access: 'read' },
+    ]);
+    expect(await host.store.getPerms('/local/domain/1/device/vbd/51712')).toEqual([
+      { domid: 1, access: 'none' },
+      { domid: 0, access: 'read' },
+    ]);
+    expect(await call('xend.domain.getDeviceSxprs', 'g', 'vbd')).toEqual([
+      [
+        51712,
+        [
+          ['backend', '/local/domain/0/backend/vbd/1/51712'],
+          ['backend-id', '0'],
+          ['device-type', 'disk'],
+          ['protocol', 'x86_64-abi'],
+          ['state', '1'],
+          ['virtual-device', '51712'],
+        ],
+      ],
+    ]);
+    expect(await call('xend.domain.getBlockDeviceClass', 'g', 'xvda')).toBe('vbd');
+  });
+
+  it.each([
+    ['error', 'no such bridge', 'Device 0 (vif) could not be connected. no such bridge'],
+    ['error', undefined, 'Device 0 (vif) could not be connected. Backend device not found.'],
+    ['busy', undefined, 'Device 0 (vif) could not be connected.\nBusy.'],
+    ['connected', undefined, undefined],
+  ])('waiting for a backend that says %s (%s)', async (status, error, expected) => {
+    await make(vif);
+    const waiting = fault('xend.domain.waitForDevices', 'g');
+    if (error !== undefined) await host.store.write('/local/domain/0/backend/vif/1/0/hotplug-error', error);
+    await host.store.write('/local/domain/0/backend/vif/1/0/hotplug-status', status);
+    expect(await waiting).toEqual(expected === undefined ? [0, 'no fault'] : [2, expected]);
+  });
+
+  it('come and go', async () => {
+    await make();
+    const adding = call('xend.domain.device_create', 'g', vbd);
+    for (let i = 0; i < 100 && !(await host.store.exists('/local/domain/0/backend/vbd/1/51712')); i += 1);
+    await host.store.write('/local/domain/0/backend/vbd/1/51712/hotplug-status', 'connected');
+    expect(await adding).toEqual(['vbd', ['dom', 1, 'id', 51712]]);
+    expect(await fault('xend.domain.device_create', 'g', vbd)).toEqual([2, 'The device "xvda" is already defined']);
+    const leaving = call('xend.domain.destroyDevice', 'g', 'vbd', 'xvda');
+    for (let i = 0; i < 100 && (await host.store.tryRead('/local/domain/0/backend/vbd/1/51712/state')) !== '5'; i += 1);
+    expect(await host.store.readString('/local/domain/0/backend/vbd/1/51712/online')).toBe('0');
+    await host.store.write('/local/domain/0/backend/vbd/1/51712/state', '6');
+    await leaving;
+    expect(await call('xend.domain.getDeviceSxprs', 'g', 'vbd')).toEqual([]);
+    expect(await fault('xend.domain.destroyDevice', 'g', 'vbd', 'xvda')).toEqual([2, 'Device xvda not connected']);
+  });
+});
