@@ -11,8 +11,6 @@ const MAX_LINES = 600;
 const longFiles: Readonly<Record<string, string>> = {
   'packages/cpu/src/interpreter/emitter.ts': 'one class, the Wasm side of the algebra: every method shares its emission state',
   'packages/cpu/src/interpreter/engine.ts': "the engine's slow paths share its memory views; the seam to cut is TLB fills and exits",
-  'packages/cpu/src/semantics/x87-fast.ts': 'x87 arithmetic on i64 halves: one family of formulas',
-  'packages/xend/src/xend.test.ts': 'tables of cases over one fixture',
 };
 const generated = /(\.generated\.ts$|\/isa\/rows\/|package-lock\.json$)/;
 

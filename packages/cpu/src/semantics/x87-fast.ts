@@ -4,314 +4,39 @@
  * or zero. Each function gives an i32: 1 when it has done the whole instruction, 0 when nothing was changed and the
  * helper (helpers/x87-instructions.ts) must do it. A test holds both to the same answers.
  */
-import type { Algebra, MemoryType } from './algebra.ts';
-
-/** Significand as i64; sign and biased exponent as i32. */
-interface Extended<V> {
-  readonly significand: V;
-  readonly exponent: V;
-}
-
-const CONTROL_MASK = 0x0f3f;
-const CONTROL_DEFAULT = 0x033f;
-const CONTROL_TRUNCATE = 0x0f3f;
-const STATUS_PENDING = 0x80;
-const STATUS_TOP = 0x3800;
-const STATUS_C1 = 0x200;
-const STATUS_CONDITIONS = 0x4500;
-const SIGN = 0x8000;
-const EXPONENT_MASK = 0x7fff;
-const BIAS = 16383;
-const INTEGER_BIT = 1n << 63n;
-
-const has = <V>(e: Algebra<V>, value: V, mask: number): V => e.ne(e.and(value, e.i32(mask)), e.i32(0));
-const all = <V>(e: Algebra<V>, first: V, ...rest: V[]): V => rest.reduce((a, b) => e.and(a, b), first);
-
-/** Number of ST(i); `i` i32. */
-function physical<V>(e: Algebra<V>, i: V): V {
-  return e.and(e.add(e.shrU(e.field('fsw'), e.i32(11)), i), e.i32(7));
-}
-
-function inUse<V>(e: Algebra<V>, register: V): V {
-  return e.and(e.shrU(e.field('ftw'), register), e.i32(1));
-}
-
-/** No exception waits, and the control word is FNINIT's. */
-function isDefault<V>(e: Algebra<V>): V {
-  return e.eq(e.and(e.field('fcw'), e.i32(CONTROL_MASK)), e.i32(CONTROL_DEFAULT));
-}
-
-function isQuiet<V>(e: Algebra<V>): V {
-  return e.eqz(e.and(e.field('fsw'), e.i32(STATUS_PENDING)));
-}
-
-function readRegister<V>(e: Algebra<V>, register: V): Extended<V> {
-  return { significand: e.fprSignificand(register), exponent: e.fprExponent(register) };
-}
-
-const exponentOf = <V>(e: Algebra<V>, x: Extended<V>): V => e.and(x.exponent, e.i32(EXPONENT_MASK));
-const signOf = <V>(e: Algebra<V>, x: Extended<V>): V => e.and(x.exponent, e.i32(SIGN));
-
-function isNormal<V>(e: Algebra<V>, x: Extended<V>): V {
-  const inRange = e.ltU(e.sub(exponentOf(e, x), e.i32(1)), e.i32(EXPONENT_MASK - 1));
-  return e.and(inRange, e.ltS(x.significand, e.i64(0)));
-}
-
-function isZero<V>(e: Algebra<V>, x: Extended<V>): V {
-  return e.and(e.eqz(x.significand), e.eqz(exponentOf(e, x)));
-}
-
-/** Status word with C1 and the precision flag of a rounding; `inexact`, `up` i32. */
-function noteRounding<V>(e: Algebra<V>, inexact: V, up: V): void {
-  const kept = e.and(e.field('fsw'), e.i32(~STATUS_C1));
-  e.setField('fsw', e.or(kept, e.or(e.shl(inexact, e.i32(5)), e.shl(up, e.i32(9)))));
-}
-
-function clearC1<V>(e: Algebra<V>): void {
-  e.setField('fsw', e.and(e.field('fsw'), e.i32(~STATUS_C1)));
-}
-
-function moveTop<V>(e: Algebra<V>, by: number): void {
-  const status = e.field('fsw');
-  const top = e.and(e.add(status, e.i32(by << 11)), e.i32(STATUS_TOP));
-  e.setField('fsw', e.or(e.and(status, e.i32(~STATUS_TOP)), top));
-}
-
-function pop<V>(e: Algebra<V>): void {
-  const bit = e.shl(e.i32(1), physical(e, e.i32(0)));
-  e.setField('ftw', e.and(e.field('ftw'), e.not(bit)));
-  moveTop(e, 1);
-}
-
-/** Makes room and writes the new ST(0); the register must not be in use. */
-function push<V>(e: Algebra<V>, value: Extended<V>): void {
-  clearC1(e);
-  moveTop(e, -1);
-  const register = physical(e, e.i32(0));
-  e.setField('ftw', e.or(e.field('ftw'), e.shl(e.i32(1), register)));
-  e.setFpr(register, value.significand, value.exponent);
-}
-
-function hasRoom<V>(e: Algebra<V>): V {
-  return e.eqz(inUse(e, physical(e, e.i32(-1))));
-}
-
-/** What is rounded to nearest: `high` has its top bit set, `low` are the 64 bits below it. */
-interface Unrounded<V> {
-  readonly sign: V;
-  readonly exponent: V;
-  readonly high: V;
-  readonly low: V;
-}
-
-/** Rounds and writes `register` unless the exponent leaves the safe range. */
-function finish<V>(e: Algebra<V>, register: V, value: Unrounded<V>, pops: boolean): V {
-  const isHalf = e.ltS(value.low, e.i64(0));
-  const beyond = e.ne(e.shl(value.low, e.i64(1)), e.i64(0));
-  const isOdd = e.wrap(e.and(value.high, e.i64(1)));
-  const up = e.and(isHalf, e.or(beyond, isOdd));
-  const rounded = e.add(value.high, e.extendU(up));
-  const carry = e.eqz(rounded);
-  const significand = e.or(rounded, e.shl(e.extendU(carry), e.i64(63)));
-  const exponent = e.add(value.exponent, carry);
-  const isSafe = e.ltU(e.sub(exponent, e.i32(2)), e.i32(EXPONENT_MASK - 2));
-  return e.choose(
-    'i32',
-    isSafe,
-    () => {
-      e.setFpr(register, significand, e.or(exponent, value.sign));
-      noteRounding(e, e.ne(value.low, e.i64(0)), up);
-      if (pops) pop(e);
-      return e.i32(1);
-    },
-    () => e.i32(0),
-  );
-}
-
-/** Sum of two normal numbers, `negates` flipping the sign of the second. */
-function addNormal<V>(e: Algebra<V>, a: Extended<V>, b: Extended<V>, negates: boolean, register: V, pops: boolean): V {
-  const signB = negates ? e.xor(signOf(e, b), e.i32(SIGN)) : signOf(e, b);
-  const signA = signOf(e, a);
-  const [ea, eb] = [exponentOf(e, a), exponentOf(e, b)];
-  const isLess = e.or(e.ltU(ea, eb), e.and(e.eq(ea, eb), e.ltU(a.significand, b.significand)));
-  const large = e.select(isLess, b.significand, a.significand);
-  const small = e.select(isLess, a.significand, b.significand);
-  const exponent = e.select(isLess, eb, ea);
-  const sign = e.select(isLess, signB, signA);
-  const distance = e.sub(exponent, e.select(isLess, ea, eb));
-  const shift = e.extendU(distance);
-  const isNear = e.ltU(distance, e.i32(64));
-  // 128 bits of the smaller one; what falls out below stays as the lowest bit.
-  const farShift = e.sub(shift, e.i64(64));
-  const lost = e.and(small, e.sub(e.shl(e.i64(1), farShift), e.i64(1)));
-  const far = e.or(e.shrU(small, farShift), e.extendU(e.ne(lost, e.i64(0))));
-  const farLow = e.select(e.ltU(distance, e.i32(128)), far, e.i64(1));
-  const nearLow = e.select(e.eqz(distance), e.i64(0), e.shl(small, e.sub(e.i64(0), shift)));
-  const smallHigh = e.select(isNear, e.shrU(small, shift), e.i64(0));
-  const smallLow = e.select(isNear, nearLow, farLow);
-  return e.choose(
-    'i32',
-    e.eq(signA, signB),
-    () => {
-      const sum = e.add(large, smallHigh);
-      const carry = e.ltU(sum, large);
-      const halved = e.or(e.shrU(sum, e.i64(1)), e.i64(INTEGER_BIT));
-      const halvedLow = e.or(e.or(e.shl(sum, e.i64(63)), e.shrU(smallLow, e.i64(1))), e.and(smallLow, e.i64(1)));
-      const high = e.select(carry, halved, sum);
-      const low = e.select(carry, halvedLow, smallLow);
-      return finish(e, register, { sign, exponent: e.add(exponent, carry), high, low }, pops);
-    },
-    () => {
-      const low = e.sub(e.i64(0), smallLow);
-      const borrow = e.extendU(e.ne(smallLow, e.i64(0)));
-      const high = e.sub(e.sub(large, smallHigh), borrow);
-      return e.choose(
-        'i32',
-        e.eqz(high),
-        // Complete cancellation is +0; leave the rest to the helper.
-        () =>
-          e.choose(
-            'i32',
-            e.eqz(low),
-            () => {
-              e.setFpr(register, e.i64(0), e.i32(0));
-              clearC1(e);
-              if (pops) pop(e);
-              return e.i32(1);
-            },
-            () => e.i32(0),
-          ),
-        () => {
-          const zeros = e.clz(high);
-          const fromLow = e.select(e.eqz(zeros), e.i64(0), e.shrU(low, e.sub(e.i64(0), zeros)));
-          const shifted = e.or(e.shl(high, zeros), fromLow);
-          const normalized = e.sub(exponent, e.wrap(zeros));
-          return finish(e, register, { sign, exponent: normalized, high: shifted, low: e.shl(low, zeros) }, pops);
-        },
-      );
-    },
-  );
-}
-
-function multiplyNormal<V>(e: Algebra<V>, a: Extended<V>, b: Extended<V>, register: V, pops: boolean): V {
-  const high = e.mulHighU(a.significand, b.significand);
-  const low = e.mul(a.significand, b.significand);
-  const isTop = e.ltS(high, e.i64(0));
-  const doubled = e.or(e.shl(high, e.i64(1)), e.shrU(low, e.i64(63)));
-  const sum = e.add(exponentOf(e, a), exponentOf(e, b));
-  const exponent = e.add(e.sub(sum, e.i32(BIAS)), isTop);
-  const sign = e.xor(signOf(e, a), signOf(e, b));
-  return finish(
-    e,
-    register,
-    { sign, exponent, high: e.select(isTop, high, doubled), low: e.select(isTop, low, e.shl(low, e.i64(1))) },
-    pops,
-  );
-}
-
-const LOW_32 = 0xffffffffn;
-
-/** One 32-bit digit of a long division: floor((rest * 2^32 + next) / divisor) and the rest after it (Knuth's D). */
-function divideDigit<V>(e: Algebra<V>, rest: V, next: V, divisor: V): { digit: V; rest: V } {
-  const top = e.shrU(divisor, e.i64(32));
-  const bottom = e.and(divisor, e.i64(LOW_32));
-  let digit = e.op('i64.div_u', rest, top);
-  let estimate = e.sub(rest, e.mul(digit, top));
-  for (let correction = 0; correction < 2; correction++) {
-    const isSmall = e.eqz(e.shrU(estimate, e.i64(32)));
-    const isLarge = e.ne(e.shrU(digit, e.i64(32)), e.i64(0));
-    const exceeds = e.ltU(e.or(e.shl(estimate, e.i64(32)), next), e.mul(digit, bottom));
-    const corrects = e.extendU(e.and(isSmall, e.or(isLarge, exceeds)));
-    digit = e.sub(digit, corrects);
-    estimate = e.add(estimate, e.and(top, e.sub(e.i64(0), corrects)));
-  }
-  return { digit, rest: e.sub(e.add(e.shl(rest, e.i64(32)), next), e.mul(digit, divisor)) };
-}
-
-function divideNormal<V>(e: Algebra<V>, a: Extended<V>, b: Extended<V>, register: V, pops: boolean): V {
-  const divisor = b.significand;
-  const isLess = e.ltU(a.significand, divisor);
-  const high = e.select(isLess, a.significand, e.shrU(a.significand, e.i64(1)));
-  const low = e.select(isLess, e.i64(0), e.shl(a.significand, e.i64(63)));
-  const first = divideDigit(e, high, e.shrU(low, e.i64(32)), divisor);
-  const second = divideDigit(e, first.rest, e.and(low, e.i64(LOW_32)), divisor);
-  const quotient = e.add(e.shl(first.digit, e.i64(32)), second.digit);
-  const { rest } = second;
-  // The rest as bits below the quotient: nothing, below a half, a half, above.
-  const missing = e.sub(divisor, rest);
-  const isHalf = e.eqz(e.ltU(rest, missing));
-  const isOff = e.and(e.ne(rest, e.i64(0)), e.ne(rest, missing));
-  const below = e.or(e.shl(e.extendU(isHalf), e.i64(63)), e.extendU(isOff));
-  const exponent = e.sub(e.add(e.sub(exponentOf(e, a), exponentOf(e, b)), e.i32(BIAS)), isLess);
-  const sign = e.xor(signOf(e, a), signOf(e, b));
-  return finish(e, register, { sign, exponent, high: quotient, low: below }, pops);
-}
-
-/** Numbers of the arithmetic variants: add, multiply, subtract, reversed, divide, reversed. */
-function arithmetic<V>(e: Algebra<V>, a: Extended<V>, b: Extended<V>, register: V, pops: boolean): V {
-  switch (e.variant) {
-    case 1:
-      return multiplyNormal(e, a, b, register, pops);
-    case 2:
-      return addNormal(e, a, b, true, register, pops);
-    case 3:
-      return addNormal(e, b, a, true, register, pops);
-    case 4:
-      return divideNormal(e, a, b, register, pops);
-    case 5:
-      return divideNormal(e, b, a, register, pops);
-    default:
-      return addNormal(e, a, b, false, register, pops);
-  }
-}
-
-// Memory operands -----------------------------------------------------------------------------------------------------
-
-interface Loaded<V> {
-  readonly value: Extended<V>;
-  /** The operand is normal or zero. */
-  readonly isGood: V;
-}
-
-type MemoryKind = 'm32' | 'm64' | 'i16' | 'i32' | 'i64';
-const MEMORY_TYPE: Readonly<Record<MemoryKind, MemoryType>> = { m32: 'u32', m64: 'u64', i16: 's16', i32: 'u32', i64: 'u64' }; // prettier-ignore
-
-function fromFloat<V>(e: Algebra<V>, bits: V, isDouble: boolean): Loaded<V> {
-  const wide = isDouble ? bits : e.extendU(bits);
-  const [fractionBits, exponentMask, bias] = isDouble ? [52, 0x7ff, 1023] : [23, 0xff, 127];
-  const sign = e.and(e.wrap(e.shrU(wide, e.i64(isDouble ? 48 : 16))), e.i32(SIGN));
-  const exponent = e.and(e.wrap(e.shrU(wide, e.i64(fractionBits))), e.i32(exponentMask));
-  const isNumber = e.ltU(e.sub(exponent, e.i32(1)), e.i32(exponentMask - 1));
-  const fraction = e.shl(wide, e.i64(63 - fractionBits));
-  const significand = e.select(isNumber, e.or(fraction, e.i64(INTEGER_BIT)), e.i64(0));
-  const biased = e.select(isNumber, e.add(exponent, e.i32(BIAS - bias)), e.i32(0));
-  const magnitude = isDouble ? e.shl(wide, e.i64(1)) : e.shl(wide, e.i64(33));
-  return { value: { significand, exponent: e.or(biased, sign) }, isGood: e.or(isNumber, e.eqz(magnitude)) };
-}
-
-function fromInteger<V>(e: Algebra<V>, integer: V): Loaded<V> {
-  const negative = e.shrS(integer, e.i64(63));
-  const magnitude = e.sub(e.xor(integer, negative), negative);
-  const zeros = e.clz(magnitude);
-  const biased = e.sub(e.i32(BIAS + 63), e.wrap(zeros));
-  const sign = e.and(e.wrap(negative), e.i32(SIGN));
-  const isZeroInteger = e.eqz(integer);
-  const exponent = e.select(isZeroInteger, e.i32(0), e.or(biased, sign));
-  return { value: { significand: e.shl(magnitude, zeros), exponent }, isGood: e.i32(1) };
-}
-
-function loadMemory<V>(e: Algebra<V>, kind: MemoryKind): Loaded<V> {
-  const bits = e.load(MEMORY_TYPE[kind], e.address(0));
-  if (kind === 'm32' || kind === 'm64') return fromFloat(e, bits, kind === 'm64');
-  return fromInteger(e, kind === 'i64' ? bits : e.extendS(bits));
-}
-
-/** `then` where the condition holds, else 0. */
-function guarded<V>(e: Algebra<V>, condition: V, then: () => V): V {
-  return e.choose('i32', condition, then, () => e.i32(0));
-}
-
-// Instructions --------------------------------------------------------------------------------------------------------
+import type { Algebra } from './algebra.ts';
+import { arithmetic } from './x87-arithmetic.ts';
+import { loadMemory } from './x87-memory.ts';
+import type { MemoryKind } from './x87-memory.ts';
+import {
+  CONTROL_MASK,
+  CONTROL_DEFAULT,
+  CONTROL_TRUNCATE,
+  STATUS_C1,
+  STATUS_CONDITIONS,
+  SIGN,
+  EXPONENT_MASK,
+  BIAS,
+  INTEGER_BIT,
+  has,
+  all,
+  physical,
+  inUse,
+  isDefault,
+  isQuiet,
+  readRegister,
+  exponentOf,
+  signOf,
+  isNormal,
+  isZero,
+  noteRounding,
+  clearC1,
+  pop,
+  push,
+  hasRoom,
+  guarded,
+} from './x87-registers.ts';
+import type { Extended } from './x87-registers.ts';
 
 export type Fast = <V>(e: Algebra<V>) => V;
 
