@@ -3,7 +3,6 @@
  * `page_alloc.c`). Knows nothing of owners. Frames that had an owner are cleared when they are given out again, not
  * before, and memory never used stays untouched, so that the OS commits only what guests use.
  */
-import { PAGE_SIZE } from '@xenhost/xen-abi';
 import type { MachineMemory } from '../state/machine-memory.ts';
 import { FrameFlag } from './frame.ts';
 import type { FrameTable } from './frame.ts';
@@ -62,7 +61,7 @@ export class Heap {
     const nr = 2 ** order;
     for (let i = mfn; i < mfn + nr; i++) {
       settle(i);
-      if (this.#frames.has(i, FrameFlag.dirty)) this.#memory.u8.fill(0, i * PAGE_SIZE, (i + 1) * PAGE_SIZE);
+      if (this.#frames.has(i, FrameFlag.dirty)) this.#memory.clearFrame(i);
       this.#frames.reset(i);
     }
     this.#counter.freeFrames -= nr;

@@ -32,6 +32,8 @@ const COMMAND_MASK = 0x3f;
 const NODE_SHIFT = 8;
 /** Frames of one acquire_resource call. */
 const MAX_RESOURCE_FRAMES = 32;
+/** Frames that populate_physmap gives out for one look at its list. */
+const POPULATE_RUN = 64;
 
 /** Where grant table frames come from; grant/ provides it. */
 export interface GrantFrames {
@@ -192,7 +194,7 @@ export class MemoryOps {
         break;
       case MemoryOp.populate_physmap:
         if ((r.mem_flags & XENMEMF.populate_on_demand) !== 0) return start;
-        done = this.#eachExtent(extents, (at) => this.#populate(call, extents, at));
+        done = this.#populate(call, extents);
         break;
       default:
         done = this.#eachExtent(extents, (at) => this.#decrease(call, extents, at));
@@ -227,13 +229,44 @@ export class MemoryOps {
     return extents.list === 0n || writeU64(call.memory, at, BigInt(mfn));
   }
 
-  #populate(call: HypercallCall, extents: Extents, at: bigint): boolean {
-    const gpfn = readU64(call.memory, at);
-    if (gpfn === undefined) return false;
-    const mfn = this.#m.own.allocate(extents.domain, extents.order);
-    if (mfn === undefined) return false;
-    for (let i = 0; i < 2 ** extents.order; i++) this.#m.own.setM2p(mfn + i, BigInt.asUintN(64, gpfn + BigInt(i)));
-    return writeU64(call.memory, at, BigInt(mfn));
+  /** As `#eachExtent`, in runs of single frames. */
+  #populate(call: HypercallCall, extents: Extents): number {
+    const { start, count, order } = extents;
+    const longest = order === 0 ? POPULATE_RUN : 1;
+    for (let i = start; i < count;) {
+      if (i !== start && this.#m.types.interrupted()) return -i;
+      const wanted = Math.min(longest, count - i);
+      const done = this.#populateRun(call, extents, i, wanted);
+      i += done;
+      if (done < wanted) return i;
+    }
+    return count;
+  }
+
+  /** Extents done of `nr` from `first` on. */
+  #populateRun(call: HypercallCall, extents: Extents, first: number, nr: number): number {
+    const { own } = this.#m;
+    const at = BigInt.asUintN(64, extents.list + BigInt(first * 8));
+    const list = call.memory.read(at, nr * 8);
+    // A longer run takes no frame before its list is known to be writable: else it stops where the list does.
+    if (!list || (nr > 1 && !call.memory.write(at, list)))
+      return nr > 1 ? this.#populateSingly(call, extents, first, nr) : 0;
+    const entries = new DataView(list.buffer, list.byteOffset, list.byteLength);
+    let done = 0;
+    for (; done < nr; done++) {
+      const mfn = own.allocate(extents.domain, extents.order);
+      if (mfn === undefined) break;
+      const gpfn = entries.getBigUint64(done * 8, true);
+      own.setM2p(mfn, gpfn);
+      for (let i = 1; i < 2 ** extents.order; i++) own.setM2p(mfn + i, BigInt.asUintN(64, gpfn + BigInt(i)));
+      entries.setBigUint64(done * 8, BigInt(mfn), true);
+    }
+    return done === 0 || call.memory.write(at, list.subarray(0, done * 8)) ? done : 0;
+  }
+
+  #populateSingly(call: HypercallCall, extents: Extents, first: number, nr: number): number {
+    for (let i = 0; i < nr; i++) if (this.#populateRun(call, extents, first + i, 1) === 0) return i;
+    return nr;
   }
 
   #decrease(call: HypercallCall, extents: Extents, at: bigint): boolean {
