@@ -18,6 +18,9 @@ const STORE = { rsp: 1024, reqCons: 2048, reqProd: 2052, rspProd: 2060, size: 10
 /** Turns of the pCPU before a guest that says nothing is given up. */
 const MAX_TURNS = 20_000;
 
+// Real code in a real engine, on machines that may be busy.
+jest.setTimeout(60_000);
+
 const code = compileEngine();
 
 class OneThreadHost {
