@@ -38,7 +38,7 @@ const OWNER_MSRS = new Set([0x1b]);
 
 function readMsr(state: CpuState, msr: number): bigint | undefined {
   const field = MSR_FIELDS[msr];
-  return field === undefined || OWNER_MSRS.has(msr) ? undefined : (state[field as 'efer']);
+  return field === undefined || OWNER_MSRS.has(msr) ? undefined : state[field as 'efer'];
 }
 
 function writeMsr(context: HelperContext, msr: number, value: bigint): boolean {
@@ -59,7 +59,7 @@ function writeMsr(context: HelperContext, msr: number, value: bigint): boolean {
       const type = (value >> (8n * i)) & 0xffn;
       if (type > 7n || type === 2n || type === 3n) fault(VECTOR.generalProtection, 0);
     }
-  (state[field as 'efer']) = value;
+  state[field as 'efer'] = value;
   return true;
 }
 
