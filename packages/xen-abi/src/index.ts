@@ -16,3 +16,4 @@ export * from './io-xenstore.ts';
 export * from './memory.ts';
 export * from './mmu.ts';
 export * from './grant.ts';
+export * from './hvm.ts';

@@ -1,7 +1,8 @@
 import {
-  AcquireResource, AddToPhysmap, AddToPhysmapBatch, GnttabCopy, GnttabGetStatusFrames, GnttabMapGrantRef,
+  AcquireResource, AddToPhysmap, AddToPhysmapBatch, ForeignMemoryMap, GnttabCopy, GnttabGetStatusFrames,
+  GnttabGetVersion, GnttabMapGrantRef,
   GnttabQuerySize, GnttabSetupTable, GnttabTransfer, GnttabUnmapAndReplace, GnttabUnmapGrantRef, GrantEntryV1,
-  GrantEntryV2, MachphysMapping, MachphysMfnList, MemoryExchange, MemoryMapOp, MemoryReservation, MmuExtOp, MmuUpdate,
+  GrantEntryV2, HvmParam, MachphysMapping, MachphysMfnList, MemoryExchange, MemoryMapOp, MemoryReservation, MmuExtOp, MmuUpdate,
   RemoveFromPhysmap,
 } from './index.ts'; // prettier-ignore
 
@@ -15,6 +16,7 @@ test.each([
   [AddToPhysmapBatch, 32, { domid: 0, space: 2, size: 4, u: 6, idxs: 8, gpfns: 16, errs: 24 }],
   [RemoveFromPhysmap, 16, { domid: 0, gpfn: 8 }],
   [MemoryMapOp, 16, { nr_entries: 0, buffer: 8 }],
+  [ForeignMemoryMap, 24, { domid: 0, map: 8 }],
   [MachphysMapping, 24, { v_start: 0, v_end: 8, max_mfn: 16 }],
   [MachphysMfnList, 24, { max_extents: 0, extent_start: 8, nr_extents: 16 }],
   [AcquireResource, 32, { domid: 0, type: 2, id: 4, nr_frames: 8, pad: 12, frame: 16, frame_list: 24 }],
@@ -27,6 +29,8 @@ test.each([
   [GnttabQuerySize, 16, { dom: 0, nr_frames: 4, max_nr_frames: 8, status: 12 }],
   [GnttabCopy, 40, { source: 0, dest: 16, len: 32, flags: 34, status: 36 }],
   [GnttabTransfer, 24, { mfn: 0, domid: 8, ref: 12, status: 16 }],
+  [GnttabGetVersion, 8, { dom: 0, pad: 2, version: 4 }],
+  [HvmParam, 16, { domid: 0, index: 4, value: 8 }],
   [GnttabGetStatusFrames, 16, { nr_frames: 0, dom: 4, status: 6, frame_list: 8 }],
 ])('%#: layout', (struct, size, offsets) => {
   expect(struct.size).toBe(size);

@@ -3,10 +3,10 @@ import { array, bytesOf, domid as asDomid, Errno, layout, XenError } from '@xenh
 import type { Bytes } from '@xenhost/base';
 import {
   Domctl, DomctlAddressSize, DomctlCpuPolicy, DomctlCreatedomain, DomctlGetdomaininfo, DomctlHypercallInit,
-  DomctlMaxMem, DomctlMaxVcpus, DomctlSendtrigger, DomctlSettimeoffset, DomctlTscInfo, DOMID,
-  Dominf, Hypercall, SchedOp, SchedRemoteShutdown, Sysctl, SysctlGetdomaininfolist, XEN_INVALID_MAX_VCPU_ID, XenCpuidLeaf,
+  DomctlMaxMem, DomctlMaxVcpus, DomctlSendtrigger, DomctlSettimeoffset, DomctlTscInfo, DOMID, Dominf, E820,
+  E820_ENTRY_SIZE, ForeignMemoryMap, Hypercall, MemoryMapOp, MemoryOp, SchedOp, SchedRemoteShutdown,
+  Sysctl, SysctlGetdomaininfolist, XEN_INVALID_MAX_VCPU_ID, XenCpuidLeaf,
 } from '@xenhost/xen-abi'; // prettier-ignore
-import { E820_ENTRY_SIZE, ForeignMemoryMap, Memop } from '../abi.ts';
 import { ShutdownReason } from '../api.ts';
 import type { CpuidLeaf, DomainInfo, Xenctrl } from '../api.ts';
 import { CallArena } from '../caller.ts';
@@ -66,10 +66,12 @@ export const domainCalls = (caller: Caller) => {
   const setMap = async (domid: number, entries: Uint8Array): Promise<void> => {
     const arena = new CallArena();
     const buffer = arena.put(entries).address;
-    const nr_entries = BigInt(entries.length / E820_ENTRY_SIZE);
-    const { address } = arena.struct(ForeignMemoryMap, { domid, nr_entries, buffer });
+    const { address, bytes } = arena.struct(ForeignMemoryMap, { domid });
+    const map = MemoryMapOp.view(bytesOf(bytes), ForeignMemoryMap.offsets.map);
+    map.nr_entries = entries.length / E820_ENTRY_SIZE;
+    map.buffer = buffer;
     const operation = `xc_domain_set_memory_map of domain ${domid}`;
-    await caller.call(operation, Hypercall.memory_op, [BigInt(Memop.set_memory_map), address], arena);
+    await caller.call(operation, Hypercall.memory_op, [BigInt(MemoryOp.set_memory_map), address], arena);
   };
 
   return {
@@ -143,7 +145,7 @@ export const domainCalls = (caller: Caller) => {
     },
 
     domainSetMemmapLimit: (domid, mapLimitKiB) =>
-      setMap(domid, e820([{ addr: 0n, size: BigInt(mapLimitKiB) * 1024n, type: 1 }])),
+      setMap(domid, e820([{ addr: 0n, size: BigInt(mapLimitKiB) * 1024n, type: E820.RAM }])),
     domainSetMemoryMap: (domid, entries) => setMap(domid, e820(entries)),
 
     async domainSetAddressSize(domid, bits) {

@@ -1,7 +1,6 @@
 /** Event channels and HVM parameters on behalf of another domain (`xc_evtchn.c`, `xc_domain.c`). */
 import { evtchnPort } from '@xenhost/base';
-import { EvtchnAllocUnbound, EVTCHNOP, EvtchnReset, EvtchnStatus, Hypercall } from '@xenhost/xen-abi';
-import { Hvmop, HvmParam } from '../abi.ts';
+import { EvtchnAllocUnbound, EVTCHNOP, EvtchnReset, EvtchnStatus, HvmOp, HvmParam, Hypercall } from '@xenhost/xen-abi';
 import type { Xenctrl } from '../api.ts';
 import { CallArena } from '../caller.ts';
 import type { Caller } from '../caller.ts';
@@ -40,8 +39,8 @@ export const eventCalls = (caller: Caller) => {
       );
     },
     async hvmParamSet(domid, index, value) {
-      await param('xc_hvm_param_set', Hvmop.set_param, domid, index, value);
+      await param('xc_hvm_param_set', HvmOp.set_param, domid, index, value);
     },
-    hvmParamGet: (domid, index) => param('xc_hvm_param_get', Hvmop.get_param, domid, index, 0n),
+    hvmParamGet: (domid, index) => param('xc_hvm_param_get', HvmOp.get_param, domid, index, 0n),
   } satisfies Partial<Xenctrl>;
 };

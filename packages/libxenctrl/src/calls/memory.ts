@@ -2,11 +2,10 @@
 import { bytesOf, domid as asDomid, Errno, XenError } from '@xenhost/base';
 import type { GrantRef } from '@xenhost/base';
 import type { MemoryOp, MemoryResult, RemotePage } from '@xenhost/privcmd';
-import { Domctl, DomctlGetpageframeinfo3, Hypercall, PAGE_SHIFT, PAGE_SIZE } from '@xenhost/xen-abi';
 import {
-  GnttabGetVersion, Gnttabop, GnttabQuerySize, GnttabSetupTable, Memop, MemoryReservation, MMU_MACHPHYS_UPDATE, MmuextOp,
-  MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate,
-} from '../abi.ts'; // prettier-ignore
+  Domctl, DomctlGetpageframeinfo3, GnttabGetVersion, GnttabQuerySize, GnttabSetupTable, GNTST, GrantOp, Hypercall,
+  MemoryOp as Memop, MemoryReservation, MmuCommand, MmuExt, MmuExtOp, MmuUpdate, PAGE_SHIFT, PAGE_SIZE,
+} from '@xenhost/xen-abi'; // prettier-ignore
 import type { Xenctrl } from '../api.ts';
 import { CallArena } from '../caller.ts';
 import type { Caller } from '../caller.ts';
@@ -53,7 +52,7 @@ export const memoryCalls = (caller: Caller) => {
 
   const mmuext = async (operation: string, cmd: number, domid: number, mfn: number): Promise<void> => {
     const arena = new CallArena();
-    const { address } = arena.struct(MmuextOp, { cmd, arg1: BigInt(mfn) });
+    const { address } = arena.struct(MmuExtOp, { cmd, arg1: BigInt(mfn) });
     await caller.call(
       `${operation} ${mfn} of domain ${domid}`,
       Hypercall.mmuext_op,
@@ -121,8 +120,8 @@ export const memoryCalls = (caller: Caller) => {
       await one(`writing frame ${gfn} of domain ${domid}`, { kind: 'write', page: foreign(domid, gfn), offset, data });
     },
 
-    mmuextPin: (domid, level, mfn) => mmuext(`pinning L${level} table`, MMUEXT_PIN_L1_TABLE + level - 1, domid, mfn),
-    mmuextUnpin: (domid, mfn) => mmuext('unpinning table', MMUEXT_UNPIN_TABLE, domid, mfn),
+    mmuextPin: (domid, level, mfn) => mmuext(`pinning L${level} table`, MmuExt.PIN_L1_TABLE + level - 1, domid, mfn),
+    mmuextUnpin: (domid, mfn) => mmuext('unpinning table', MmuExt.UNPIN_TABLE, domid, mfn),
 
     async machphysUpdate(domid, mfns, pfns) {
       for (let at = 0; at < mfns.length; at += MMU_UPDATE_CHUNK) {
@@ -130,7 +129,7 @@ export const memoryCalls = (caller: Caller) => {
         const bytes = new Uint8Array(count * MmuUpdate.size);
         const dv = new DataView(bytes.buffer);
         for (let i = 0; i < count; i++) {
-          const ptr = (BigInt(mfns[at + i] ?? 0) << BigInt(PAGE_SHIFT)) | MMU_MACHPHYS_UPDATE;
+          const ptr = (BigInt(mfns[at + i] ?? 0) << BigInt(PAGE_SHIFT)) | BigInt(MmuCommand.machphys);
           dv.setBigUint64(i * MmuUpdate.size, ptr, true);
           dv.setBigUint64(i * MmuUpdate.size + 8, BigInt(pfns[at + i] ?? 0), true);
         }
@@ -158,15 +157,15 @@ export const memoryCalls = (caller: Caller) => {
       const arena = new CallArena();
       const { address, view } = arena.struct(GnttabQuerySize, { dom: domid });
       const operation = `xc_gnttab_query_size of domain ${domid}`;
-      await caller.call(operation, Hypercall.grant_table_op, [BigInt(Gnttabop.query_size), address, 1n], arena);
-      if (view.status !== 0) throw new XenError(Errno.EINVAL, `${operation}: status ${view.status}`);
+      await caller.call(operation, Hypercall.grant_table_op, [BigInt(GrantOp.query_size), address, 1n], arena);
+      if (view.status !== GNTST.okay) throw new XenError(Errno.EINVAL, `${operation}: status ${view.status}`);
       return { nrFrames: view.nr_frames, maxNrFrames: view.max_nr_frames };
     },
     async gnttabGetVersion(domid) {
       const arena = new CallArena();
       const { address, view } = arena.struct(GnttabGetVersion, { dom: domid });
       const operation = `xc_gnttab_get_version of domain ${domid}`;
-      await caller.call(operation, Hypercall.grant_table_op, [BigInt(Gnttabop.get_version), address, 1n], arena);
+      await caller.call(operation, Hypercall.grant_table_op, [BigInt(GrantOp.get_version), address, 1n], arena);
       return view.version;
     },
     async gnttabSetupTable(domid, nrFrames) {
@@ -175,8 +174,8 @@ export const memoryCalls = (caller: Caller) => {
       const init = { dom: domid, nr_frames: nrFrames, frame_list: frames.address };
       const { address, view } = arena.struct(GnttabSetupTable, init);
       const operation = `gnttab setup_table of domain ${domid}`;
-      await caller.call(operation, Hypercall.grant_table_op, [BigInt(Gnttabop.setup_table), address, 1n], arena);
-      if (view.status !== 0) throw new XenError(Errno.EINVAL, `${operation}: status ${view.status}`);
+      await caller.call(operation, Hypercall.grant_table_op, [BigInt(GrantOp.setup_table), address, 1n], arena);
+      if (view.status !== GNTST.okay) throw new XenError(Errno.EINVAL, `${operation}: status ${view.status}`);
       return narrow(frames.bytes);
     },
     gnttabRead: (domid, gref, offset, length) =>

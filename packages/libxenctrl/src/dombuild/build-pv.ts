@@ -5,8 +5,9 @@
 import { evtchnPort } from '@xenhost/base';
 import { ElfError, parsePvGuest } from '@xenhost/elf';
 import type { PvGuestImage } from '@xenhost/elf';
-import { MAX_GUEST_CMDLINE, PAGE_SIZE, Sif } from '@xenhost/xen-abi';
-import { GrantEntryV1, GTF_PERMIT_ACCESS, RESERVED_GREF } from '../abi.ts';
+import {
+  GRANT_RESERVED_CONSOLE, GRANT_RESERVED_XENSTORE, GrantEntryV1, GTF, MAX_GUEST_CMDLINE, PAGE_SIZE, Sif,
+} from '@xenhost/xen-abi'; // prettier-ignore
 import type { Xenctrl } from '../api.ts';
 import { DomBuildError } from './errors.ts';
 import { planPvLayout } from './layout.ts';
@@ -165,9 +166,9 @@ async function seedGrants(
   const [table] = await xc.gnttabSetupTable(domid, 1);
   if (table === undefined) throw new DomBuildError('internal', `domain ${domid} has no grant table`);
   const seed = (gref: number, backend: number, pfn: number): void => {
-    const entry = GrantEntryV1.create({ flags: GTF_PERMIT_ACCESS, domid: backend, frame: p2m[pfn] ?? 0 });
+    const entry = GrantEntryV1.create({ flags: GTF.permit_access, domid: backend, frame: p2m[pfn] ?? 0 });
     writer.writeFrame(table, gref * GrantEntryV1.size, entry.bytes);
   };
-  seed(RESERVED_GREF.console, consoleDomid, layout.console.pfn);
-  seed(RESERVED_GREF.xenstore, storeDomid, layout.xenstore.pfn);
+  seed(GRANT_RESERVED_CONSOLE, consoleDomid, layout.console.pfn);
+  seed(GRANT_RESERVED_XENSTORE, storeDomid, layout.xenstore.pfn);
 }

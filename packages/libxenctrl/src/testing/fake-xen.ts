@@ -8,11 +8,10 @@ import { FakeBackend } from '@xenhost/privcmd/testing';
 import type { FakeCall } from '@xenhost/privcmd/testing';
 import {
   Domctl, DOMCTL_U, DomctlAddressSize, DomctlCreatedomain, DomctlGetdomaininfo, DomctlHypercallInit, DomctlMaxMem,
-  DomctlMaxVcpus, DomctlSchedulerOp, DomctlVcpucontext, Dominf, EvtchnAllocUnbound, EVTCHNOP, Hypercall, SchedRemoteShutdown,
-  Sysctl, SYSCTL_U, SysctlGetdomaininfolist, SysctlPhysinfo, VcpuGuestContext, XEN_DOMCTL_INTERFACE_VERSION,
-  XenDomctl, XenSysctl,
+  DomctlMaxVcpus, DomctlSchedulerOp, DomctlVcpucontext, Dominf, EvtchnAllocUnbound, EVTCHNOP, GnttabSetupTable,
+  Hypercall, MemoryOp, MemoryReservation, MmuExt, MmuExtOp, SchedRemoteShutdown, Sysctl, SYSCTL_U,
+  SysctlGetdomaininfolist, SysctlPhysinfo, VcpuGuestContext, XEN_DOMCTL_INTERFACE_VERSION, XenDomctl, XenSysctl,
 } from '@xenhost/xen-abi'; // prettier-ignore
-import { GnttabSetupTable, Memop, MemoryReservation, MmuextOp } from '../abi.ts';
 
 const CONTEXT_SIZE = { 64: VcpuGuestContext.size, 32: 2800 } as const;
 
@@ -216,7 +215,7 @@ export class FakeXen extends FakeBackend {
   }
 
   #memoryOp({ args, memory }: FakeCall): number {
-    if (args[0] !== BigInt(Memop.populate_physmap)) return -Errno.ENOSYS;
+    if (args[0] !== BigInt(MemoryOp.populate_physmap)) return -Errno.ENOSYS;
     const raw = memory.read(args[1] ?? 0n, MemoryReservation.size);
     if (!raw) return -Errno.EFAULT;
     const { extent_start, nr_extents, extent_order, domid } = MemoryReservation.view(bytesOf(raw), 0);
@@ -260,11 +259,11 @@ export class FakeXen extends FakeBackend {
 
   /** Pins: every table must be the domain's own and mapped nowhere writable. */
   #mmuext({ args, memory }: FakeCall): number {
-    const raw = memory.read(args[0] ?? 0n, MmuextOp.size);
+    const raw = memory.read(args[0] ?? 0n, MmuExtOp.size);
     const domain = this.domains.get(Number(args[3] ?? 0n));
     if (!raw || !domain) return raw ? -Errno.ESRCH : -Errno.EFAULT;
-    const { cmd, arg1 } = MmuextOp.view(bytesOf(raw), 0);
-    if (cmd !== (domain.bits === 64 ? 3 : 2)) return -Errno.EINVAL;
+    const { cmd, arg1 } = MmuExtOp.view(bytesOf(raw), 0);
+    if (cmd !== (domain.bits === 64 ? MmuExt.PIN_L4_TABLE : MmuExt.PIN_L3_TABLE)) return -Errno.EINVAL;
     const tables = new Set<number>();
     const leaves: { mfn: number; writable: boolean }[] = [];
     const visit = (mfn: number, level: number): boolean => {
