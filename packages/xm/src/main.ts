@@ -1,5 +1,6 @@
 import { enableCompileCache } from 'node:module';
 import { constants } from 'node:os';
+import { pathToFileURL } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 // A command is over in a tenth of a second: what is loaded after this line is compiled once for all of them.
@@ -27,6 +28,12 @@ process.exitCode = await runXm(process.argv.slice(2), {
   err: (text) => process.stderr.write(text),
   now: () => new Date(),
   sleep: (ms) => sleep(ms, undefined, { signal: interrupt.signal }),
+  become: async (module, args) => {
+    attached = true;
+    process.argv = [process.execPath, module, ...args];
+    await import(pathToFileURL(module).href);
+    return new Promise<never>(() => undefined);
+  },
   run: async (command, args) => {
     const { spawn } = await import('node:child_process');
     return new Promise((resolve, reject) => {

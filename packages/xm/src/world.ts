@@ -13,6 +13,8 @@ export interface World {
   sleep(ms: number): Promise<void>;
   /** Runs a program with our terminal and resolves to its exit code. */
   run(command: string, args: readonly string[]): Promise<number>;
+  /** Becomes another program of ours, which ends the process: what execv is, without starting Node once more. */
+  become(module: string, args: readonly string[]): Promise<never>;
 }
 
 /** Prints a line. */

@@ -69,6 +69,7 @@ async function xm(line: readonly string[], world: Partial<World> = {}): Promise<
     err: (text) => (err += text),
     now: () => new Date((NOW_S + 3 * 86400 + 3723) * 1000),
     sleep: () => new Promise(setImmediate),
+    become: () => Promise.reject(new Error('tests name their console client')),
     run: (command, args) => {
       ran.push([command, ...args].join(' '));
       return Promise.resolve(7);

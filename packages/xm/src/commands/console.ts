@@ -42,16 +42,16 @@ export async function domidOf({ server }: CommandContext, dom: string): Promise<
   return atomNumber(childValue(asSxp(await server.call('xend.domain', dom)), 'domid'));
 }
 
-/** Runs the console client until it ends; resolves to its exit code. */
+/** Runs the console client until it ends; resolves to its exit code, or never when this process has become the client. */
 export function attachConsole({ world }: CommandContext, domid: number, num = 0): Promise<number> {
-  const { command, args } = consoleClient(world.env);
-  return world.run(command, [...args, String(domid), '--num', String(num)]);
+  const args = [String(domid), '--num', String(num)];
+  const given = world.env['XENHOST_XENCONSOLE'];
+  if (given !== undefined && given !== '') return world.run(given, args);
+  return world.become(consoleClient(), args);
 }
 
-/** `XENHOST_XENCONSOLE`, or the client that belongs to this xm: beside it in a bundle, in its package in the source. */
-function consoleClient(env: NodeJS.ProcessEnv): { command: string; args: string[] } {
-  const given = env['XENHOST_XENCONSOLE'];
-  if (given !== undefined && given !== '') return { command: given, args: [] };
+/** The client that belongs to this xm: beside it in a bundle, in its package in the source. */
+function consoleClient(): string {
   const here = dirname(fileURLToPath(import.meta.url));
   const places = [
     join(here, 'xenconsole.mjs'),
@@ -60,5 +60,5 @@ function consoleClient(env: NodeJS.ProcessEnv): { command: string; args: string[
   ];
   const found = places.find((place) => existsSync(place));
   if (found === undefined) throw new CommandFailed('Cannot find the console client (set XENHOST_XENCONSOLE)');
-  return { command: process.execPath, args: [found] };
+  return found;
 }
