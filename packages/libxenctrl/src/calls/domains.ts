@@ -17,7 +17,9 @@ const PAGE_KIB = 4;
 const NO_ARGUMENTS = layout('none', { none: array('u8', 1) });
 /** Leaves of a CPUID policy: more than Xen 4.17 ever answers. */
 const MAX_CPUID_LEAVES = 512;
-const MAX_DOMAINS_PER_CALL = 1024;
+const MAX_DOMAINS = 1024;
+/** Their room travels both ways, filled or not. */
+const DOMAINS_PER_CALL = 32;
 
 function domainInfo(bytes: Bytes, at: number): DomainInfo {
   const v = DomctlGetdomaininfo.view(bytes, at);
@@ -74,6 +76,18 @@ export const domainCalls = (caller: Caller) => {
     await caller.call(operation, Hypercall.memory_op, [BigInt(MemoryOp.set_memory_map), address], arena);
   };
 
+  const domainInfos = async (first: number, max: number): Promise<DomainInfo[]> => {
+    const arena = new CallArena();
+    const buffer = arena.output(max * DomctlGetdomaininfo.size);
+    const { view } = await caller.sysctl('xc_domain_getinfolist', Sysctl.getdomaininfolist, SysctlGetdomaininfolist, {
+      first_domain: first, max_domains: max, buffer: buffer.address,
+    }, arena); // prettier-ignore
+    const bytes = bytesOf(buffer.bytes);
+    return Array.from({ length: Math.min(view.num_domains, max) }, (_, i) =>
+      domainInfo(bytes, i * DomctlGetdomaininfo.size),
+    );
+  };
+
   return {
     async domainCreate(options) {
       const { bytes } = DomctlCreatedomain.create({
@@ -121,16 +135,17 @@ export const domainCalls = (caller: Caller) => {
       }
     },
 
-    async domainGetinfolist(first = 0, max = MAX_DOMAINS_PER_CALL) {
-      const arena = new CallArena();
-      const buffer = arena.output(max * DomctlGetdomaininfo.size);
-      const { view } = await caller.sysctl('xc_domain_getinfolist', Sysctl.getdomaininfolist, SysctlGetdomaininfolist, {
-        first_domain: first, max_domains: max, buffer: buffer.address,
-      }, arena); // prettier-ignore
-      const bytes = bytesOf(buffer.bytes);
-      return Array.from({ length: Math.min(view.num_domains, max) }, (_, i) =>
-        domainInfo(bytes, i * DomctlGetdomaininfo.size),
-      );
+    async domainGetinfolist(first = 0, max = MAX_DOMAINS) {
+      const found: DomainInfo[] = [];
+      for (let from = first; found.length < max;) {
+        const wanted = Math.min(max - found.length, DOMAINS_PER_CALL);
+        const some = await domainInfos(from, wanted);
+        found.push(...some);
+        const last = some.at(-1);
+        if (some.length < wanted || !last) break;
+        from = last.domid + 1;
+      }
+      return found;
     },
 
     async domainSetmaxmem(domid, maxMemKiB) {

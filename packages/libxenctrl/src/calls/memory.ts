@@ -201,5 +201,7 @@ export function widen(frames: Uint32Array): Uint8Array {
 
 export function narrow(bytes: Uint8Array): Uint32Array {
   const { dv } = bytesOf(bytes);
-  return Uint32Array.from({ length: bytes.length / 8 }, (_, i) => dv.getUint32(i * 8, true));
+  const frames = new Uint32Array(bytes.length / 8);
+  for (let i = 0; i < frames.length; i++) frames[i] = dv.getUint32(i * 8, true);
+  return frames;
 }

@@ -23,10 +23,15 @@ export class BadRequest extends Error {
 
 const MAX_FRAME_NUMBER = 0xffff_ffff;
 
-const isZero = (bytes: Uint8Array): boolean => {
-  for (const byte of bytes) if (byte !== 0) return false;
+const ZEROS = Buffer.alloc(65536);
+
+function isZero(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += ZEROS.length) {
+    const end = Math.min(at + ZEROS.length, bytes.length);
+    if (ZEROS.compare(bytes, at, end, 0, end - at) !== 0) return false;
+  }
   return true;
-};
+}
 
 export function encodeHypercall(request: HypercallRequest): { wire: WireHypercall; payload: Uint8Array[] } {
   const payload: Uint8Array[] = [];
