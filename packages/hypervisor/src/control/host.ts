@@ -63,11 +63,6 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
   );
   const backend = machine.backend();
   machine.start();
-  const engine = compileEngine();
-  const workers = Array.from({ length: nrPcpus }, (_, pcpu) => {
-    const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine: options.commandLine, engine };
-    return startPcpu(options.workerEntry, workerData, drain, modules);
-  });
   const server = await servePrivcmd(
     {
       path: options.privcmdPath,
@@ -80,8 +75,31 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
     backend,
   );
   log.info({ memoryMiB: options.memoryMiB, nrPcpus, privcmd: options.privcmdPath }, 'hypervisor is up');
-  return { nrPcpus, stop: () => stopHost(machine, workers, server) };
+  const threads = soon(() => {
+    const engine = compileEngine();
+    return Array.from({ length: nrPcpus }, (_, pcpu) => {
+      const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine: options.commandLine, engine };
+      return startPcpu(options.workerEntry, workerData, drain, modules);
+    });
+  });
+  threads.catch((error: unknown) => {
+    log.fatal({ err: error }, 'pCPUs cannot start');
+    modules.failed('pCPUs cannot start');
+  });
+  return { nrPcpus, stop: async () => stopHost(machine, await threads, server) };
 }
+
+/** Runs `body` in a later turn: the daemons that wait for this one start meanwhile, and what they ask is kept for it. */
+const soon = <T>(body: () => T): Promise<T> =>
+  new Promise((resolve, reject) => {
+    setImmediate(() => {
+      try {
+        resolve(body());
+      } catch (error) {
+        reject(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+  });
 
 interface PcpuThread {
   readonly worker: Worker;
