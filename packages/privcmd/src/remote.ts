@@ -23,7 +23,7 @@ export interface ConnectPrivcmdOptions {
   readonly limits?: Partial<PrivcmdLimits>;
 }
 
-const RETRY_MS = 50;
+const RETRY_MS = 10;
 /** Batches on their way at once, of one call of `memory`. */
 const MEMORY_WINDOW = 3;
 

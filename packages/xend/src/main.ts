@@ -12,7 +12,7 @@ import { Xend } from './xend.ts';
 
 /** How long the other daemons may take to come up when all start together. */
 const START_WAIT_MS = 30_000;
-const RETRY_MS = 50;
+const RETRY_MS = 10;
 
 async function connectXenstore(path: string): Promise<XenstoreClient> {
   const deadline = Date.now() + START_WAIT_MS;

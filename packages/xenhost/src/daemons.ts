@@ -1,7 +1,7 @@
 /** The daemons of a host, in an order in which they may start. One row each; docker-compose.yml has a service for each row. */
 export interface DaemonRow {
   readonly name: string;
-  /** Daemons that must be ready before this one starts; others start beside it. */
+  /** Daemons that must be ready before this one starts; others start beside it, and it waits for their sockets itself. */
   readonly after: readonly string[];
   /** Node flags; the hypervisor's keep background compiles off the vCPUs' cores and optimise the interpreter at once (docs/RATIONALE.md). */
   readonly nodeFlags: readonly string[];
@@ -11,9 +11,9 @@ export interface DaemonRow {
 
 export const daemons: readonly DaemonRow[] = [
   { name: 'hypervisor', after: [], nodeFlags: ['--v8-pool-size=1', '--wasm-tier-mask-for-testing=1'], vital: true },
-  { name: 'xenstored', after: ['hypervisor'], nodeFlags: [], vital: true },
+  { name: 'xenstored', after: [], nodeFlags: [], vital: true },
   { name: 'xenconsoled', after: ['xenstored'], nodeFlags: [], vital: false },
   { name: 'blkback', after: ['xenstored'], nodeFlags: [], vital: false },
   { name: 'netback', after: ['xenstored'], nodeFlags: [], vital: false },
-  { name: 'xend', after: ['xenstored'], nodeFlags: [], vital: false },
+  { name: 'xend', after: [], nodeFlags: [], vital: false },
 ];
