@@ -209,7 +209,7 @@ async function wideDirectory(socket: string): Promise<void> {
   assert(out === names.map((name) => `${name}\n`).join(''), `listed ${out.split('\n').length - 1} names`);
 }
 
-export async function runAgainst(socket: string, report: Report): Promise<void> {
+async function runAgainst(socket: string, report: Report): Promise<void> {
   for (const each of CASES) await report.case(each.name, () => runCase(each, socket));
   await report.case('watch', () => watches(socket));
   await report.case('many clients', () => manyClients(socket));

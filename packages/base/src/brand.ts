@@ -16,7 +16,6 @@ export type EvtchnPort = Brand<number, 'EvtchnPort'>;
 /** Grant reference: an index of one domain's grant table. */
 export type GrantRef = Brand<number, 'GrantRef'>;
 /** Virtual address (64 bits). */
-export type VirtAddr = Brand<bigint, 'VirtAddr'>;
 
 export const domid = (n: number): Domid => n as Domid;
 export const mfn = (n: number): Mfn => n as Mfn;
@@ -24,4 +23,3 @@ export const gfn = (n: number): Gfn => n as Gfn;
 export const pfn = (n: number): Pfn => n as Pfn;
 export const evtchnPort = (n: number): EvtchnPort => n as EvtchnPort;
 export const grantRef = (n: number): GrantRef => n as GrantRef;
-export const virtAddr = (n: bigint): VirtAddr => BigInt.asUintN(64, n) as VirtAddr;

@@ -10,10 +10,8 @@ export class ElfError extends Error {
 }
 
 export const ElfMachine = { I386: 3, X86_64: 62 } as const;
-export const ElfType = { REL: 1, EXEC: 2, DYN: 3, CORE: 4 } as const;
 export const SegmentType = { NULL: 0, LOAD: 1, DYNAMIC: 2, INTERP: 3, NOTE: 4 } as const;
 export const SectionType = { NULL: 0, PROGBITS: 1, SYMTAB: 2, STRTAB: 3, NOTE: 7, NOBITS: 8 } as const;
-export const SegmentFlag = { X: 1, W: 2, R: 4 } as const;
 
 /** One program header. `bytes` is the part of the file that it names, all of it inside the file. */
 export interface ElfSegment {

@@ -2,7 +2,7 @@
 import type { XenstoreClient } from '@xenhost/xenstore-client';
 
 /** How long a console may take to appear after its domain (the domain is being created). */
-export const TTY_WAIT_MS = 5000;
+const TTY_WAIT_MS = 5000;
 
 /** A message for people; the program ends with status 1. */
 export class ConsoleError extends Error {

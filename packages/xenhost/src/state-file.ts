@@ -19,7 +19,7 @@ export interface HostState {
   readonly daemons: readonly DaemonStatus[];
 }
 
-export const stateFilePath = (run: string): string => join(run, 'xenhost.json');
+const stateFilePath = (run: string): string => join(run, 'xenhost.json');
 
 export function writeState(run: string, state: HostState): void {
   const path = stateFilePath(run);

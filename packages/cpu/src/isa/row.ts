@@ -105,7 +105,7 @@ const GPR_NAMES: Record<string, number> = { AL: 0, CL: 1, DX: 2, AX: 0, rAX: 0, 
 const GPR_TYPES: Record<string, OperandType> = { AL: 'b', CL: 'b', DX: 'w', AX: 'w', rAX: 'v', rCX: 'v', rDX: 'v', AH: 'b' }; // prettier-ignore
 const SEG_NAMES = ['ES', 'CS', 'SS', 'DS', 'FS', 'GS'];
 
-export function operandSpec(text: string): OperandSpec {
+function operandSpec(text: string): OperandSpec {
   const gpr = GPR_NAMES[text];
   if (gpr !== undefined) return { text, method: 'gpr', type: GPR_TYPES[text] ?? 'v', fixed: gpr };
   const seg = SEG_NAMES.indexOf(text);

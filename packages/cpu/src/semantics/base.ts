@@ -3,7 +3,6 @@ import type { Algebra, MemoryType, OperandInfo, ValueType, Width } from './algeb
 import type { CpuField } from '../engine/state.ts';
 import type { WasmOp } from '../wasm/ops.ts';
 
-export const typeFor = (size: Width): 'i32' | 'i64' => (size === 8 ? 'i64' : 'i32');
 export const log2 = (size: number): number => 31 - Math.clz32(size);
 export const memoryType = (size: Width): MemoryType => (({ 1: 'u8', 2: 'u16', 4: 'u32', 8: 'u64' }) as const)[size];
 

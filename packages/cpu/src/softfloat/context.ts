@@ -17,7 +17,7 @@ export const FpFlag = {
 
 /** Exceptions that are found before the result is computed: unmasked, they leave no result at all. */
 export const PRE_COMPUTATION_FLAGS = FpFlag.invalid | FpFlag.denormal | FpFlag.zeroDivide;
-export const ALL_FP_FLAGS = 0x3f;
+const ALL_FP_FLAGS = 0x3f;
 
 /** Rounding control as encoded in MXCSR, the x87 control word and the ROUNDxx immediates. */
 export const Rounding = { nearest: 0, down: 1, up: 2, zero: 3 } as const;

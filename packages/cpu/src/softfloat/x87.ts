@@ -8,8 +8,6 @@
 import { FpFlag, Rounding, type FpContext } from './context.ts';
 import { addFinite, compareFinite, divideFinite, multiplyFinite, sqrtFinite } from './arithmetic.ts';
 import {
-  BINARY32,
-  BINARY64,
   EXTENDED,
   bitLength,
   isNan,
@@ -34,7 +32,7 @@ export function invalidResult(context: FpContext): bigint {
   return EXTENDED.defaultNan;
 }
 
-export function quietedExtended(nan: Unpacked): bigint {
+function quietedExtended(nan: Unpacked): bigint {
   return packNan(EXTENDED, nan.sign, nan.significand, FRACTION_BITS);
 }
 
@@ -381,9 +379,4 @@ export type X87Class = 'unsupported' | 'nan' | 'normal' | 'infinity' | 'zero' | 
 export function x87Examine(bits: bigint): X87Class {
   const a = unpack(EXTENDED, bits);
   return isNan(a) ? 'nan' : (a.class as X87Class);
-}
-
-/** Format of an FPU memory operand of 4 or 8 bytes. */
-export function memoryFormat(sizeBytes: 4 | 8): Format {
-  return sizeBytes === 4 ? BINARY32 : BINARY64;
 }

@@ -7,7 +7,7 @@ const EMPTY = 0x40;
 const FUNCREF = 0x70;
 
 /** Growing byte buffer with LEB128. */
-export class ByteSink {
+class ByteSink {
   private buffer = new Uint8Array(256);
   length = 0;
 

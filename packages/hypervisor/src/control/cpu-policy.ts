@@ -70,7 +70,7 @@ const brandLeaf = (i: number): PolicyLeaf =>
   );
 
 /** The host's policy for PV guests, in order of leaf. */
-export const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
+const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
   plain(0, BASIC_MAX, word('GenuineIntel', 0), word('GenuineIntel', 8), word('GenuineIntel', 4)),
   plain(1, SIGNATURE, CLFLUSH_LINE | (1 << 16), FEATURES_1C, FEATURES_1D),
   plain(2, 1, 0, 0, 0),

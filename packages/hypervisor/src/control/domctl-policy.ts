@@ -43,7 +43,7 @@ export const POLICY_COMMANDS = {
 } satisfies Record<string, DomctlHandler>;
 
 /** 0, or -errno; -ENOBUFS when there is no room for all. */
-export function writeLeaves(
+function writeLeaves(
   memory: { write(address: bigint, bytes: Uint8Array): boolean },
   leaves: readonly PolicyLeaf[],
   at: bigint,

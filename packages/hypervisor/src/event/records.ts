@@ -40,7 +40,7 @@ export const DOM0_NR_CHANNELS = PAGE_SIZE * 8;
 export const NR_VIRQS = 24;
 
 /** The event block of a domain record. */
-export const EventDomainLayout = layout('event domain', {
+const EventDomainLayout = layout('event domain', {
   /** Frame of u32: the frames of the port buckets. */
   directory: 'u32',
   /** No port below is free. */
@@ -56,7 +56,7 @@ export const EventDomainLayout = layout('event domain', {
 });
 
 /** The event block of a vCPU record. */
-export const EventVcpuLayout = layout('event vcpu', {
+const EventVcpuLayout = layout('event vcpu', {
   /** FIFO control block: guest frame (0 for none) and offset. */
   controlMfn: 'u32',
   controlOffset: 'u32',

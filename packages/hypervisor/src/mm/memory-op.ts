@@ -21,8 +21,8 @@ import type { Ownership } from './ownership.ts';
 import type { PageTypes } from './types.ts';
 
 /** Largest order of one extent, for guests and for Domain-0 (`memop-max-order`). */
-export const DOMU_MAX_ORDER = 9;
-export const DOM0_MAX_ORDER = 18;
+const DOMU_MAX_ORDER = 9;
+const DOM0_MAX_ORDER = 18;
 const M2P_VIRT_END = 0xffff804000000000n;
 const M2P_ENTRIES = (M2P_VIRT_END - M2P_VIRT_START) / 8n;
 /** Frames whose M2P entries one frame number of machphys_mfn_list covers: 2 MiB of table. */

@@ -20,7 +20,7 @@ export const HANDLER = 0xffff_ffff_8200_0000n;
 export const KERNEL_TABLE = 700;
 export const USER_TABLE = 701;
 
-export class FakeEngine implements Engine {
+class FakeEngine implements Engine {
   readonly state = new CpuState(new Uint8Array(CPU_STATE_SIZE));
   readonly exit: Exit = {
     reason: ExitReason.budget, vector: 0, errorCode: 0, hasErrorCode: false, address: 0n, length: 0, port: 0, size: 0,

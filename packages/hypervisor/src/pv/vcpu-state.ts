@@ -8,7 +8,7 @@ import type { VcpuRef } from '../state/refs.ts';
 /** `VcpuLayout.callbackFlags`: which callbacks mask events on entry. */
 export const PvCallbackFlag = { failsafe: 1, syscall: 2, syscall32: 4, sysenter: 8 } as const;
 
-export const PvVcpuLayout = layout('pv vcpu', {
+const PvVcpuLayout = layout('pv vcpu', {
   /** I/O breakpoints that DR7 asks for: emulated, not armed in the engine. */
   dr7Emulated: 'u32',
   /** 1 from the delivery of an NMI until the next iret. */

@@ -10,7 +10,7 @@ export const TSC_TO_SYSTEM_MUL = 0x8000_0000;
 export const TSC_SHIFT = 0;
 const TICKS_PER_NS = 2n;
 
-export const tscOf = (systemTimeNs: bigint): bigint => systemTimeNs * TICKS_PER_NS;
+const tscOf = (systemTimeNs: bigint): bigint => systemTimeNs * TICKS_PER_NS;
 
 /** The TSC of every vCPU now. */
 export const readTsc = (core: Core): bigint => tscOf(core.systemTimeNs());

@@ -83,7 +83,7 @@ export class XenVersion {
 }
 
 /** Submap 0 for a domain. */
-export function featureMap(domain: DomainRef): number {
+function featureMap(domain: DomainRef): number {
   const { flags, vmAssist } = domain.v;
   let map =
     bit(XenFeature.mmu_pt_update_preserve_ad) |

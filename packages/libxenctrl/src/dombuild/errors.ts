@@ -1,6 +1,6 @@
 /** Why a domain could not be built: libxenguest's error classes (`xenctrl.h`, xc_error_code) and its words where it has some. */
 
-export const XcError = { internal: 1, invalidKernel: 2, invalidParameter: 3, outOfMemory: 4 } as const;
+const XcError = { internal: 1, invalidKernel: 2, invalidParameter: 3, outOfMemory: 4 } as const;
 export type XcErrorKind = keyof typeof XcError;
 
 const TITLES: Record<XcErrorKind, string> = {

@@ -30,7 +30,7 @@ const MIB = 1024 * 1024;
 const NAME = /^[A-Za-z0-9_\-.:+]+$/;
 const UUID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
 export const DEFAULT_WEIGHT = 256;
-export const DEFAULT_POOL = 'Pool-0';
+const DEFAULT_POOL = 'Pool-0';
 
 /** Reads and checks. Throws XendError with xend's own texts where it has one. */
 export function parseVmConfig(sxp: Sxp): VmConfig {

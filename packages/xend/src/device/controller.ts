@@ -131,11 +131,7 @@ export type HotplugOutcome =
   { readonly kind: 'connected' | 'timeout' } | { readonly kind: 'error' | 'busy'; readonly text: string | undefined };
 
 /** Waits until the backend of a device has said how it went. */
-export async function waitForBackend(
-  store: Store,
-  device: ConnectedDevice,
-  timeoutMs: number,
-): Promise<HotplugOutcome> {
+async function waitForBackend(store: Store, device: ConnectedDevice, timeoutMs: number): Promise<HotplugOutcome> {
   const path = `${device.backendPath}/hotplug-status`;
   const abort = new AbortController();
   const timer = setTimeout(() => {
@@ -156,7 +152,7 @@ export async function waitForBackend(
 }
 
 /** What the user is told, or undefined when the device works. */
-export function hotplugFailure(device: ConnectedDevice, outcome: HotplugOutcome): string | undefined {
+function hotplugFailure(device: ConnectedDevice, outcome: HotplugOutcome): string | undefined {
   const head = `Device ${device.devid} (${device.class}) could not be connected.`;
   switch (outcome.kind) {
     case 'connected':

@@ -30,12 +30,9 @@ export interface DevicePlan {
 }
 
 /** Where the scripts of vifs are on a Xen host; the name alone matters to our backend. */
-export const SCRIPT_DIRECTORY = '/etc/xen/scripts';
+const SCRIPT_DIRECTORY = '/etc/xen/scripts';
 const DEFAULT_VIF_SCRIPT = 'vif-bridge';
 const NO_HANDLE = { back: false, front: false };
-
-/** Device classes that exist here. */
-export const DEVICE_CLASSES = ['vif', 'vbd', 'tap', 'tap2', 'vkbd', 'vfb'] as const;
 
 /** Throws XendError when the options make no device. */
 export function planDevice(device: DeviceConfig): DevicePlan {
@@ -147,7 +144,7 @@ function planDisk(device: DeviceConfig): DevicePlan {
 }
 
 /** A MAC address of Xen's own range. */
-export function randomMac(): string {
+function randomMac(): string {
   const [a = 0, b = 0, c = 0] = randomBytes(3);
   return ['00', '16', '3e', ...[a & 0x7f, b, c].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }

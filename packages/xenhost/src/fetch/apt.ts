@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-export class AptError extends Error {}
+class AptError extends Error {}
 
 async function apt(args: readonly string[], cwd: string): Promise<string> {
   const [tool, ...rest] = args;

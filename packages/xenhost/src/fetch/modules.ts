@@ -17,7 +17,7 @@ export interface KernelModule {
 const canonical = (name: string): string => name.replaceAll('-', '_');
 
 /** All .ko files of a module tree by canonical name; nothing is read yet. */
-export async function listModules(tree: string): Promise<Map<string, string>> {
+async function listModules(tree: string): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   for (const entry of await readdir(tree, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile() || !entry.name.endsWith('.ko')) continue;

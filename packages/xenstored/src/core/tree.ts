@@ -35,7 +35,7 @@ export interface NodeStore {
 export const recordBytes = (valueBytes: number, nrPerms: number, childBytes: number): number =>
   NODE_HEADER_BYTES + PERM_BYTES * nrPerms + valueBytes + childBytes;
 
-export class TreeNode implements NodeState {
+class TreeNode implements NodeState {
   value: Buffer;
   perms: readonly XsPerm[];
   generation: number;

@@ -51,7 +51,7 @@ function placeAndState(cpu: number, online: number, running: number, blocked: nu
 const ALL_CPUS = '0-63';
 
 /** "0-3,^1" as "0,2,3". Throws InvalidArgument. */
-export function cpuListText(text: string): string {
+function cpuListText(text: string): string {
   let cpus: number[] = [];
   for (const word of (text === 'all' ? ALL_CPUS : text).split(',')) {
     if (word === '') continue;

@@ -80,7 +80,7 @@ function converted(variable: Variable, value: string, earlier: Setting | undefin
 }
 
 /** The path of the config file as xm shows it: as given, else in each folder of the search path. Throws OptionError. */
-export function findConfigFile(options: CreateOptions, cwd: string): string {
+function findConfigFile(options: CreateOptions, cwd: string): string {
   const file = options.configFile;
   for (const folder of ['', ...options.path.split(':')]) {
     const joined = folder === '' || isAbsolute(file) ? file : `${folder.replace(/\/$/, '')}/${file}`;

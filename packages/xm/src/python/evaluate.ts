@@ -10,7 +10,7 @@ import { modulesOf, type PythonWorld } from './modules.ts';
 import { PyError, meter, iterate, toStr, truth, type PyModule, type PyValue } from './values.ts';
 
 /** Characters of a file. */
-export const MAX_SOURCE = 1 << 20;
+const MAX_SOURCE = 1 << 20;
 /** Units of work (see Meter). */
 const MAX_WORK = 5_000_000;
 const MAX_BLOCK_DEPTH = 60;
@@ -56,7 +56,7 @@ export function evaluateConfig(source: string, scope: Scope, modules: EvaluateMo
   new Interpreter(text, scope, modules).run(tree.topNode);
 }
 
-export const lineAt = (source: string, offset: number): number => source.slice(0, offset).split('\n').length;
+const lineAt = (source: string, offset: number): number => source.slice(0, offset).split('\n').length;
 
 /** The grammar recovers from errors and forgives odd indentation: a config file with either is refused. */
 function checkSyntax(top: SyntaxNode, text: string): void {

@@ -80,7 +80,7 @@ export function sizeOf(value: PyValue): number {
 }
 
 /** Characters of a string, elements of a list, bits of an int. */
-export const MAX_STRING = 1 << 20;
+const MAX_STRING = 1 << 20;
 export const MAX_ITEMS = 100_000;
 const MAX_INT_BITS = 4096;
 const INT_LIMIT = 1n << BigInt(MAX_INT_BITS);

@@ -121,7 +121,7 @@ export function denormalMask<V>(e: Algebra<V>, shape: Shape, vector: V): V {
   return e.op('v128.and', isSmall, e.op(`${lanes}.ne`, absolute, splatBits(e, shape, 0n)));
 }
 
-export function nanMask<V>(e: Algebra<V>, shape: Shape, vector: V): V {
+function nanMask<V>(e: Algebra<V>, shape: Shape, vector: V): V {
   const lanes = shape.isDouble ? 'i64x2' : 'i32x4';
   return e.op(`${lanes}.gt_s`, magnitudes(e, shape, vector), splatBits(e, shape, layoutOf(shape).infinity));
 }

@@ -11,7 +11,7 @@ import type { Compression } from './bzimage.ts';
 import type { SlowRequest } from './slow.ts';
 
 /** Unpacked kernels over this are refused (libxenguest: 1 GiB by default). */
-export const MAX_KERNEL_BYTES = 512 * 1024 * 1024;
+const MAX_KERNEL_BYTES = 512 * 1024 * 1024;
 
 const gunzipAsync = promisify(gunzip);
 const zstdAsync = promisify(zstdDecompress);

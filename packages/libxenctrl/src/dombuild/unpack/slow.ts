@@ -36,7 +36,7 @@ export function slowUnpack({ compression, payload, maxBytes }: SlowRequest): Pro
 }
 
 /** The unpacked size that Linux appends to its payload. */
-export function trailingSize(payload: Uint8Array, maxBytes: number): number {
+function trailingSize(payload: Uint8Array, maxBytes: number): number {
   if (payload.length < 4) throw new RangeError('insufficient input data');
   const size = new DataView(payload.buffer, payload.byteOffset + payload.length - 4, 4).getUint32(0, true);
   if (size > maxBytes) throw new RangeError(`${size} bytes unpacked, limit ${maxBytes}`);
