@@ -33,14 +33,7 @@ export async function listenUnix(
   onConnection: (socket: Socket) => void,
   options: ListenUnixOptions = {},
 ): Promise<UnixListener> {
-  if (Buffer.byteLength(path) > UNIX_PATH_MAX) {
-    throw withCode(
-      'ENAMETOOLONG',
-      `socket path is longer than ${UNIX_PATH_MAX} bytes, choose a shorter run directory: ${path}`,
-    );
-  }
-  await mkdir(dirname(path), { recursive: true });
-  await removeStale(path);
+  await claimUnixPath(path);
   const connections = new Set<Socket>();
   const server = createServer({ allowHalfOpen: options.allowHalfOpen ?? false }, (socket) => {
     connections.add(socket);
@@ -69,7 +62,20 @@ export async function listenUnix(
   };
 }
 
-async function removeStale(path: string): Promise<void> {
+/**
+ * Readies a path for a listener: makes the folder with `folderMode` (default: by the umask) and removes the socket file of
+ * a daemon that died. Rejects as `listenUnix` does.
+ */
+export async function claimUnixPath(path: string, folderMode?: number): Promise<void> {
+  if (Buffer.byteLength(path) > UNIX_PATH_MAX) {
+    throw withCode(
+      'ENAMETOOLONG',
+      `socket path is longer than ${UNIX_PATH_MAX} bytes, choose a shorter run directory: ${path}`,
+    );
+  }
+  const folder = dirname(path);
+  await mkdir(folder, { recursive: true, ...(folderMode !== undefined && { mode: folderMode }) });
+  if (folderMode !== undefined) await chmod(folder, folderMode);
   const found = await lstat(path).catch(() => undefined);
   if (!found) return;
   if (!found.isSocket()) throw withCode('EEXIST', `cannot listen on ${path}: it exists and is not a socket`);

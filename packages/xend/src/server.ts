@@ -2,10 +2,8 @@
  * XML-RPC over HTTP, on a Unix socket and, when configured, TCP (Xen 4.4 `XMLRPCServer.py`, `xmlrpclib2.py`): POST to any
  * path, keep-alive, always status 200 with exactly `text/xml`.
  */
-import { chmod, lstat, mkdir, unlink } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { dirname } from 'node:path';
-import { UNIX_PATH_MAX } from '@xenhost/daemon-kit';
+import { chmod } from 'node:fs/promises';
+import { claimUnixPath } from '@xenhost/daemon-kit';
 import fastify, { type FastifyInstance } from 'fastify';
 import { messageOf } from './errors.ts';
 import { MAX_REQUEST_BYTES } from './limits.ts';
@@ -40,33 +38,9 @@ export function buildServer(context: MethodContext): FastifyInstance {
 
 /** Listens on a Unix socket in a folder that only its owner may enter. Rejects when another process answers there. */
 export async function listenOnPath(server: FastifyInstance, path: string): Promise<void> {
-  if (Buffer.byteLength(path) > UNIX_PATH_MAX) {
-    throw new Error(`socket path is longer than ${UNIX_PATH_MAX} bytes, choose a shorter run directory: ${path}`);
-  }
-  const folder = dirname(path);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  await chmod(folder, 0o700);
-  const found = await lstat(path).catch(() => undefined);
-  if (found) {
-    if (!found.isSocket()) throw new Error(`cannot listen on ${path}: it exists and is not a socket`);
-    if (await answers(path)) throw new Error(`cannot listen on ${path}: another process answers there`);
-    await unlink(path);
-  }
+  await claimUnixPath(path, 0o700);
   await server.listen({ path });
   await chmod(path, 0o600);
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect(path);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', () => {
-      resolve(false);
-    });
-  });
 }
 
 /** `host:port`, `[v6]:port` or a port. Throws Error with a line for people. */
