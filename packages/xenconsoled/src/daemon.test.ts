@@ -8,11 +8,12 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { createLogger } from '@xenhost/daemon-kit';
+import { FakePages } from '@xenhost/privcmd/testing';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 import { WebSocket } from 'ws';
 import { startXenconsoled } from './daemon.ts';
 import type { Xenconsoled } from './daemon.ts';
-import { FakeGuest, FakeHypervisor } from './testing/fake-guest.ts';
+import { FakeGuest } from './testing/fake-guest.ts';
 import { HISTORY_BYTES, READER_QUEUE_BYTES } from './limits.ts';
 import { runSession } from './session.ts';
 import { ConsoleError, findTty } from './tty-path.ts';
@@ -23,7 +24,7 @@ let directory: string;
 let storeDirectory: string;
 let store: ChildProcess;
 let xenstore: XenstoreClient;
-let hypervisor: FakeHypervisor;
+let hypervisor: FakePages;
 let daemon: Xenconsoled;
 let dmesg: string;
 const attached: Socket[] = [];
@@ -54,7 +55,7 @@ afterAll(async () => {
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'xh-'));
   xenstore = await XenstoreClient.connect({ path: join(storeDirectory, 'xs') });
-  hypervisor = new FakeHypervisor();
+  hypervisor = new FakePages();
   dmesg = 'Xen 4.17\n';
   daemon = await startXenconsoled(
     {

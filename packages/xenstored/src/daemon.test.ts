@@ -3,11 +3,12 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLogger } from '@xenhost/daemon-kit';
+import { FakePages } from '@xenhost/privcmd/testing';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 import { XsOp, XsPacketParser, encodeXsPacket } from '@xenhost/xs-wire';
 import { startXenstored } from './daemon.ts';
 import type { ListedDomain, Xenstored } from './daemon.ts';
-import { FakeGuest, FakeHypervisor } from './testing/fake-guest.ts';
+import { FakeGuest } from './testing/fake-guest.ts';
 
 const log = createLogger('xenstored-test', { level: 'silent' });
 /** Lets everything that is ready run. */
@@ -18,14 +19,14 @@ const settle = async (): Promise<void> => {
 let directory: string;
 let socketPath: string;
 let daemon: Xenstored;
-let hypervisor: FakeHypervisor;
+let hypervisor: FakePages;
 let listed: ListedDomain[];
 let client: XenstoreClient;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'xh-'));
   socketPath = join(directory, 's');
-  hypervisor = new FakeHypervisor();
+  hypervisor = new FakePages();
   listed = [];
   daemon = await startXenstored(
     { socketPath },

@@ -1,2 +1,3 @@
 export * from './compliance.ts';
 export * from './fake.ts';
+export * from './fake-pages.ts';
