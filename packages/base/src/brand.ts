@@ -15,7 +15,6 @@ export type Pfn = Brand<number, 'Pfn'>;
 export type EvtchnPort = Brand<number, 'EvtchnPort'>;
 /** Grant reference: an index of one domain's grant table. */
 export type GrantRef = Brand<number, 'GrantRef'>;
-/** Virtual address (64 bits). */
 
 export const domid = (n: number): Domid => n as Domid;
 export const mfn = (n: number): Mfn => n as Mfn;
