@@ -26,13 +26,14 @@ export async function run(argv: readonly string[]): Promise<number> {
     figure(name, { ms, min: Math.min(...times), max: Math.max(...times), 'ratio-to-node-start': ms / node, runs });
   };
 
+  const upTimes: number[] = [];
   const hosts: TestHost[] = [];
-  const upTimes = await timesMs(runs, async () => {
-    hosts.push(await TestHost.start());
-  });
+  for (let i = 0; i < runs; i++) {
+    await hosts.pop()?.stop();
+    upTimes.push(...(await timesMs(1, async () => hosts.push(await TestHost.start()))));
+  }
   report('host-up', upTimes);
-  const host = hosts.pop();
-  for (const other of hosts) await other.stop();
+  const [host] = hosts;
   if (!host) return 1;
   try {
     const kernel = join(host.directory, 'console-shell.elf');

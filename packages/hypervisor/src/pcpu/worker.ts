@@ -3,8 +3,11 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from '@xenhost/base';
 import { Machine } from '../machine.ts';
 import { MachineMemory } from '../state/machine-memory.ts';
-import { engineFactory } from './engine.ts';
+import { engineFactory, warmUp } from './engine.ts';
 import type { PcpuStart, PcpuMessage } from './messages.ts';
+
+/** A host starts in about this time, and needs its cores for that. */
+const WARM_UP_AFTER_MS = 1000;
 
 const start = workerData as PcpuStart;
 const port = parentPort;
@@ -26,5 +29,11 @@ const machine = new Machine(
     },
   },
 );
+// One thread compiles for all, once the host's daemons are up, unless a guest is there first.
+const { engine, memory: words } = machine.core;
+if (start.pcpu === 0 && engine) {
+  const asked = Atomics.wait(words.i32, machine.requests.word(start.pcpu, 'wake'), 0, WARM_UP_AFTER_MS);
+  if (asked === 'timed-out') warmUp(engine);
+}
 machine.loop().run();
 tell({ kind: 'stopped', hypercalls: [...machine.dispatch.counts] });
