@@ -5,7 +5,7 @@
  * fails to start with a clear message instead of waiting for a driver that is not there.
  */
 import type { Logger } from '@xenhost/daemon-kit';
-import { followBackend, refuseDevice } from '@xenhost/xenstore-client';
+import { refuseDevices } from '@xenhost/xenstore-client';
 import type { XenstoreClient } from '@xenhost/xenstore-client';
 
 /** The directory of this backend's devices in xenstore. */
@@ -20,16 +20,5 @@ export interface BackendModules {
 
 /** Serves until the signal aborts; rejects when xenstored is gone. */
 export function runBlkback({ xenstore, log }: BackendModules, signal: AbortSignal): Promise<void> {
-  return followBackend(
-    xenstore,
-    DEVICE_CLASS,
-    async ({ path }) => {
-      const done = await refuseDevice(xenstore, path, REFUSAL);
-      if (done !== 'nothing') log.info({ path, done }, 'device');
-    },
-    (error, { path }) => {
-      log.error({ path, err: error }, 'cannot answer a device');
-    },
-    signal,
-  );
+  return refuseDevices(xenstore, { deviceClass: DEVICE_CLASS, reason: REFUSAL }, log, signal);
 }

@@ -7,7 +7,7 @@ import type { XenstoreClient } from './client.ts';
 import type { XenstoreAccess } from './access.ts';
 import { isXenstoreError } from './errors.ts';
 
-export interface BackendDevice {
+interface BackendDevice {
   /** Directory of the backend's nodes. */
   readonly path: string;
   readonly frontendDomid: number;
@@ -15,13 +15,13 @@ export interface BackendDevice {
 }
 
 /** Called for a device when something below its directory changed, one call after the other; must cope with its being gone. */
-export type BackendHandler = (device: BackendDevice) => Promise<void>;
+type BackendHandler = (device: BackendDevice) => Promise<void>;
 
 /**
  * Follows all devices of a class until the signal aborts. Rejects when the connection breaks. An error of the handler goes to
  * `onError` and costs only that call.
  */
-export async function followBackend(
+async function followBackend(
   xenstore: XenstoreClient,
   deviceClass: string,
   handler: BackendHandler,
@@ -64,7 +64,7 @@ const isNumbered = ({ frontendDomid, deviceId }: BackendDevice): boolean =>
  * Answers one device that this backend cannot serve: `hotplug-status` becomes `error` with `reason` beside it, which the toolstack shows
  * at once; a device that is being closed is let go. Resolves to what was done.
  */
-export function refuseDevice(
+function refuseDevice(
   xenstore: XenstoreClient,
   path: string,
   reason: string,
@@ -87,6 +87,33 @@ export function refuseDevice(
     await t.write(`${path}/hotplug-status`, 'error');
     return 'refused';
   });
+}
+
+/** The part of a daemon's logger that a refusing backend uses. */
+export interface RefusalLog {
+  info(data: object, text: string): void;
+  error(data: object, text: string): void;
+}
+
+/** Refuses every device of a class until the signal aborts. Rejects when the connection breaks. */
+export function refuseDevices(
+  xenstore: XenstoreClient,
+  { deviceClass, reason }: { readonly deviceClass: string; readonly reason: string },
+  log: RefusalLog,
+  signal: AbortSignal,
+): Promise<void> {
+  return followBackend(
+    xenstore,
+    deviceClass,
+    async ({ path }) => {
+      const done = await refuseDevice(xenstore, path, reason);
+      if (done !== 'nothing') log.info({ path, done }, 'device');
+    },
+    (error, { path }) => {
+      log.error({ path, err: error }, 'cannot answer a device');
+    },
+    signal,
+  );
 }
 
 async function removeIfThere(t: XenstoreAccess, path: string): Promise<void> {
