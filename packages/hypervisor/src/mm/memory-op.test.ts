@@ -16,9 +16,9 @@ function putList(w: World, values: readonly number[], at = LIST): void {
 const getList = (w: World, nr: number, at = LIST): number[] =>
   Array.from({ length: nr }, (_, i) => Number(view64(w.arena.read(at, nr * 8) ?? new Uint8Array(), i * 8)));
 
-function reserve(w: World, d: DomainRef, op: number, nr: number, options: { order?: number; flags?: number; of?: number; tool?: boolean } = {}): number {
+function reserve(w: World, d: DomainRef, op: number, nr: number, options: { order?: number; flags?: number; of?: number; tool?: boolean; list?: bigint } = {}): number {
   const { bytes } = MemoryReservation.create({
-    extent_start: LIST, nr_extents: BigInt(nr), extent_order: options.order ?? 0, mem_flags: options.flags ?? 0,
+    extent_start: options.list ?? LIST, nr_extents: BigInt(nr), extent_order: options.order ?? 0, mem_flags: options.flags ?? 0,
     domid: options.of ?? DOMID.SELF,
   });
   return w.memoryOp(d, op, bytes, options.tool ?? false);
@@ -37,6 +37,22 @@ describe('reservations', () => {
     expect(reserve(w, d, MemoryOp.decrease_reservation, 3)).toBe(3);
     expect(mfns.map((mfn) => w.mm.own.m2p(mfn))).toEqual([INVALID_M2P_ENTRY, INVALID_M2P_ENTRY, INVALID_M2P_ENTRY]);
     expect(w.mm.heapInfo().freeFrames).toBe(free);
+    expect(w.audit()).toEqual([]);
+  });
+
+  test('populate stops where its list does, and takes no frame beyond', () => {
+    const w = new World();
+    const d = w.domain(1);
+    const end = 0x1000n + BigInt(w.arena.bytes.length);
+    const list = end - 80n * 8n;
+    putList(
+      w,
+      Array.from({ length: 80 }, (_, i) => 1000 + i),
+      list,
+    );
+    expect(reserve(w, d, MemoryOp.populate_physmap, 100, { list })).toBe(80);
+    expect(getList(w, 80, list).map((mfn) => w.mm.pfnOf(mfn))).toEqual(Array.from({ length: 80 }, (_, i) => 1000 + i));
+    expect(d.v.totalPages).toBe(80);
     expect(w.audit()).toEqual([]);
   });
 
