@@ -3,3 +3,4 @@ export * from './report.ts';
 export * from './test-host.ts';
 export * from './bench-guest.ts';
 export { FakeXenctrl, type FakeXenctrlOptions } from './fake-xenctrl.ts';
+export * from './run-named.ts';
