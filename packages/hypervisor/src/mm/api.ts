@@ -83,6 +83,17 @@ export interface GrantMemory {
     flags: number,
     newAddress: bigint,
   ): boolean;
+  /**
+   * Takes an own RAM frame out of the domain's hands, its bytes kept; undefined unless only the owner's own reference and no
+   * type is left on it. Then `giveFrame` or `discardFrame` it.
+   */
+  stealFrame(domain: DomainRef, gfn: bigint): number | undefined;
+  /** True when the domain lives and may own one more frame. */
+  hasRoom(domain: DomainRef): boolean;
+  /** Gives a stolen frame to a domain that has room, as its `pfn` (M2P), after a flush of all stale translations. */
+  giveFrame(domain: DomainRef, mfn: number, pfn: bigint): void;
+  /** Frees a stolen frame. */
+  discardFrame(mfn: number): void;
   /** Flushes translations of all the domain's vCPUs. */
   flush(domain: DomainRef): void;
   /** grant/ tells where XENMEM_acquire_resource finds its frames. */

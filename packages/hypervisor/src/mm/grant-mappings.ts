@@ -39,6 +39,21 @@ export class GrantMappings implements GrantMemory {
     return this.#m.frames.count(mfn);
   }
 
+  stealFrame(domain: DomainRef, gfn: bigint): number | undefined {
+    const mfn = frameNumber(gfn);
+    return this.#m.own.steal(domain, mfn) ? mfn : undefined;
+  }
+  hasRoom(domain: DomainRef): boolean {
+    return this.#m.own.mayGrow(domain, 1);
+  }
+  giveFrame(domain: DomainRef, mfn: number, pfn: bigint): void {
+    this.#m.own.give(domain, mfn);
+    this.#m.own.setM2p(mfn, pfn);
+  }
+  discardFrame(mfn: number): void {
+    this.#m.own.discard(mfn);
+  }
+
   createMapping(vcpu: VcpuRef, address: bigint, isEntry: boolean, mfn: number, flags: number): boolean {
     const place = this.#place(vcpu, address, isEntry);
     if (!place) return false;
