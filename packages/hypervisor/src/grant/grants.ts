@@ -1,7 +1,7 @@
 /** `grant_table_op`: dispatch of its operations, batches and their continuations, and the tables' life. */
 import { bytesOf, Errno } from '@xenhost/base';
 import {
-  GNTST, GnttabCacheFlush, GnttabCopy, GnttabMapGrantRef, GnttabSwapGrantRef, GnttabTransfer, GnttabUnmapAndReplace,
+  GnttabCacheFlush, GnttabCopy, GnttabMapGrantRef, GnttabSwapGrantRef, GnttabTransfer, GnttabUnmapAndReplace,
   GnttabUnmapGrantRef, GrantOp,
 } from '@xenhost/xen-abi'; // prettier-ignore
 import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
@@ -18,6 +18,7 @@ import { GrantMapper } from './mapping.ts';
 import {
   DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, GrantTable, MAX_FRAMES, MAX_MAPTRACK_FRAMES,
 } from './table.ts'; // prettier-ignore
+import { GrantTransfers } from './transfer.ts';
 
 /** Unmaps that share one flush. */
 const UNMAP_BATCH = 32;
@@ -32,23 +33,23 @@ class Grants implements GrantTables {
   readonly hypercall: (call: HypercallCall) => HypercallResult;
   readonly #core: Core;
   readonly #mm: MemoryManager;
-  readonly #modules: GrantModules;
   readonly #u16: Uint16Array;
   readonly #accesses: GrantAccesses;
   readonly #mapper: GrantMapper;
   readonly #copier: GrantCopier;
+  readonly #transfers: GrantTransfers;
   readonly #control: GrantControl;
 
   constructor(core: Core, mm: MemoryManager, modules: GrantModules) {
     this.#core = core;
     this.#mm = mm;
-    this.#modules = modules;
     this.#u16 = new Uint16Array(core.memory.memory.buffer);
     const table = (domain: DomainRef): GrantTable => this.#table(domain);
     const parts = { memory: core.memory, mm: mm.forGrants, modules, table };
     this.#accesses = new GrantAccesses(parts);
     this.#mapper = new GrantMapper(parts);
     this.#copier = new GrantCopier({ memory: core.memory, mm, modules, accesses: this.#accesses });
+    this.#transfers = new GrantTransfers({ ...parts, mm });
     this.#control = new GrantControl({
       memory: core.memory,
       table,
@@ -129,11 +130,8 @@ class Grants implements GrantTables {
           this.#control.swap(call, bytes);
         });
       case GrantOp.transfer:
-        // Nobody offers frames for transfer: every domain refuses.
         return this.#each(call, GnttabTransfer.size, (bytes) => {
-          const transfer = GnttabTransfer.view(bytesOf(bytes), 0);
-          const target = this.#modules.domain(transfer.domid);
-          transfer.status = (target ? GNTST.general_error : GNTST.bad_domain) & 0xffff;
+          this.#transfers.transfer(call.domain, bytes);
         });
       case GrantOp.setup_table:
         return this.#control.setupTable(call, arg, count);

@@ -1,6 +1,7 @@
 /**
  * Marking a shared entry as in use, under a guest that may change it at any moment: flags are set by compare-and-exchange
- * (version 1) or looked at again after the status was written (version 2), a few times at most. Xen's `_set_status`.
+ * (version 1) or looked at again after the status was written (version 2), a few times at most. Xen's `_set_status` and
+ * `gnttab_prepare_for_transfer`.
  */
 import { GNTST, GTF } from '@xenhost/xen-abi';
 import type { ActiveEntry, GrantTable } from './table.ts';
@@ -62,6 +63,15 @@ function setV2(table: GrantTable, ref: number, active: ActiveEntry, use: Use): n
   if ((flagsIn(after) & GTF.readonly) === 0 || use.isReadonly) return GNTST.okay;
   table.clearStatusFlags(ref, GTF.writing);
   return GNTST.general_error;
+}
+
+/**
+ * Commits an entry that offers `domid` to take a frame; false when it does not. What an offer looks like leaves no bit
+ * open, so that one exchange decides: an entry that changed before it is no offer.
+ */
+export function commitTransfer(table: GrantTable, ref: number, domid: number): boolean {
+  const offer = ((domid << 16) | GTF.accept_transfer) >>> 0;
+  return table.compareExchangeHeader(ref, offer, (offer | GTF.transfer_committed) >>> 0) === offer;
 }
 
 /** Takes back flags that no pin needs any more. */

@@ -277,6 +277,10 @@ export class GrantTable {
   compareExchangeHeader(ref: number, expected: number, value: number): number {
     return Atomics.compareExchange(this.#memory.u32, this.entryAddress(ref) / 4, expected, value);
   }
+  /** Sets flags of an entry itself, whatever the version. */
+  setHeaderFlags(ref: number, flags: number): void {
+    Atomics.or(this.#memory.u32, this.entryAddress(ref) / 4, flags);
+  }
   setStatusFlags(ref: number, flags: number): void {
     Atomics.or(this.#u16, this.statusAddress(ref) / 2, flags);
   }
