@@ -1,7 +1,7 @@
 /**
  * The semantics evaluated directly: one instruction at a time on plain values, without handlers, records, TLB or lazily
  * emitted code. The reference that tells a wrong description of an instruction from a wrong generator. Numeric
- * operations are done by one-instruction WebAssembly modules. Flat 64-bit user mode only.
+ * operations are done by one-instruction WebAssembly modules. Flat 64-bit user mode only; `system-oracle.ts` adds the rest.
  */
 /* eslint-disable @typescript-eslint/only-throw-error -- a guest's fault travels as GuestFault, as in the engines */
 import { ExitReason, decodeInstruction, type Instruction, type MemoryOperand, type Operand } from '@xenhost/cpu';
@@ -110,13 +110,15 @@ export interface Evaluation {
   address: bigint;
 }
 
+const ACCESS_BYTES: Readonly<Record<MemoryType, number>> = { u8: 1, s8: 1, u16: 2, s16: 2, u32: 4, u64: 8, f32: 4, f64: 8, v128: 16, 'v128.32': 4, 'v128.64': 8 }; // prettier-ignore
+
 const isCanonical = (address: bigint): boolean => {
   const top = BigInt.asIntN(64, address) >> 47n;
   return top === 0n || top === -1n;
 };
 
 /** Ends a semantics function after its jump. */
-class Jumped {
+export class Jumped {
   readonly reason = 'jump';
 }
 
@@ -137,11 +139,11 @@ export class Evaluator extends AlgebraBase<Value> {
   instruction!: Instruction;
   operands: readonly OperandInfo[] = [];
   size: Width = 4;
-  readonly mode = 64 as const;
+  readonly mode: 64 | 32 = 64;
   nextRipValue = 0n;
-  private readonly addresses: bigint[] = [];
-  private jumpTarget: bigint | undefined;
-  private exited = -1;
+  protected readonly addresses: bigint[] = [];
+  protected jumpTarget: bigint | undefined;
+  protected exited = -1;
 
   constructor(memory: ProbedMemory) {
     super();
@@ -186,7 +188,7 @@ export class Evaluator extends AlgebraBase<Value> {
     return { vector: -1, errorCode: 0, address: 0n };
   }
 
-  private linear(operand: MemoryOperand): bigint {
+  protected linear(operand: MemoryOperand): bigint {
     const { state } = this;
     let base = operand.base === -2 ? this.nextRipValue : operand.base >= 0 ? state.gpr(operand.base) : 0n;
     if (this.instruction.row.semantics === 'popmem' && operand.base === 4) base += BigInt(this.size);
@@ -226,7 +228,7 @@ export class Evaluator extends AlgebraBase<Value> {
   private integer(size: number, bits: bigint): Value {
     return { type: size === 8 ? 'i64' : 'i32', bits: BigInt.asUintN(8 * size, bits) };
   }
-  private operand(n: number): Operand {
+  protected operand(n: number): Operand {
     const operand = this.instruction.operands[n];
     if (!operand) throw new Error(`no operand ${n}`);
     return operand;
@@ -292,6 +294,7 @@ export class Evaluator extends AlgebraBase<Value> {
     return value;
   }
   updateMemory(address: Value, size: Width, change: (old: Value) => Value): Value {
+    this.checkAccess(address.bits, size, true);
     this.canonical(address.bits, size);
     // Writability first, as a real read-modify-write has it.
     this.memory.probe(address.bits, size, true);
@@ -311,6 +314,10 @@ export class Evaluator extends AlgebraBase<Value> {
   offset(n: number): Value {
     return this.address(n);
   }
+  /** Before each access: what is checked outside flat 64-bit mode. */
+  protected checkAccess(_address: bigint, _size: number, _isWrite: boolean): void {
+    // Nothing in a flat segment.
+  }
   /** #SS instead of #GP where the address was made with the stack segment. */
   private canonical(address: bigint, size: number): void {
     const last = BigInt.asUintN(64, address + BigInt(size - 1));
@@ -325,6 +332,7 @@ export class Evaluator extends AlgebraBase<Value> {
   }
   load(type: MemoryType, address: Value): Value {
     this.expect(address, 'i64');
+    this.checkAccess(address.bits, ACCESS_BYTES[type], false);
     this.canonical(address.bits, 1);
     if (type === 'v128' || type === 'v128.32' || type === 'v128.64') {
       const size = type === 'v128' ? 16 : type === 'v128.32' ? 4 : 8;
@@ -341,8 +349,9 @@ export class Evaluator extends AlgebraBase<Value> {
     return this.integer(size, bits);
   }
   store(type: MemoryType, address: Value, value: Value): void {
-    const size = ({ u8: 1, s8: 1, u16: 2, s16: 2, u32: 4, u64: 8, f32: 4, f64: 8, v128: 16, 'v128.32': 4, 'v128.64': 8 } as const)[type]; // prettier-ignore
+    const size = ACCESS_BYTES[type];
     if (size < 16 && !type.startsWith('v128')) this.expect(value, ({ u64: 'i64', f32: 'f32', f64: 'f64' } as Record<string, ValueType>)[type] ?? 'i32'); // prettier-ignore
+    this.checkAccess(address.bits, size, true);
     this.canonical(address.bits, 1);
     const bytes = new Uint8Array(size);
     for (let n = 0; n < size; n++) bytes[n] = Number((value.bits >> BigInt(8 * n)) & 0xffn);
@@ -482,7 +491,7 @@ export class Evaluator extends AlgebraBase<Value> {
   }
 
   /** What helpers ask for. */
-  private helperContext(): HelperContext {
+  protected helperContext(): HelperContext {
     return {
       state: this.state,
       memory: this.memory,
@@ -515,7 +524,7 @@ export class Evaluator extends AlgebraBase<Value> {
 const OTHER_EXIT = 0x100;
 
 /** As the interpreter has it (`interpreter/handlers.ts`). */
-function semanticSize(instruction: Instruction): Width {
+export function semanticSize(instruction: Instruction): Width {
   const { row, operandSize, operands } = instruction;
   if (row.sizeRule !== 'fixed') return operandSize;
   const size = operands[0]?.size ?? operandSize;

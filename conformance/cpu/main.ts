@@ -1,7 +1,8 @@
 /**
  * Every unprivileged instruction row against the processor of this machine: random and boundary instances of each row,
  * in all operand forms and sizes, run natively (native/runner.c) and by the engines, compared in registers, flags,
- * memory and faults. Needs gcc and an x86-64 Linux.
+ * memory and faults. Needs gcc and an x86-64 Linux. Privileged and system instructions, which no process can run, come
+ * from tables with what the manual says (`system.ts`), run on the interpreter and the reference; not under --only.
  *
  * Options: --cases N (in all, default 100000), --seed S, --only MNEMONIC (several by commas), --engine NAME, --verbose.
  */
@@ -14,6 +15,7 @@ import { InterpreterUnderTest } from './interpreter.ts';
 import { CODE_BASE, NativeProcessor, type CpuCase, type Outcome } from './native.ts';
 import { Random } from './random.ts';
 import { ReferenceEngine } from './reference.ts';
+import { runSystemCases } from './system-suite.ts';
 
 interface TestedEngine {
   readonly name: string;
@@ -127,7 +129,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       process.stdout.write(`  ${row.mnemonic} ${row.encoding}: ${result.passed} passed, ${result.failed} failed\n`);
     for (const line of result.shown) process.stdout.write(`${line}\n`);
   }
-  let [passed, failed] = [0, 0];
+  let { passed, failed } = only ? { passed: 0, failed: 0 } : runSystemCases();
   for (const [name, group] of groups) {
     process.stdout.write(
       `${group.failed === 0 ? 'ok  ' : 'FAIL'} ${name}: ${group.rows} rows, ${group.passed} passed, ${group.failed} failed\n`,
