@@ -27,7 +27,7 @@ const CONDITION_ALIASES: Readonly<Record<string, string>> = {
 const SIZED_NAMES: Readonly<Record<string, readonly [mnemonic: string, size: OperandSize]>> = {
   cbw: ['cbw', 2], cwde: ['cbw', 4], cdqe: ['cbw', 8], cwd: ['cwd', 2], cdq: ['cwd', 4], cqo: ['cwd', 8],
   iret: ['iret', 4], iretd: ['iret', 4], iretq: ['iret', 8], pushfq: ['pushf', 8], popfq: ['popf', 8],
-  sysretq: ['sysret', 8], retfq: ['retf', 8], sal: ['shl', 4],
+  retfq: ['retf', 8], sal: ['shl', 4],
 }; // prettier-ignore
 const PREFIX_BYTES: Readonly<Record<string, number>> = { lock: 0xf0, rep: 0xf3, repe: 0xf3, repz: 0xf3, repne: 0xf2, repnz: 0xf2 }; // prettier-ignore
 const SEGMENT_PREFIXES = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];

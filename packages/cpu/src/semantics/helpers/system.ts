@@ -262,11 +262,19 @@ export const systemHelpers: Readonly<Record<string, Helper>> = {
   },
 };
 
+const DR7_GENERAL_DETECT = 1n << 13n;
+const DR6_ACCESS_DETECTED = 1n << 13n;
 const DEBUG_REGISTERS = ['dr0', 'dr1', 'dr2', 'dr3', 'dr6', 'dr7', 'dr6', 'dr7'] as const;
 function debugRegister(context: HelperContext, n: bigint): (typeof DEBUG_REGISTERS)[number] {
   const { state, fault } = context;
   if (state.cr4 & CR4.de && (n === 4n || n === 5n)) fault(VECTOR.invalidOpcode);
   requireRing0(context);
   if (isVirtual8086(state)) fault(VECTOR.generalProtection, 0);
+  if (state.dr7 & DR7_GENERAL_DETECT) {
+    // Entering the handler clears GD, so that it can use the registers.
+    state.dr7 &= ~DR7_GENERAL_DETECT;
+    state.dr6 |= DR6_ACCESS_DETECTED;
+    fault(VECTOR.debug);
+  }
   return DEBUG_REGISTERS[Number(n)] ?? 'dr7';
 }

@@ -46,6 +46,8 @@ function directCode(context: HelperContext, d: Descriptor): Segment {
   return { ...markAccessed(context, d), selector: error | state.cpl };
 }
 
+/** In the type of a data segment. */
+const EXPAND_DOWN = 4;
 const CALL_GATES: Readonly<Record<number, number>> = { 4: 2, 12: 4 };
 
 interface Gate {
@@ -94,6 +96,30 @@ export function innerStackSegment(context: HelperContext, selector: number, cpl:
   if ((selector & 3) !== cpl || dplOf(d) !== cpl || !writable) fault(VECTOR.invalidTss, error);
   if (!(d.attributes & ATTR.present)) fault(VECTOR.stackFault, error);
   return markAccessed(context, d);
+}
+
+/** Pushes on the stack of an inner level, before anything of the state is that level's: a fault finds it as it was. */
+function pushInner(
+  context: HelperContext,
+  stack: { top: bigint; ss: Segment; cpl: number },
+  size: number,
+  words: readonly bigint[],
+): bigint {
+  const { ss } = stack;
+  const error = ss.selector & 0xfffc;
+  if (size === 8 && !isCanonical(stack.top)) context.fault(VECTOR.stackFault, 0);
+  const mask = size === 8 ? (1n << 64n) - 1n : ss.attributes & ATTR.big ? 0xffff_ffffn : 0xffffn;
+  const limit = BigInt(ss.limit);
+  let pointer = stack.top;
+  for (const word of words) {
+    pointer = (pointer - BigInt(size)) & mask;
+    const isBelow = pointer + BigInt(size) - 1n <= limit;
+    const isInside = (ss.attributes & EXPAND_DOWN) !== 0 ? pointer > limit : isBelow;
+    if (size !== 8 && !isInside) context.fault(VECTOR.stackFault, error);
+    const linear = size === 8 ? pointer : (ss.base + pointer) & 0xffff_ffffn;
+    context.memory.write(linear, size, BigInt.asUintN(8 * size, word), stack.cpl !== 3);
+  }
+  return pointer;
 }
 
 function farTransfer(
@@ -148,14 +174,10 @@ function farTransfer(
   const stack = stackFromTss(context, cpl);
   const ss = innerStackSegment(context, stack.ss, cpl);
   const words = [BigInt(old.ss), old.rsp, ...parameters.reverse(), BigInt(old.cs), context.nextRip];
+  const pointer = pushInner(context, { top: stack.rsp, ss, cpl }, gate.size, words);
   state.cpl = cpl;
   setSegmentFrom(context, SEG.ss, ss);
   setSegmentFrom(context, SEG.cs, { ...markAccessed(context, code), selector: error | cpl });
-  let pointer = stack.rsp;
-  for (const word of words) {
-    pointer -= BigInt(gate.size);
-    stackWrite(context, pointer, gate.size, word);
-  }
   state.rsp = pointer;
   context.jump(gate.offset);
 }
