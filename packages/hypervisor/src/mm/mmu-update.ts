@@ -3,11 +3,11 @@
  * (writable page tables). Answers to `do_mmu_update` and `ptwr_emulated_update` of Xen.
  */
 import { bytesOf, Errno } from '@xenhost/base';
-import { MMU_UPDATE_PREEMPTED, MmuCommand, MmuUpdate, UVMF } from '@xenhost/xen-abi';
+import { MmuCommand, MmuUpdate, UVMF } from '@xenhost/xen-abi';
 import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
 import { DomainFlag } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
-import { frameNumber, frameOwner, mayTarget, readU32, u32, writeU32 } from './access.ts';
+import { frameNumber, frameOwner, mayTarget, u32 } from './access.ts';
 import { FrameType } from './api.ts';
 import type { MemoryModules, PtWriteResult } from './api.ts';
 import type { Entries } from './entries.ts';
@@ -16,13 +16,10 @@ import type { Flusher } from './flush.ts';
 import type { FrameTable } from './frame.ts';
 import type { Ownership } from './ownership.ts';
 import { isCanonical, Pte } from './pte.ts';
+import { RequestList } from './request-list.ts';
 import type { Tables } from './tables.ts';
-import { RESTART } from './types.ts';
 import type { PageTypes } from './types.ts';
 import { findL1 } from './walk.ts';
-
-/** Requests read from the caller at once. */
-const CHUNK = 64;
 
 export interface MmuModules {
   readonly frames: FrameTable;
@@ -32,44 +29,6 @@ export interface MmuModules {
   readonly entries: Entries;
   readonly flusher: Flusher;
   readonly modules: MemoryModules;
-}
-
-/** The frame of what is asked, for requests read in chunks; a chunk that is not readable is read one by one. */
-export class RequestReader {
-  readonly #call: HypercallCall;
-  readonly #size: number;
-  readonly #base: bigint;
-  readonly #count: number;
-  #chunk: Uint8Array | undefined;
-  #first = 0;
-  #nr = 0;
-
-  constructor(call: HypercallCall, base: bigint, count: number, size: number) {
-    this.#call = call;
-    this.#base = base;
-    this.#count = count;
-    this.#size = size;
-  }
-
-  /** Bytes of request `i`, each read from the caller once; undefined for -EFAULT. */
-  at(i: number): Uint8Array | undefined {
-    if (!this.#chunk || i < this.#first || i >= this.#first + this.#nr) {
-      this.#first = i;
-      this.#nr = Math.min(CHUNK, this.#count - i);
-      this.#chunk = this.#read(i, this.#nr);
-      if (!this.#chunk && this.#nr > 1) {
-        this.#nr = 1;
-        this.#chunk = this.#read(i, 1);
-      }
-      if (!this.#chunk) return undefined;
-    }
-    const offset = (i - this.#first) * this.#size;
-    return this.#chunk.subarray(offset, offset + this.#size);
-  }
-
-  #read(i: number, nr: number): Uint8Array | undefined {
-    return this.#call.memory.read(BigInt.asUintN(64, this.#base + BigInt(i * this.#size)), nr * this.#size);
-  }
 }
 
 interface Owners {
@@ -93,48 +52,20 @@ export class MmuUpdates {
   }
 
   #mmuUpdate(call: HypercallCall): HypercallResult {
-    const [requests = 0n, , done = 0n] = call.args;
-    let count = u32(call.args[1]);
     const domains = u32(call.args[3]);
     if (!this.#m.types.drain(call.domain)) return 'continue';
-    let before = 0;
-    if (count >= MMU_UPDATE_PREEMPTED) {
-      count -= MMU_UPDATE_PREEMPTED;
-      if (done !== 0n) before = readU32(call.memory, done) ?? 0;
-    }
+    const list = new RequestList(call, MmuUpdate.size);
     const owners = this.#owners(call, domains);
     if (typeof owners === 'number') return owners;
-    const reader = new RequestReader(call, requests, count, MmuUpdate.size);
-    let result: number = 0;
     const stale = { upper: false };
-    let i = 0;
-    for (; i < count; i++) {
-      if (i > 0 && this.#m.types.interrupted()) {
-        result = RESTART;
-        break;
-      }
-      const bytes = reader.at(i);
-      if (!bytes) {
-        result = -Errno.EFAULT;
-        break;
-      }
+    const result = list.run(this.#m.types, owners.tables, (bytes) => {
       const request = MmuUpdate.view(bytesOf(bytes), 0);
-      result = this.#request(call, owners, request.ptr, request.val, () => {
+      return this.#request(call, owners, request.ptr, request.val, () => {
         stale.upper = true;
       });
-      if (result !== 0) break;
-      if (!this.#m.types.drain(owners.tables)) {
-        i++;
-        result = RESTART;
-        break;
-      }
-    }
+    });
     if (stale.upper) this.#m.modules.tlb.flushVcpus(owners.tables, ALL_VCPUS, true);
-    if (done !== 0n) writeU32(call.memory, done, before + i);
-    if (result !== RESTART) return result;
-    call.args[0] = BigInt.asUintN(64, requests + BigInt(i * MmuUpdate.size));
-    call.args[1] = BigInt(count - i + MMU_UPDATE_PREEMPTED);
-    return 'continue';
+    return list.finish(result);
   }
 
   #owners(call: HypercallCall, domains: number): Owners | number {

@@ -1,20 +1,19 @@
 /** `mmuext_op`: pins, base tables, flushes, LDT, page copies (Xen's `do_mmuext_op`). */
 import { bytesOf, Errno } from '@xenhost/base';
-import { MMU_UPDATE_PREEMPTED, MmuExt, MmuExtOp, PAGE_SIZE } from '@xenhost/xen-abi';
+import { MmuExt, MmuExtOp, PAGE_SIZE } from '@xenhost/xen-abi';
 import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
 import type { MachineMemory } from '../state/machine-memory.ts';
 import { DomainFlag } from '../state/records.ts';
 import type { DomainRef } from '../state/refs.ts';
-import { frameNumber, frameOwner, mayTarget, readU32, u32, writeU32 } from './access.ts';
+import { frameNumber, frameOwner, mayTarget, u32 } from './access.ts';
 import { FrameType } from './api.ts';
 import type { BaseTables } from './base-tables.ts';
 import type { Descriptors } from './descriptors.ts';
 import { ALL_VCPUS } from './flush.ts';
 import { FrameFlag } from './frame.ts';
-import { RequestReader } from './mmu-update.ts';
 import type { MmuModules } from './mmu-update.ts';
 import { isCanonical } from './pte.ts';
-import { RESTART } from './types.ts';
+import { RequestList } from './request-list.ts';
 
 export interface MmuExtModules extends MmuModules {
   readonly bases: BaseTables;
@@ -45,48 +44,20 @@ export class MmuExtOps {
   }
 
   #run(call: HypercallCall): HypercallResult {
-    const [operations = 0n, , done = 0n] = call.args;
-    let count = u32(call.args[1]);
     const foreign = u32(call.args[3]) & 0xffff;
     const { types, modules } = this.#m;
     if (!types.drain(call.domain)) return 'continue';
-    let before = 0;
-    if (count >= MMU_UPDATE_PREEMPTED) {
-      count -= MMU_UPDATE_PREEMPTED;
-      if (done !== 0n) before = readU32(call.memory, done) ?? 0;
-    }
+    const list = new RequestList(call, MmuExtOp.size);
     const owner = frameOwner(modules, call, foreign);
     if (!owner) return -Errno.ESRCH;
     if ((owner.v.flags & DomainFlag.hvm) !== 0) return -Errno.EINVAL;
     if (!mayTarget(call.domain, owner)) return -Errno.EPERM;
     if (!types.drain(owner)) return 'continue';
-    const reader = new RequestReader(call, operations, count, MmuExtOp.size);
-    let result = 0;
-    let i = 0;
-    for (; i < count; i++) {
-      if (i > 0 && types.interrupted()) {
-        result = RESTART;
-        break;
-      }
-      const bytes = reader.at(i);
-      if (!bytes) {
-        result = -Errno.EFAULT;
-        break;
-      }
-      const view = MmuExtOp.view(bytesOf(bytes), 0);
-      result = this.#operation(call, owner, { cmd: view.cmd, arg1: view.arg1, arg2: view.arg2 });
-      if (result !== 0) break;
-      if (!types.drain(owner)) {
-        i++;
-        result = RESTART;
-        break;
-      }
-    }
-    if (done !== 0n) writeU32(call.memory, done, before + i);
-    if (result !== RESTART) return result;
-    call.args[0] = BigInt.asUintN(64, operations + BigInt(i * MmuExtOp.size));
-    call.args[1] = BigInt(count - i + MMU_UPDATE_PREEMPTED);
-    return 'continue';
+    const result = list.run(types, owner, (bytes) => {
+      const { cmd, arg1, arg2 } = MmuExtOp.view(bytesOf(bytes), 0);
+      return this.#operation(call, owner, { cmd, arg1, arg2 });
+    });
+    return list.finish(result);
   }
 
   #operation(call: HypercallCall, owner: DomainRef, op: Operation): number {
