@@ -136,6 +136,7 @@ const flags: readonly SystemCase[] = [
   { title: 'POPF in ring 0', section: FLAGS, world: 'k64', code: 'popfq', memory: [[STACK('k'), 8, 0x24_7cd7]], want: { rsp: STACK('k') + 8, rflags: 0x24_7cd7 } },
   { title: 'POPF in ring 3 keeps IF and IOPL', section: FLAGS, world: 'u64', code: 'popfq', memory: [[STACK('u'), 8, 0x30c3]], want: { rsp: STACK('u') + 8, rflags: 0x2c3 } },
   { title: 'POPF in ring 3 with IOPL 3 changes IF', section: FLAGS, world: 'u64', code: 'popfq', set: { rflags: 0x3202 }, memory: [[STACK('u'), 8, 0x2]], want: { rsp: STACK('u') + 8, rflags: 0x3002 } },
+  { title: 'POPF in ring 0 keeps VIF and VIP', section: FLAGS, world: 'k64', code: 'popfq', set: { rflags: 0x8_0202 }, memory: [[STACK('k'), 8, 0x10_0246]], want: { rsp: STACK('k') + 8, rflags: 0x8_0246 } },
   { title: 'POPF of 16 bits keeps the upper half', section: FLAGS, world: 'u64', code: 'db 0x66, 0x9d', set: { rflags: 0x4_0202 }, memory: [[STACK('u'), 8, 0x203]], want: { rsp: STACK('u') + 2, rflags: 0x4_0203 } },
   { title: 'POPF does not set VM', section: FLAGS, world: 'k64', code: 'popfq', memory: [[STACK('k'), 8, 0x3_0202]], want: { rsp: STACK('k') + 8, rflags: 0x202 } },
   { title: 'PUSHF leaves RF out', section: FLAGS, world: 'u64', code: 'pushfq', set: { rflags: 0x1_0a47 }, want: { rsp: STACK('u') - 8, rflags: 0xa47 }, wantMemory: [[STACK('u') - 8, 8, 0xa47]] },

@@ -7,7 +7,7 @@ import { GuestFault, VECTOR } from '../helper.ts';
 import type { HelperContext } from '../helper.ts';
 import { isCanonical, isLongMode, isProtected, isVirtual8086 } from './addressing.ts';
 import { dplOf, isCode, isConforming, markAccessed, readDescriptor, setSegmentFrom } from './segments.ts';
-import { innerStackSegment, stackFromTss } from './transfers.ts';
+import { hasRoom, innerStackSegment, stackFromTss } from './transfers.ts';
 
 export interface DeliveredEvent {
   readonly vector: number;
@@ -134,6 +134,8 @@ function deliverProtected(context: HelperContext, event: DeliveredEvent, rip: bi
   context.changed('mode');
   for (const word of frame) {
     sp = (sp - BigInt(size)) & stackMask;
+    if (!long && !hasRoom(stack.segment, sp, size))
+      fault(VECTOR.stackFault, (inner ? stack.segment.selector & 0xfffc : 0) | ext);
     const linear = long ? sp : (stack.segment.base + sp) & 0xffff_ffffn;
     memory.write(linear, size, BigInt.asUintN(8 * size, word), cpl !== 3);
   }

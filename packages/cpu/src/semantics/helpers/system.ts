@@ -110,7 +110,9 @@ function writeCr4(context: HelperContext, value: bigint): void {
 export const systemHelpers: Readonly<Record<string, Helper>> = {
   popf(context, [size = 8n, value = 0n]) {
     const { state } = context;
-    state.rflags = flagsAfterPop(state, Number(size), value);
+    // Unlike IRET, POPF leaves VIF and VIP as they are.
+    const kept = RFLAGS.vif | RFLAGS.vip;
+    state.rflags = flagsAfterPop(state, Number(size), (value & ~kept) | (state.rflags & kept));
     context.changed('mode');
     context.attend();
   },

@@ -98,6 +98,14 @@ export function innerStackSegment(context: HelperContext, selector: number, cpl:
   return markAccessed(context, d);
 }
 
+/** `size` bytes at an offset lie inside the limit of a stack segment. */
+export function hasRoom(ss: Segment, offset: bigint, size: number): boolean {
+  const limit = BigInt(ss.limit);
+  const last = offset + BigInt(size) - 1n;
+  if (!(ss.attributes & EXPAND_DOWN)) return last <= limit;
+  return offset > limit && last <= (ss.attributes & ATTR.big ? 0xffff_ffffn : 0xffffn);
+}
+
 /** Pushes on the stack of an inner level, before anything of the state is that level's: a fault finds it as it was. */
 function pushInner(
   context: HelperContext,
@@ -109,13 +117,10 @@ function pushInner(
   const error = ss.selector & 0xfffc;
   if (size === 8 && !isCanonical(stack.top)) context.fault(VECTOR.stackFault, 0);
   const mask = size === 8 ? (1n << 64n) - 1n : ss.attributes & ATTR.big ? 0xffff_ffffn : 0xffffn;
-  const limit = BigInt(ss.limit);
   let pointer = stack.top;
   for (const word of words) {
     pointer = (pointer - BigInt(size)) & mask;
-    const isBelow = pointer + BigInt(size) - 1n <= limit;
-    const isInside = (ss.attributes & EXPAND_DOWN) !== 0 ? pointer > limit : isBelow;
-    if (size !== 8 && !isInside) context.fault(VECTOR.stackFault, error);
+    if (size !== 8 && !hasRoom(ss, pointer, size)) context.fault(VECTOR.stackFault, error);
     const linear = size === 8 ? pointer : (ss.base + pointer) & 0xffff_ffffn;
     context.memory.write(linear, size, BigInt.asUintN(8 * size, word), stack.cpl !== 3);
   }
