@@ -1,1 +1,2 @@
 export { consoleShell, consoleShellPrompt } from './console-shell.ts';
+export { CONSOLE_SHELL_NAME, writeConsoleShell } from './write.ts';

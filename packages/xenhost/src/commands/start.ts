@@ -4,39 +4,16 @@
  * guest's prompt and shuts everything down.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { consoleShell, consoleShellPrompt } from '@xenhost/guest-kernels';
+import { CONSOLE_SHELL_NAME, consoleShellPrompt, writeConsoleShell } from '@xenhost/guest-kernels';
 import { program } from '../entry.ts';
 import { Host } from '../host.ts';
 import { hostOptions, type Values } from './options.ts';
 import { endpoints, stopRequested } from './up.ts';
 
-const GUEST = 'shell';
-const GUEST_MEMORY_MIB = 16;
 const PROMPT_TIMEOUT_MS = 60_000;
-
-/** Writes the embedded guest's kernel and config; the result is the path of the config. */
-function writeGuest(directory: string): string {
-  mkdirSync(directory, { recursive: true });
-  const kernel = join(directory, 'console-shell.elf');
-  const config = join(directory, `${GUEST}.cfg`);
-  writeFileSync(kernel, consoleShell());
-  writeFileSync(
-    config,
-    [
-      `name = "${GUEST}"`,
-      `kernel = "${kernel}"`,
-      `memory = ${GUEST_MEMORY_MIB}`,
-      'on_poweroff = "destroy"',
-      'on_reboot = "restart"',
-      'on_crash = "destroy"',
-      '',
-    ].join('\n'),
-  );
-  return config;
-}
 
 const xm = (host: Host, args: readonly string[], stdio: 'inherit' | 'pipe'): ChildProcess => {
   const { command, args: own } = program('xm');
@@ -58,7 +35,7 @@ async function runXm(host: Host, args: readonly string[]): Promise<string> {
 
 /** Copies the guest's console to standard output until its prompt is seen; rejects when it ends or takes too long. */
 async function showUntilPrompt(host: Host): Promise<void> {
-  const child = xm(host, ['console', GUEST], 'pipe');
+  const child = xm(host, ['console', CONSOLE_SHELL_NAME], 'pipe');
   let seen = '';
   try {
     await new Promise<void>((resolve, reject) => {
@@ -91,18 +68,18 @@ export async function start(values: Values): Promise<number> {
   const stop = stopRequested();
   try {
     await host.start();
-    process.stdout.write(await runXm(host, ['create', writeGuest(join(host.paths.lib, 'xenhost'))]));
+    process.stdout.write(await runXm(host, ['create', writeConsoleShell(join(host.paths.lib, 'xenhost'))]));
     if (once) {
       await showUntilPrompt(host);
-      await runXm(host, ['shutdown', '-w', GUEST]);
+      await runXm(host, ['shutdown', '-w', CONSOLE_SHELL_NAME]);
       process.stdout.write('the guest has shut down\n');
     } else if (process.stdin.isTTY) {
       process.stdout.write('attached to the guest: Ctrl-] leaves and stops the host\n');
-      const consoleClient = xm(host, ['console', GUEST], 'inherit');
+      const consoleClient = xm(host, ['console', CONSOLE_SHELL_NAME], 'inherit');
       await new Promise((resolve) => consoleClient.once('close', resolve));
     } else {
       await showUntilPrompt(host);
-      process.stdout.write(`host is up, guest '${GUEST}' runs; SIGTERM stops both\n${endpoints(host)}`);
+      process.stdout.write(`host is up, guest '${CONSOLE_SHELL_NAME}' runs; SIGTERM stops both\n${endpoints(host)}`);
       const reason = await Promise.race([host.failed, stop]);
       if (typeof reason === 'string') throw new Error(`the host went down: ${reason}`);
     }
