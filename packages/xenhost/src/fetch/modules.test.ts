@@ -25,10 +25,12 @@ test('modinfo reads the section of an ELF64 module', () => {
   const elf = Buffer.alloc(64 + 3 * 64 + names.length + info.length);
   elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1], 0);
   elf.writeBigUInt64LE(64n, 40);
+  elf.writeUInt16LE(64, 58);
   elf.writeUInt16LE(3, 60);
   elf.writeUInt16LE(1, 62);
   const section = (n: number, name: number, offset: number, size: number): void => {
     elf.writeUInt32LE(name, 64 + n * 64);
+    elf.writeUInt32LE(1, 64 + n * 64 + 4);
     elf.writeBigUInt64LE(BigInt(offset), 64 + n * 64 + 24);
     elf.writeBigUInt64LE(BigInt(size), 64 + n * 64 + 32);
   };

@@ -4,6 +4,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isElf, parseElf } from '@xenhost/elf';
 
 export interface KernelModule {
   readonly name: string;
@@ -38,25 +39,13 @@ export function modinfo(elf: Uint8Array): ReadonlyMap<string, readonly string[]>
   return info;
 }
 
-const SHDR = { size: 64, name: 0, offset: 24, length: 32 } as const;
-
-function section(bytes: Uint8Array, wanted: string): Buffer {
-  const elf = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (elf.length < 64 || elf.readUInt32BE(0) !== 0x7f454c46 || elf[4] !== 2) throw new Error('not an ELF64 module');
-  const table = Number(elf.readBigUInt64LE(40));
-  const count = elf.readUInt16LE(60);
-  const names = elf.readUInt16LE(62);
-  const header = (i: number): Buffer => elf.subarray(table + i * SHDR.size, table + (i + 1) * SHDR.size);
-  const content = (i: number): Buffer => {
-    const offset = Number(header(i).readBigUInt64LE(SHDR.offset));
-    return elf.subarray(offset, offset + Number(header(i).readBigUInt64LE(SHDR.length)));
-  };
-  const strings = content(names);
-  for (let i = 0; i < count; i++) {
-    const at = header(i).readUInt32LE(SHDR.name);
-    if (strings.toString('latin1', at, strings.indexOf(0, at)) === wanted) return content(i);
-  }
-  throw new Error(`module has no section ${wanted}`);
+function section(file: Uint8Array, wanted: string): Buffer {
+  if (!isElf(file)) throw new Error('not an ELF64 module');
+  const elf = parseElf(file);
+  if (elf.bits !== 64) throw new Error('not an ELF64 module');
+  const found = elf.sections.find(({ name }) => name === wanted);
+  if (!found) throw new Error(`module has no section ${wanted}`);
+  return Buffer.from(found.bytes);
 }
 
 /** The wanted modules and all that they depend on. Names that the kernel does not have as modules are left out. */
