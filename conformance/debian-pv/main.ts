@@ -9,7 +9,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fetchGuest, type FetchedGuest } from '@xenhost/xenhost';
-import { assert, benchFiles, type ConsoleSession, defaultBenchTools, Report, TestHost } from '@xenhost/testkit';
+import { assert, benchFiles, type ConsoleSession, defaultBenchTools, Report, TestHost, until } from '@xenhost/testkit';
 import { benchChecks } from './bench-checks.ts';
 
 const MEMORY_MIB = 256;
@@ -59,13 +59,8 @@ async function command(console: ConsoleSession, line: string, timeoutMs = COMMAN
   return match[1] ?? '';
 }
 
-async function gone(host: TestHost, name: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<void> {
-  for (const deadline = Date.now() + timeoutMs; ;) {
-    if ((await host.xm('list', name)).code === 3) return;
-    assert(Date.now() < deadline, `domain ${name} is still there:\n${(await host.xm('list')).stdout}`);
-    await new Promise((done) => setTimeout(done, 200));
-  }
-}
+const gone = (host: TestHost, name: string): Promise<void> =>
+  until(`domain ${name} is gone`, async () => (await host.xm('list', name)).code === 3, COMMAND_TIMEOUT_MS);
 
 /** `withReboot`: also the case that has to wait for xend's restart guard. */
 async function cases(report: Report, options: Options, label: string, withReboot: boolean): Promise<void> {
@@ -126,12 +121,11 @@ async function cases(report: Report, options: Options, label: string, withReboot
 
 /** After a restart the domain has a new id and boots again: a new console sees it get ready. */
 async function restarted(host: TestHost, name: string, before: string): Promise<void> {
-  for (const deadline = Date.now() + COMMAND_TIMEOUT_MS; ;) {
+  const isNew = async (): Promise<boolean> => {
     const now = await host.xm('domid', name);
-    if (now.code === 0 && now.stdout.trim() !== before) break;
-    assert(Date.now() < deadline, 'the domain was not restarted');
-    await new Promise((done) => setTimeout(done, 200));
-  }
+    return now.code === 0 && now.stdout.trim() !== before;
+  };
+  await until('the domain is restarted', isNew, COMMAND_TIMEOUT_MS);
   await host.console(name).expect(READY, BOOT_TIMEOUT_MS);
 }
 

@@ -1,7 +1,7 @@
 /** A domain's life by xm: create, pause, rename, shutdown, reboot, crash, destroy, and what each leaves behind. */
 import { consoleShellPrompt } from '@xenhost/guest-kernels';
-import { assert, type Report, TestHost } from '@xenhost/testkit';
-import { PROMPT_TIMEOUT_MS, startShell, type, until } from './shell-guest.ts';
+import { assert, type Report, TestHost, until } from '@xenhost/testkit';
+import { PROMPT_TIMEOUT_MS, startShell, type } from './shell-guest.ts';
 
 const freeMemory = async (host: TestHost): Promise<number> =>
   Number(/^free_memory\s*: (\d+)$/m.exec(await host.mustXm('info'))?.[1] ?? NaN);

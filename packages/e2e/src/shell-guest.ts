@@ -30,14 +30,3 @@ export async function type(console: ConsoleSession, line: string, pattern: RegEx
   const match = await console.expect(pattern, PROMPT_TIMEOUT_MS);
   return match;
 }
-
-export async function until(
-  what: string,
-  condition: () => Promise<boolean>,
-  timeoutMs = PROMPT_TIMEOUT_MS,
-): Promise<void> {
-  for (const deadline = Date.now() + timeoutMs; !(await condition());) {
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}

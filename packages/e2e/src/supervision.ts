@@ -1,7 +1,7 @@
 /** Hosts side by side, and daemons that end: those that may come back do, and find their guests again. */
 import { readState } from '@xenhost/xenhost';
-import { assert, type Report, TestHost } from '@xenhost/testkit';
-import { startShell, type, until } from './shell-guest.ts';
+import { assert, type Report, TestHost, until } from '@xenhost/testkit';
+import { startShell, type } from './shell-guest.ts';
 
 function pidOf(host: TestHost, name: string): number {
   const pid = readState(host.host.paths.run)?.daemons.find((daemon) => daemon.name === name)?.pid;

@@ -4,3 +4,4 @@ export * from './test-host.ts';
 export * from './bench-guest.ts';
 export { FakeXenctrl, type FakeXenctrlOptions } from './fake-xenctrl.ts';
 export * from './run-named.ts';
+export * from './until.ts';
