@@ -16,11 +16,13 @@ import { buildPvDomain, openXenctrl } from '@xenhost/libxenctrl';
 import type { Xenctrl } from '@xenhost/libxenctrl';
 import { hostPaths } from '@xenhost/daemon-kit';
 import { connectPrivcmd } from '@xenhost/privcmd';
+import { XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface } from '@xenhost/xen-abi';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 
-/** Offsets in the console page: input ring of 1 KiB, output ring of 2 KiB, indexes. */
-const IN = { at: 0, size: 1024, cons: 3072, prod: 3076 };
-const OUT = { at: 1024, size: 2048, cons: 3080, prod: 3084 };
+/** Places in the console page: input ring, output ring, their indices. */
+const { offsets } = XenconsInterface;
+const IN = { at: offsets.in, size: XENCONS_IN_SIZE, cons: offsets.in_cons, prod: offsets.in_prod };
+const OUT = { at: offsets.out, size: XENCONS_OUT_SIZE, cons: offsets.out_cons, prod: offsets.out_prod };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
