@@ -16,7 +16,6 @@ export const DATA_BYTES = 0x2000;
 /** One page of zeros that may be read only. */
 export const READONLY_BASE = DATA_BASE + DATA_BYTES;
 export const GS_BASE = 0x1fff0000n;
-export const MAX_CODE_BYTES = 16;
 export const INT3 = 0xcc;
 
 const HEADER_BYTES = 8;

@@ -45,7 +45,6 @@ export const HYPERVISOR_VIRT_START = 0xffff800000000000n;
 export const HYPERVISOR_VIRT_END = 0xffff880000000000n;
 /** M2P entry of frames that have no pfn (free, Xen's). */
 export const INVALID_M2P_ENTRY = 0xffff_ffff_ffff_ffffn;
-export const SHARED_M2P_ENTRY = 0xffff_ffff_ffff_fffen;
 
 /** Outcome of a step of a long operation. */
 export type Progress = 'done' | 'continue';

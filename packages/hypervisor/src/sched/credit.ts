@@ -13,7 +13,6 @@ export const TSLICE_MS = 30;
 export const CREDITS_PER_TSLICE = CREDITS_PER_MS * TSLICE_MS;
 export const DEFAULT_RATELIMIT_US = 1000;
 export const DEFAULT_WEIGHT = 256;
-export const MAX_WEIGHT = 65535;
 
 const NS_PER_CREDIT = 1_000_000 / CREDITS_PER_MS;
 
