@@ -61,7 +61,11 @@ export interface EngineOptions {
   trapMode: TrapMode;
   /** Frames of machine memory; an access beyond is `mmio`. */
   nrFrames: number;
+  /** `on` (the default): hot code is compiled; `off`: interpreter only; `force`: code is compiled at its first execution, for tests. */
+  jit?: JitMode;
 }
+
+export type JitMode = 'off' | 'on' | 'force';
 
 /** Outcome of an access on the guest's behalf: undefined when it went through, else the #PF it would have raised. */
 export interface PageFault {
