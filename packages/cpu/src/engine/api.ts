@@ -67,6 +67,39 @@ export interface EngineOptions {
 
 export type JitMode = 'off' | 'on' | 'force';
 
+/** What an engine has done since it was made; for metrics. Plain numbers that only the engine's thread writes. */
+export interface EngineCounters {
+  /** Calls of `run`. */
+  slices: number;
+  /** Budget exits that came while the interpreter ran, and those that came from compiled code: samples of who runs. */
+  interpretedSlices: number;
+  compiledSlices: number;
+  decodedInstructions: number;
+  tlbMisses: number;
+  /** Frames whose code was forgotten as it was written. */
+  codeInvalidations: number;
+  /** Regions, basic blocks and instructions compiled since the start; bytes of Wasm made for them. */
+  regionsCompiled: number;
+  blocksCompiled: number;
+  instructionsCompiled: number;
+  codeBytes: number;
+  /** Regions that can be entered now. */
+  regionsLive: number;
+  /** Regions dropped for room, and because their code was written. */
+  regionsEvicted: number;
+  regionsInvalidated: number;
+  /** Times that compiled code was entered from the interpreter. */
+  regionEntries: number;
+  compileNs: number;
+}
+
+/** All zero. */
+export const newCounters = (): EngineCounters => ({
+  slices: 0, interpretedSlices: 0, compiledSlices: 0, decodedInstructions: 0, tlbMisses: 0, codeInvalidations: 0,
+  regionsCompiled: 0, blocksCompiled: 0, instructionsCompiled: 0, codeBytes: 0, regionsLive: 0, regionsEvicted: 0,
+  regionsInvalidated: 0, regionEntries: 0, compileNs: 0,
+}); // prettier-ignore
+
 /** Outcome of an access on the guest's behalf: undefined when it went through, else the #PF it would have raised. */
 export interface PageFault {
   address: bigint;
@@ -97,6 +130,5 @@ export interface Engine {
   readVirtual(address: bigint, into: Uint8Array, user: boolean): PageFault | undefined;
   /** Writes guest-virtual memory; sets A and D bits; code frames are handled. */
   writeVirtual(address: bigint, from: Uint8Array, user: boolean): PageFault | undefined;
-  /** Counters for metrics: instructions are approximate. */
-  readonly counters: { slices: number; decodedInstructions: number; tlbMisses: number; codeInvalidations: number };
+  readonly counters: EngineCounters;
 }

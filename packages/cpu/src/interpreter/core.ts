@@ -1,4 +1,5 @@
 /** What the parts of an engine share: memories and views of them, state, exit, counters. No behaviour of its own but faults and exits. */
+import { newCounters } from '../engine/api.ts';
 import type { EngineHost, Exit } from '../engine/api.ts';
 import { ExitReason } from '../engine/exit-reason.ts';
 import { CpuState, OFFSET } from '../engine/state.ts';
@@ -16,7 +17,7 @@ export const EFLAGS = { tf: 0x100, if: 0x200, rf: 0x10000, ac: 0x40000 } as cons
 
 export class EngineCore {
   readonly exit: Exit = { reason: ExitReason.budget, vector: 0, errorCode: 0, hasErrorCode: false, address: 0n, length: 0, port: 0, size: 0, isWrite: false, msr: 0 }; // prettier-ignore
-  readonly counters = { slices: 0, decodedInstructions: 0, tlbMisses: 0, codeInvalidations: 0 };
+  readonly counters = newCounters();
   readonly host: EngineHost;
   readonly nrFrames: number;
   readonly machine: Uint8Array;

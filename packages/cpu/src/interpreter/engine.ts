@@ -108,7 +108,10 @@ export class InterpreterEngine implements Engine {
       }
       if (code === SIGNAL.fault || state.faultVector !== NO_FAULT) {
         if (this.raise()) return this.leaveWith(this.exit.reason);
-      } else if (code === RUN_BUDGET && !stepping) return this.leaveWith(ExitReason.budget);
+      } else if (code === RUN_BUDGET && !stepping) {
+        this.counters.interpretedSlices++;
+        return this.leaveWith(ExitReason.budget);
+      }
       if (left <= 0) return this.leaveWith(ExitReason.budget);
     }
   }

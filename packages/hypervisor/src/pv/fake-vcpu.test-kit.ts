@@ -1,5 +1,5 @@
 /** One PV vCPU for tests: record, a fake engine over pages of its own, event channels that do nothing, calls recorded. */
-import { CPU_STATE_SIZE, CpuState, ExitReason, RFLAGS, SEG } from '@xenhost/cpu';
+import { CPU_STATE_SIZE, CpuState, ExitReason, newCounters, RFLAGS, SEG } from '@xenhost/cpu';
 import type { Engine, Exit, PageFault } from '@xenhost/cpu';
 import { FLAT_RING3_CS64, FLAT_RING3_DS } from '@xenhost/xen-abi';
 import type { EventChannels } from '../event/api.ts';
@@ -29,7 +29,7 @@ class FakeEngine implements Engine {
   readonly pages = new Map<bigint, Uint8Array>();
   /** Selectors that load, besides null ones. */
   readonly loadable = new Set<number>([0x33, 0x2b]);
-  readonly counters = { slices: 0, decodedInstructions: 0, tlbMisses: 0, codeInvalidations: 0 };
+  readonly counters = newCounters();
 
   map(address: bigint): void {
     this.pages.set(address / PAGE, new Uint8Array(4096));
