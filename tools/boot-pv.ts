@@ -3,7 +3,7 @@
  * console, takes what is typed, and Xen's log at the end. For work on the hypervisor and for measurements.
  *
  *   tools/node24 tools/boot-pv.ts KERNEL [--ramdisk FILE] [--cmdline TEXT] [--memory MIB] [--vcpus N] [--host-memory MIB]
- *     [--pcpus N] [--timeout SECONDS] [--until TEXT] [--xenstore]
+ *     [--pcpus N] [--timeout SECONDS] [--until TEXT] [--xenstore] [--jit off|on|force]
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -36,6 +36,7 @@ const { values, positionals } = parseArgs({
     timeout: { type: 'string', default: '120' },
     until: { type: 'string' },
     xenstore: { type: 'boolean', default: false },
+    jit: { type: 'string' },
   },
 });
 const kernel = positionals[0];
@@ -65,7 +66,7 @@ async function start(path: string, args: readonly string[]): Promise<void> {
   });
 }
 await start('../packages/hypervisor/src/main.ts', [
-  '--memory', values['host-memory'], '--pcpus', values.pcpus,
+  '--memory', values['host-memory'], '--pcpus', values.pcpus, ...(values.jit === undefined ? [] : ['--jit', values.jit]),
 ]); // prettier-ignore
 if (values.xenstore) await start('../packages/xenstored/src/main.ts', []);
 

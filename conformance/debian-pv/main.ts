@@ -4,12 +4,22 @@
  *   --kernel NAMES   cloud,amd64 (default both)
  *   --ramdisk FILE   another initramfs for all
  *   --tools DIR      sources of the bench guest (default ../shared/tools/guest); with them and gcc the bench check runs
- *   --vcpus LIST     default 1,2
+ *   --vcpus LIST     default 1,2,4
+ *   --jit LIST       off,on,force: a host for each (default: XENHOST_JIT, else on)
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fetchGuest, type FetchedGuest } from '@xenhost/xenhost';
-import { assert, benchFiles, type ConsoleSession, defaultBenchTools, Report, TestHost, until } from '@xenhost/testkit';
+import {
+  assert,
+  benchFiles,
+  type ConsoleSession,
+  defaultBenchTools,
+  jitRuns,
+  Report,
+  TestHost,
+  until,
+} from '@xenhost/testkit';
 import { benchChecks } from './bench-checks.ts';
 
 const MEMORY_MIB = 256;
@@ -137,26 +147,31 @@ export async function run(argv: readonly string[]): Promise<number> {
       kernel: { type: 'string', default: 'cloud,amd64' },
       ramdisk: { type: 'string' },
       tools: { type: 'string', default: defaultBenchTools },
-      vcpus: { type: 'string', default: '1,2' },
+      vcpus: { type: 'string', default: '1,2,4' },
+      jit: { type: 'string' },
     },
   });
   const report = new Report();
   const extra = await benchFiles(values.tools);
   if (extra.length === 0) report.note(`no bench guest in ${values.tools}, or no gcc: its check values are not tested`);
-  const host = await TestHost.start();
+  const guests: (readonly [string, FetchedGuest])[] = [];
+  for (const flavour of values.kernel.split(','))
+    guests.push([flavour, await fetchGuest(resolve(values.dir), flavour, true, (line) => report.note(line), extra)]);
   let rebooted = false;
-  try {
-    for (const flavour of values.kernel.split(',')) {
-      const guest = await fetchGuest(resolve(values.dir), flavour, true, (line) => report.note(line), extra);
-      for (const vcpus of values.vcpus.split(',').map(Number)) {
-        const ramdisk = values.ramdisk === undefined ? guest.ramdisk : resolve(values.ramdisk);
-        const options = { host, guest, ramdisk, vcpus, name: `debian-${flavour}-${vcpus}` };
-        await cases(report, options, `${guest.version}, ${vcpus} vCPU`, !rebooted);
-        rebooted = true;
+  for (const { jit, prefix } of jitRuns(values.jit)) {
+    const host = await TestHost.start({ jit });
+    try {
+      for (const [flavour, guest] of guests) {
+        for (const vcpus of values.vcpus.split(',').map(Number)) {
+          const ramdisk = values.ramdisk === undefined ? guest.ramdisk : resolve(values.ramdisk);
+          const options = { host, guest, ramdisk, vcpus, name: `debian-${flavour}-${vcpus}` };
+          await cases(report, options, `${prefix}${guest.version}, ${vcpus} vCPU`, !rebooted);
+          rebooted = true;
+        }
       }
+    } finally {
+      await host.stop();
     }
-  } finally {
-    await host.stop();
   }
   return report.close();
 }

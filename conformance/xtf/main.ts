@@ -4,12 +4,13 @@
  *   --dir DIR        an XTF tree, built: DIR/tests/NAME/test-ENV-NAME and its .cfg files
  *   --only NAMES     comma-separated names of tests
  *   --env ENV        environment (default pv64)
+ *   --jit LIST       off,on,force: a host for each (default: XENHOST_JIT, else on)
  *   --verbose        the console of every test that fails
  */
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Report, TestHost } from '@xenhost/testkit';
+import { jitRuns, Report, TestHost } from '@xenhost/testkit';
 import { reference } from './reference.ts';
 import type { Verdict } from './reference.ts';
 
@@ -113,6 +114,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       dir: { type: 'string' },
       only: { type: 'string' },
       env: { type: 'string', default: 'pv64' },
+      jit: { type: 'string' },
       verbose: { type: 'boolean', default: false },
     },
   });
@@ -121,25 +123,31 @@ export async function run(argv: readonly string[]): Promise<number> {
     return 1;
   }
   const report = new Report();
-  const host = await TestHost.start();
-  try {
-    for (const instance of instances(resolve(values.dir), values.env, values.only?.split(','))) {
-      const expected = reference(instance.test);
-      try {
-        const { verdict: got, output, ms } = await runInstance(host, instance);
-        const passed = got === 'SUCCESS' || (got === 'SKIP' && expected === 'SKIP');
-        report.row(
-          `${values.env} ${instance.label}`,
-          passed,
-          `${got.padEnd(8)} Xen 4.17: ${expected ?? '-'} (${ms} ms)`,
-        );
-        if (!passed && values.verbose) report.note(`${output}\n${host.logs()}`);
-      } catch (error) {
-        report.row(`${values.env} ${instance.label}`, false, error instanceof Error ? error.message : String(error));
+  for (const { jit, prefix } of jitRuns(values.jit)) {
+    const host = await TestHost.start({ jit });
+    try {
+      for (const instance of instances(resolve(values.dir), values.env, values.only?.split(','))) {
+        const expected = reference(instance.test);
+        try {
+          const { verdict: got, output, ms } = await runInstance(host, instance);
+          const passed = got === 'SUCCESS' || (got === 'SKIP' && expected === 'SKIP');
+          report.row(
+            `${prefix}${values.env} ${instance.label}`,
+            passed,
+            `${got.padEnd(8)} Xen 4.17: ${expected ?? '-'} (${ms} ms)`,
+          );
+          if (!passed && values.verbose) report.note(`${output}\n${host.logs()}`);
+        } catch (error) {
+          report.row(
+            `${prefix}${values.env} ${instance.label}`,
+            false,
+            error instanceof Error ? error.message : String(error),
+          );
+        }
       }
+    } finally {
+      await host.stop();
     }
-  } finally {
-    await host.stop();
   }
   return report.close();
 }

@@ -16,6 +16,8 @@ export interface TestHostOptions {
   readonly memoryMiB?: number;
   readonly pcpus?: number;
   readonly xendTcp?: string;
+  /** `off`, `on` or `force`; without it XENHOST_JIT decides. */
+  readonly jit?: string | undefined;
 }
 
 const TAIL_BYTES = 4000;
@@ -37,6 +39,7 @@ export class TestHost {
       memoryMiB: options.memoryMiB ?? hostDefaults.memoryMiB,
       pcpus: options.pcpus ?? hostDefaults.pcpus,
       xendTcp: options.xendTcp,
+      jit: options.jit,
     });
     const self = new TestHost(host, directory);
     try {

@@ -15,12 +15,14 @@ const host: ParseArgsOptionsConfig = {
   memory: { type: 'string' },
   pcpus: { type: 'string' },
   'xend-tcp': { type: 'string' },
+  jit: { type: 'string' },
 };
 const optionHelp: Record<string, string> = {
   'run-dir': 'DIR   keep sockets, logs and state of the host in DIR (several hosts run side by side)',
   memory: `MIB   machine memory, default ${hostDefaults.memoryMiB}`,
   pcpus: `N     emulated physical CPUs, default one per core (${hostDefaults.pcpus} here)`,
   'xend-tcp': 'HOST:PORT   serve XML-RPC on TCP too',
+  jit: 'off|on|force   which guest code is compiled, default on (force: all of it, at once)',
   foreground: 'stay in the foreground until SIGTERM or Ctrl-C',
   once: "boot, wait for the guest's prompt, shut everything down",
   dir: 'DIR   where to put the files, default guests/ in the current folder',

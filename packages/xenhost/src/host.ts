@@ -15,12 +15,19 @@ export interface HostOptions {
   readonly pcpus: number;
   /** `HOST:PORT` for XML-RPC over TCP besides the Unix socket. */
   readonly xendTcp: string | undefined;
+  /** `off`, `on` or `force`, as the hypervisor's option; undefined leaves it to XENHOST_JIT. */
+  readonly jit?: string | undefined;
 }
 
 export const hostDefaults = { memoryMiB: 1024, pcpus: availableParallelism() } as const;
 
 export const hostEnv = (runDirectory: string | undefined): NodeJS.ProcessEnv =>
   runDirectory === undefined ? process.env : { ...process.env, ...runDirectoryEnv(runDirectory) };
+
+const hypervisorArgs = ({ memoryMiB, pcpus, jit }: HostOptions): string[] => [
+  ...['--memory', String(memoryMiB), '--pcpus', String(pcpus)],
+  ...(jit === undefined ? [] : ['--jit', jit]),
+];
 
 export class Host {
   readonly options: HostOptions;
@@ -47,9 +54,13 @@ export class Host {
     mkdirSync(this.paths.run, { recursive: true });
     const specs = daemons.map(({ name, after, nodeFlags, vital }) => {
       const { command, args } = program(name, 'main', nodeFlags);
-      const own =
-        name === 'hypervisor' ? ['--memory', String(options.memoryMiB), '--pcpus', String(options.pcpus)] : [];
-      return { name, command, args: [...args, ...own], vital, after };
+      return {
+        name,
+        command,
+        args: [...args, ...(name === 'hypervisor' ? hypervisorArgs(options) : [])],
+        vital,
+        after,
+      };
     });
     this.#supervisor = new Supervisor(
       { ...supervisorDefaults, env, logDirectory: this.paths.log },

@@ -4,6 +4,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { systemClock } from '@xenhost/base';
+import type { JitMode } from '@xenhost/cpu';
 import { servePrivcmd } from '@xenhost/privcmd';
 import type { PrivcmdServer } from '@xenhost/privcmd';
 import type { Logger } from '@xenhost/daemon-kit';
@@ -23,6 +24,7 @@ export interface HostOptions {
   readonly nrPcpus?: number | undefined;
   readonly privcmdPath: string;
   readonly commandLine: string;
+  readonly jit: JitMode;
   /** The module that a pCPU's worker thread starts with. */
   readonly workerEntry: URL;
 }
@@ -78,7 +80,8 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
   const threads = soon(() => {
     const engine = compileEngine();
     return Array.from({ length: nrPcpus }, (_, pcpu) => {
-      const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine: options.commandLine, engine };
+      const { commandLine, jit } = options;
+      const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine, engine, jit };
       return startPcpu(options.workerEntry, workerData, drain, modules);
     });
   });

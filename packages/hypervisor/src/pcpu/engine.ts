@@ -1,14 +1,20 @@
 /** The engine of a pCPU: PV guests, every trap to the hypervisor. */
 import { createEngine, ExitReason } from '@xenhost/cpu';
-import type { Engine, EngineHost, EngineModules } from '@xenhost/cpu';
+import type { Engine, EngineHost, EngineModules, JitMode } from '@xenhost/cpu';
 import type { MachineMemory } from '../state/machine-memory.ts';
 
 export { compileEngine } from '@xenhost/cpu';
 
+const jitModes: Readonly<Record<JitMode, true>> = { off: true, on: true, force: true };
+
+/** A JIT mode as an option names it; undefined for any other text. */
+export const jitMode = (text: string): JitMode | undefined =>
+  Object.hasOwn(jitModes, text) ? (text as JitMode) : undefined;
+
 /** `code`: as `compileEngine` gave it, on whatever thread. */
-export function engineFactory(memory: MachineMemory, code: EngineModules): (host: EngineHost) => Engine {
-  return (host) =>
-    createEngine({ trapMode: 'monitor', nrFrames: memory.nrFrames }, { machineMemory: memory.memory, host, code });
+export function engineFactory(memory: MachineMemory, code: EngineModules, jit: JitMode): (host: EngineHost) => Engine {
+  const options = { trapMode: 'monitor', nrFrames: memory.nrFrames, jit } as const;
+  return (host) => createEngine(options, { machineMemory: memory.memory, host, code });
 }
 
 /** Just past the end of the code segment that an engine is made with. */

@@ -1,4 +1,4 @@
-import type { EngineModules } from '@xenhost/cpu';
+import type { EngineModules, JitMode } from '@xenhost/cpu';
 
 /** What the control plane gives a pCPU's worker, and what that tells. */
 export interface PcpuStart {
@@ -8,6 +8,7 @@ export interface PcpuStart {
   readonly commandLine: string;
   /** The engine's compiled Wasm, shared by all pCPUs. */
   readonly engine: EngineModules;
+  readonly jit: JitMode;
 }
 
 export type PcpuMessage =

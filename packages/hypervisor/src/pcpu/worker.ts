@@ -20,7 +20,7 @@ const memory = new MachineMemory(start.memory);
 const machine = new Machine(
   { memory, clock: systemClock, nrPcpus: start.nrPcpus, pcpu: start.pcpu, commandLine: start.commandLine },
   {
-    createEngine: engineFactory(memory, start.engine),
+    createEngine: engineFactory(memory, start.engine, start.jit),
     notifyControl: () => {
       tell({ kind: 'doorbell' });
     },
