@@ -70,6 +70,8 @@ export interface MachineModules {
   notifyControl(): void;
   /** Told of a bug of ours that cost a domain its life. */
   reportBug(error: unknown, domid: number): void;
+  /** CPU time of the control plane's thread in ns: Domain-0's share of the host's work. */
+  cpuTimeNs?(): bigint;
 }
 
 /** First writes to a fresh machine memory; once per host, before any `Machine` is built. */
@@ -286,7 +288,7 @@ export class Machine {
       grants: this.grants,
       pv,
       policies: this.policies,
-      dom0CpuTime: controlPlaneCpuTime,
+      dom0CpuTime: () => this.#modules.cpuTimeNs?.() ?? 0n,
       pauses: this.pauses,
     };
     const sched = new SchedOperations(core, { scheduler, timers, domains: this.lifecycle, events });
@@ -362,10 +364,4 @@ export class Machine {
     const dom0 = this.table.lookup(0);
     if (dom0) this.events.raiseGlobalVirq(dom0, VIRQ.CON_RING);
   }
-}
-
-/** CPU time of this thread in ns: Domain-0's share of the host's work. */
-function controlPlaneCpuTime(): bigint {
-  const { user, system } = process.threadCpuUsage();
-  return BigInt(user + system) * 1000n;
 }

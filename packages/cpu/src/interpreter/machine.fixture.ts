@@ -1,6 +1,6 @@
 /** A small machine for tests: memory identity-mapped by 4-level tables, code by the assembler, an engine over it. */
 import { assemble } from '../asm/index.ts';
-import type { EngineHost, TrapMode } from '../engine/api.ts';
+import type { EngineHost, JitMode, TrapMode } from '../engine/api.ts';
 import type { ExitReason } from '../engine/exit-reason.ts';
 import { SEG } from '../engine/state.ts';
 import { compileEngine, createEngine } from './engine.ts';
@@ -27,13 +27,13 @@ export class TestMachine {
   readonly codeFrames = new Set<number>();
   readonly codeFramesWritten: number[] = [];
 
-  constructor(trapMode: TrapMode = 'monitor', host: Partial<EngineHost> = {}) {
+  constructor(trapMode: TrapMode = 'monitor', host: Partial<EngineHost> = {}, jit?: JitMode) {
     const pages = MACHINE_BYTES / 65536;
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     this.bytes = new Uint8Array(this.memory.buffer);
     this.view = new DataView(this.memory.buffer);
     this.engine = createEngine(
-      { trapMode, nrFrames: MACHINE_BYTES / PAGE },
+      { trapMode, nrFrames: MACHINE_BYTES / PAGE, ...(jit ? { jit } : {}) },
       {
         machineMemory: this.memory,
         code: (shared ??= compileEngine()),

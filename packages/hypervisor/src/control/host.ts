@@ -61,6 +61,10 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
       reportBug: (error, domid) => {
         log.error({ err: error, domid }, 'hypervisor bug');
       },
+      cpuTimeNs: () => {
+        const { user, system } = process.threadCpuUsage();
+        return BigInt(user + system) * 1000n;
+      },
     },
   );
   const backend = machine.backend();

@@ -13,8 +13,6 @@ import type { SlowRequest } from './slow.ts';
 /** Unpacked kernels over this are refused (libxenguest: 1 GiB by default). */
 const MAX_KERNEL_BYTES = 512 * 1024 * 1024;
 
-const gunzipAsync = promisify(gunzip);
-const zstdAsync = promisify(zstdDecompress);
 const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46];
 
 /** @throws DomBuildError */
@@ -41,9 +39,9 @@ async function unpack(compression: Compression, payload: Uint8Array): Promise<Ui
   try {
     switch (compression) {
       case 'gzip':
-        return await gunzipAsync(payload, { maxOutputLength });
+        return await promisify(gunzip)(payload, { maxOutputLength });
       case 'zstd':
-        return await zstdAsync(payload.subarray(0, payload.length - 4), { maxOutputLength });
+        return await promisify(zstdDecompress)(payload.subarray(0, payload.length - 4), { maxOutputLength });
       case 'xz':
       case 'lz4':
         return await inWorker({ compression, payload, maxBytes: MAX_KERNEL_BYTES });
