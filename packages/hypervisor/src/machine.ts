@@ -42,6 +42,11 @@ import { HeaderLayout, VcpuFlag } from './state/records.ts';
 import type { VcpuRef } from './state/refs.ts';
 import { readTsc, TSC_KHZ } from './time/clock.ts';
 import { Timers } from './time/timers.ts';
+import { TraceBuffers, initTracing } from './trace/buffers.ts';
+import { COUNTER } from './trace/counter-table.ts';
+import { Counters } from './trace/counters.ts';
+import { PerfCounters } from './trace/perf.ts';
+import { Tracer } from './trace/tracer.ts';
 import { VcpuOperations } from './vcpu/vcpu-op.ts';
 import {
   XEN_COMPILE_BY,
@@ -103,6 +108,8 @@ export class Machine {
   readonly policies: CpuPolicies;
   readonly dispatch: HypercallDispatch;
   readonly pauses: ControlPauses;
+  readonly traces: TraceBuffers;
+  readonly perf: PerfCounters;
   readonly #modules: MachineModules;
   readonly #options: MachineOptions;
 
@@ -113,7 +120,14 @@ export class Machine {
     const headerAt = map.header * PAGE_SIZE;
     const header = HeaderLayout.view(options.memory, headerAt);
     const bootNs = header.bootMonotonicNs;
+    const counters = new Counters(options.memory, map, options.pcpu);
+    const tracer = new Tracer(
+      { pcpu: options.pcpu },
+      { memory: options.memory, map, counters, readTsc: () => readTsc(core) },
+    );
     const core: { -readonly [K in keyof Core]: Core[K] } = {
+      counters,
+      tracer,
       memory: options.memory,
       map,
       clock: options.clock,
@@ -169,6 +183,9 @@ export class Machine {
       kick: (of) => {
         this.scheduler.kick(of);
       },
+      notified: () => {
+        counters.count(COUNTER.eventSends);
+      },
       ringControlDoorbell: () => {
         this.#ringDoorbell();
       },
@@ -199,6 +216,7 @@ export class Machine {
       grants: this.grants,
     });
     this.pv = createPv({
+      observer: core,
       memory: core.memory,
       mm: this.memory,
       events: this.events,
@@ -218,6 +236,20 @@ export class Machine {
         this.scheduler.kick(of);
       },
     });
+    this.traces = new TraceBuffers(core, {
+      allocateXenFrame: () => this.memory.allocateXenFrame(),
+      allocateXenFrames: (nr) => this.memory.allocateXenFrames(nr),
+      freeXenFrame: (mfn) => {
+        this.memory.freeXenFrame(mfn);
+      },
+      freeXenFrames: (mfn, nr) => {
+        this.memory.freeXenFrames(mfn, nr);
+      },
+      log: (text) => {
+        this.console.log(text);
+      },
+    });
+    this.perf = new PerfCounters(core);
     this.pauses = new ControlPauses({ lifecycle: this.lifecycle, scheduler: this.scheduler });
     this.dispatch = new HypercallDispatch(core, {
       table: this.table,
@@ -232,6 +264,7 @@ export class Machine {
     const { map } = core;
     core.lock.run(() => {
       initScheduler(core);
+      initTracing(core);
       console.log(
         `Xen version ${XEN_VERSION_TEXT} (${XEN_COMPILE_BY}@${XEN_COMPILE_DOMAIN}) (${XEN_COMPILER}) debug=n ${XEN_COMPILE_DATE}`,
       );
@@ -262,6 +295,10 @@ export class Machine {
         requests: this.requests,
         lifecycle: this.lifecycle,
         pv: this.pv,
+        traceFilling: () => {
+          const dom0 = this.table.lookup(0);
+          if (dom0) this.events.raiseGlobalVirq(dom0, VIRQ.TBUF);
+        },
         reportBug: (error, domid) => {
           this.#modules.reportBug(error, domid);
         },
@@ -271,8 +308,8 @@ export class Machine {
 
   /** What the privcmd server talks to; control plane only. */
   backend(): HypervisorBackend {
-    const { core, lifecycle, scheduler, events, grants, memory, dispatch, pauses } = this;
-    return new HypervisorBackend({ core, lifecycle, scheduler, events, grants, memory, dispatch, pauses });
+    const { core, lifecycle, scheduler, events, grants, memory, dispatch, pauses, traces } = this;
+    return new HypervisorBackend({ core, lifecycle, scheduler, events, grants, memory, dispatch, pauses, traces });
   }
 
   #handlers(): ConstructorParameters<typeof HypercallDispatch>[1]['handlers'] {
@@ -290,6 +327,8 @@ export class Machine {
       policies: this.policies,
       dom0CpuTime: () => this.#modules.cpuTimeNs?.() ?? 0n,
       pauses: this.pauses,
+      traces: this.traces,
+      perf: this.perf,
     };
     const sched = new SchedOperations(core, { scheduler, timers, domains: this.lifecycle, events });
     const vcpus = new VcpuOperations(core, {

@@ -17,6 +17,8 @@ import { MachineMemory } from './state/machine-memory.ts';
 import { memoryMap } from './state/memory-map.ts';
 import { HeaderLayout, VcpuFlag } from './state/records.ts';
 import type { DomainRef, VcpuRef } from './state/refs.ts';
+import { initTracing, TraceBuffers } from './trace/buffers.ts';
+import { quietObserver } from './trace/observer.test-kit.ts';
 import { Timers } from './time/timers.ts';
 
 const MEMORY_BYTES = 16 << 20;
@@ -36,6 +38,7 @@ export class TestHost {
   readonly timers: Timers;
   readonly console: ConsoleRing;
   readonly lifecycle: Lifecycle;
+  readonly traces: TraceBuffers;
   /** What was asked of event channels: `d1v0 virq 0`, `d0 global 3`. */
   readonly raised: string[] = [];
   /** Frames given and not given back. */
@@ -52,6 +55,7 @@ export class TestHost {
     header.nextDomid = 1;
     header.bootWallNs = this.clock.wallNs();
     this.core = {
+      ...quietObserver(memory, map, 'pcpu' in options ? options.pcpu : 0),
       memory,
       map,
       clock: this.clock,
@@ -89,6 +93,8 @@ export class TestHost {
       },
     });
     this.console = new ConsoleRing(this.core, { written: () => this.conRings++ });
+    initTracing(this.core);
+    this.traces = new TraceBuffers(this.core, { ...this.#memory(), log: () => undefined });
     this.lifecycle = new Lifecycle(this.core, {
       table: this.table,
       scheduler: this.scheduler,

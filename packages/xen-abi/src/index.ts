@@ -17,3 +17,4 @@ export * from './memory.ts';
 export * from './mmu.ts';
 export * from './grant.ts';
 export * from './hvm.ts';
+export * from './trace.ts';

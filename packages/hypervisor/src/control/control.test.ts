@@ -38,6 +38,7 @@ import { pcpuViews } from '../sched/runqueue.ts';
 import { DomainFlag, VcpuFlag } from '../state/records.ts';
 import type { DomainRef } from '../state/refs.ts';
 import { TestHost } from '../test-host.test-kit.ts';
+import { PerfCounters } from '../trace/perf.ts';
 import { CpuPolicies, XEN_LEAF_BASE } from './cpu-policy.ts';
 import { DomctlTable } from './domctl.ts';
 import { ControlPauses } from './modules.ts';
@@ -88,6 +89,8 @@ class Tools {
       policies: new CpuPolicies(host.core.memory),
       dom0CpuTime: () => 42n,
       pauses: new ControlPauses({ lifecycle: host.lifecycle, scheduler: host.scheduler }),
+      traces: host.traces,
+      perf: new PerfCounters(host.core),
     };
     this.#domctl = new DomctlTable(modules);
     this.#sysctl = new SysctlTable(modules);

@@ -122,7 +122,7 @@ function startPcpu(entry: URL, start: PcpuStart, drain: () => void, modules: Hos
     else if (message.kind === 'bug') log.error({ domid: message.domid, stack: message.text }, 'hypervisor bug');
     else {
       stopped.value = true;
-      log.debug({ pcpu: start.pcpu, hypercalls: Object.fromEntries(message.hypercalls) }, 'pCPU stopped');
+      log.debug({ pcpu: start.pcpu }, 'pCPU stopped');
     }
   });
   worker.on('error', (error) => {

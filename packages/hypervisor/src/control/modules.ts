@@ -9,6 +9,8 @@ import type { PcpuView } from '../sched/runqueue.ts';
 import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
 import type { DomainRef } from '../state/refs.ts';
+import type { TraceBuffers } from '../trace/buffers.ts';
+import type { PerfCounters } from '../trace/perf.ts';
 import type { CpuPolicies } from './cpu-policy.ts';
 import type { Dom0CpuTime } from './domain-info.ts';
 
@@ -25,6 +27,8 @@ export interface ControlModules {
   readonly policies: CpuPolicies;
   readonly dom0CpuTime: Dom0CpuTime;
   readonly pauses: ControlPauses;
+  readonly traces: TraceBuffers;
+  readonly perf: PerfCounters;
 }
 
 /**

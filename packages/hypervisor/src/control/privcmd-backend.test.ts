@@ -25,6 +25,7 @@ function setup(handlers: Record<string, HypercallHandler> = {}) {
     lifecycle: host.lifecycle,
     scheduler: host.scheduler,
     pauses,
+    traces: host.traces,
     dispatch: new HypercallDispatch(host.core, { table: host.table, handlers, hasOtherWork: () => false }),
     memory: {
       foreignFrame: (_d: unknown, gfn: number) => (gfn === FRAME ? FRAME : -Errno.EINVAL),

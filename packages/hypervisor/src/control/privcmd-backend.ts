@@ -5,7 +5,7 @@
 import { Errno } from '@xenhost/base';
 import type { Domid, EvtchnPort } from '@xenhost/base';
 import type { Arena, ConnectionId, EventSink, MemoryOp, MemoryResult, PrivcmdBackend } from '@xenhost/privcmd';
-import { PAGE_SIZE } from '@xenhost/xen-abi';
+import { DOMID, PAGE_SIZE } from '@xenhost/xen-abi';
 import type { Lifecycle } from '../domain/lifecycle.ts';
 import type { EventChannels } from '../event/api.ts';
 import type { GrantTables } from '../grant/api.ts';
@@ -15,6 +15,7 @@ import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
 import { HeaderLayout } from '../state/records.ts';
 import type { DomainRef } from '../state/refs.ts';
+import type { TraceBuffers } from '../trace/buffers.ts';
 import type { ControlPauses } from './modules.ts';
 
 export interface PrivcmdBackendModules {
@@ -26,6 +27,7 @@ export interface PrivcmdBackendModules {
   readonly memory: MemoryManager;
   readonly dispatch: HypercallDispatch;
   readonly pauses: ControlPauses;
+  readonly traces: TraceBuffers;
 }
 
 /** Bound of one wait for a vCPU to leave its pCPU; the operation is tried again after it. */
@@ -96,11 +98,19 @@ export class HypervisorBackend implements PrivcmdBackend {
 
   #memoryOp(dom0: DomainRef, op: MemoryOp): MemoryResult {
     if (op.kind === 'notify') return { status: this.#m.events.send(dom0, op.port) };
+    if (op.page.domid === DOMID.XEN) return this.#xenFrame(op);
     const domain = this.#m.lifecycle.lookup(op.page.domid);
     if (!domain) return { status: -Errno.ESRCH };
     return op.page.space === 'foreign'
       ? this.#foreign(domain, op.page.gfn, op)
       : this.#granted(dom0, domain, op.page.gref, op);
+  }
+
+  /** Of Xen's own frames tools may map the trace buffers. */
+  #xenFrame(op: Exclude<MemoryOp, { kind: 'notify' }>): MemoryResult {
+    const { page } = op;
+    const mapped = page.space === 'foreign' && this.#m.traces.maps(page.gfn, op.kind === 'write');
+    return mapped ? this.#copy(page.gfn, op) : { status: -Errno.EINVAL };
   }
 
   #foreign(domain: DomainRef, gfn: number, op: Exclude<MemoryOp, { kind: 'notify' }>): MemoryResult {

@@ -9,6 +9,7 @@ import {
   PAGE_SIZE,
   Physcap,
   Sysctl,
+  SYSCTL_PROFILE_OP,
   SYSCTL_U,
   SysctlAvailheap,
   SysctlCpuinfo,
@@ -37,10 +38,11 @@ import { HOST_FEATURESET } from './cpu-policy.ts';
 import { debugKey } from './debug-keys.ts';
 import { fillDomainInfo } from './domain-info.ts';
 import type { ControlModules } from './modules.ts';
+import { OBSERVE_HANDLERS, profileOp } from './observe.ts';
 import { bitmapAt, ControlRequest } from './request.ts';
 
-type SysctlResult = number | 'copyBack';
-interface SysctlContext {
+export type SysctlResult = number | 'copyBack';
+export interface SysctlContext {
   readonly m: ControlModules;
   readonly call: HypercallCall;
   readonly request: ControlRequest;
@@ -70,6 +72,8 @@ function putArray(
 }
 
 const HANDLERS: Partial<Record<keyof typeof Sysctl, (context: SysctlContext) => SysctlResult>> = {
+  ...OBSERVE_HANDLERS,
+
   readconsole: ({ m, request }) => {
     const u = request.u(SysctlReadconsole);
     const { bytes, next } = m.console.read({
@@ -239,13 +243,14 @@ const HANDLERS: Partial<Record<keyof typeof Sysctl, (context: SysctlContext) => 
 
 export class SysctlTable {
   readonly #m: ControlModules;
-  readonly #handlers: ReadonlyMap<number, (context: SysctlContext) => SysctlResult>;
+  readonly #handlers: Map<number, (context: SysctlContext) => SysctlResult>;
 
   constructor(modules: ControlModules) {
     this.#m = modules;
     this.#handlers = new Map(
       Object.entries(HANDLERS).map(([name, handler]) => [Sysctl[name as keyof typeof Sysctl], handler]),
     );
+    this.#handlers.set(SYSCTL_PROFILE_OP, profileOp);
   }
 
   readonly hypercall = (call: HypercallCall): HypercallResult => {

@@ -26,6 +26,8 @@ export interface EventModules {
    * (clears the VcpuFlag bits), and makes it leave the guest when it runs.
    */
   kick(vcpu: VcpuRef): void;
+  /** A port is made pending; for counting. */
+  notified?(): void;
   /** A port of Domain-0 became pending: wakes the control plane, which calls `takeDom0Pending`. */
   ringControlDoorbell(): void;
 }

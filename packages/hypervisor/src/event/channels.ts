@@ -297,7 +297,9 @@ export class EventChannelTable implements EventChannels {
     const port = this.#memory.u32[vcpuVirqIndex(vcpu, virq)] ?? 0;
     const domain = this.#modules.domain(vcpu.domid);
     const record = port !== 0 && domain && this.#ports.record(domain, port);
-    if (domain && record) this.#abi(domain).setPending(domain, port, record, vcpu.vcpuId);
+    if (!domain || !record) return;
+    this.#modules.notified?.();
+    this.#abi(domain).setPending(domain, port, record, vcpu.vcpuId);
   }
 
   raiseGlobalVirq(domain: DomainRef, virq: number): void {
@@ -353,6 +355,7 @@ export class EventChannelTable implements EventChannels {
   }
 
   #raise(domain: DomainRef, port: number, record: PortView): void {
+    this.#modules.notified?.();
     this.#abi(domain).setPending(domain, port, record, record.notifyVcpu);
   }
 

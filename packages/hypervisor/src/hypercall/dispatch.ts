@@ -4,10 +4,12 @@
  */
 import { bytesOf, Errno, layout } from '@xenhost/base';
 import type { Engine } from '@xenhost/cpu';
+import { TraceEvent } from '@xenhost/xen-abi';
 import type { DomainTable } from '../domain/table.ts';
 import type { Core } from '../state/core.ts';
 import { DomainFlag } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
+import { COUNTER } from '../trace/counter-table.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { HypercallTable, isPrivilegedOnly } from './table.ts';
 import type { HypercallHandlers } from './table.ts';
@@ -18,6 +20,8 @@ const PV_INSTRUCTION_LENGTH = 2n;
 /** A hypercall that has run this long stops at its next safe point, in ns. */
 const PREEMPT_NS = 1_000_000n;
 const MULTICALL_ARGS = 6;
+/** What the number's bits in a trace record hold. */
+const MAX_TRACED_OP = 0xf_ffffn;
 
 const MulticallEntry = layout('multicall_entry', {
   op: 'u64', result: 'u64', arg0: 'u64', arg1: 'u64', arg2: 'u64', arg3: 'u64', arg4: 'u64', arg5: 'u64',
@@ -31,7 +35,6 @@ export interface DispatchModules {
 }
 
 export class HypercallDispatch {
-  readonly counts = new Map<string, number>();
   readonly #core: Core;
   readonly #m: DispatchModules;
   readonly #rows: HypercallTable;
@@ -92,10 +95,13 @@ export class HypercallDispatch {
     }; // prettier-ignore
   }
 
-  #run(op: bigint, call: HypercallCall): HypercallResult {
+  #run(op: bigint, call: HypercallCall, traceAs: number = TraceEvent.PV_HYPERCALL_V2): HypercallResult {
+    const { counters, tracer } = this.#core;
+    const number = Number(op);
+    if (op >= 0n) counters.hypercall(number);
+    if (tracer.on && op >= 0n && op <= MAX_TRACED_OP) tracer.hypercall(traceAs, number, call.args);
     const row = this.#rows.find(op, call.kind);
     if (!row) return -Errno.ENOSYS;
-    this.counts.set(row.name, (this.counts.get(row.name) ?? 0) + 1);
     if (isPrivilegedOnly(row.name) && !(call.domain.v.flags & DomainFlag.privileged)) return -Errno.EPERM;
     return row.handler(call);
   }
@@ -113,7 +119,8 @@ export class HypercallDispatch {
       const entry = MulticallEntry.view(bytesOf(bytes), 0);
       const words = new BigUint64Array(bytes.buffer, bytes.byteOffset + 16, MULTICALL_ARGS);
       const args = [...words];
-      const result = this.#run(entry.op, { ...call, args });
+      this.#core.counters.count(COUNTER.callsFromMulticall);
+      const result = this.#run(entry.op, { ...call, args }, TraceEvent.PV_HYPERCALL_SUBCALL);
       if (result === 'noResult') return result;
       if (result === 'continue') {
         for (let i = 0; i < MULTICALL_ARGS; i++) words[i] = BigInt.asUintN(64, args[i] ?? 0n);

@@ -29,6 +29,7 @@ import { Ownership } from './ownership.ts';
 import { PerDomain } from './per-domain.ts';
 import { HostWords } from './private.ts';
 import { isCanonical } from './pte.ts';
+import { COUNTER } from '../trace/counter-table.ts';
 import { PtEmulator } from './pt-emulate.ts';
 import { Relinquisher } from './relinquish.ts';
 import { Tables } from './tables.ts';
@@ -83,9 +84,12 @@ export class Memory implements MemoryManager {
     const parts: MmuModules = { frames, own, tables, types, entries, flusher, modules };
     this.#descriptors = new Descriptors(memory, { ...parts, perDomain: this.#perDomain });
     this.#updates = new MmuUpdates(parts);
-    this.#emulator = new PtEmulator((vcpu, linear, size, value, expected) =>
-      this.#updates.ptWrite(vcpu, linear, size, value, expected),
-    );
+    this.#emulator = new PtEmulator((vcpu, linear, size, value, expected) => {
+      const { counters, engine, tracer } = core;
+      counters.count(COUNTER.ptwr);
+      if (tracer.on && engine) tracer.ptwr(value, linear, engine.state.rip);
+      return this.#updates.ptWrite(vcpu, linear, size, value, expected);
+    });
     this.#relinquisher = new Relinquisher(memory, {
       frames, own, types,
       resetVcpus: (domain) => {

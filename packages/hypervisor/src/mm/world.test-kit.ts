@@ -14,6 +14,7 @@ import { DomainFlag, DomainLayout, HeaderLayout, VCPU_RECORD_FRAMES, VcpuLayout 
 import { domainRef, vcpuRef } from '../state/refs.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import { bootMemory } from './boot.ts';
+import { quietObserver } from '../trace/observer.test-kit.ts';
 import { createMemory } from './memory.ts';
 import type { Memory } from './memory.ts';
 
@@ -59,6 +60,7 @@ export class World {
     bootMemory(this.memory, this.map);
     const clock = new FakeClock();
     this.core = {
+      ...quietObserver(this.memory, this.map, undefined),
       memory: this.memory, map: this.map, clock,
       header: HeaderLayout.view(this.memory, this.map.header * 4096),
       lock: new HypervisorLock(this.memory, this.map.header * 4096),

@@ -55,6 +55,7 @@ function setup() {
       requests: host.requests,
       lifecycle: host.lifecycle,
       pv: pv as Pv,
+      traceFilling: () => trace.push('trace filling'),
       reportBug: (error) => bugs.push(String(error)),
     },
   );

@@ -15,6 +15,8 @@ import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
 import type { Timers } from '../time/timers.ts';
 import { refreshVcpuTime } from '../time/shared-time.ts';
+import { COUNTER } from '../trace/counter-table.ts';
+import { Sampler } from '../trace/sampler.ts';
 import { updateRunstateArea } from '../vcpu/runstate.ts';
 import { RunBudget, TARGET_NS } from './budget.ts';
 import type { PcpuRequests } from './requests.ts';
@@ -33,6 +35,8 @@ export interface PcpuLoopModules {
   readonly requests: PcpuRequests;
   readonly lifecycle: Lifecycle;
   readonly pv: Pv;
+  /** This pCPU's trace buffer is half full. */
+  traceFilling(): void;
   /** A bug of ours met while a domain ran; the domain has been crashed. */
   reportBug(error: unknown, domid: number): void;
 }
@@ -50,6 +54,7 @@ export class PcpuLoop {
   readonly #words: Int32Array;
   readonly #inGuest: number;
   readonly #budget = new RunBudget();
+  readonly #sampler: Sampler;
   #stopping = false;
   /** A `reschedule` request that the rate limit holds back. */
   #wantsPreemption = false;
@@ -61,6 +66,7 @@ export class PcpuLoop {
     if (!record) throw new RangeError(`pCPU ${options.pcpu}`);
     this.#record = record;
     this.#words = modules.core.memory.i32;
+    this.#sampler = new Sampler(modules.core);
     this.#inGuest = modules.requests.word(options.pcpu, 'inGuest');
   }
 
@@ -89,7 +95,10 @@ export class PcpuLoop {
     timers.expire(this.#pcpu, now);
     const next = scheduler.schedule(this.#pcpu, now);
     this.#wantsPreemption = false;
+    core.counters.publish(core.lock, this.#m.engine.counters);
+    if (core.tracer.takeFilling()) this.#m.traceFilling();
     if (!next) {
+      this.#sampler.idle();
       this.#switchOut();
       this.#idle(mayWait);
       return 'idle';
@@ -104,7 +113,7 @@ export class PcpuLoop {
     const { core, engine, pv, scheduler, timers } = this.#m;
     for (;;) {
       if (!this.#guarded(vcpu, () => pv.beforeEntry(vcpu, engine) === 'resume')) return;
-      const leave = this.#runEngine();
+      const leave = this.#runEngine(vcpu);
       this.#serveRequests();
       const goesOn = this.#guarded(vcpu, () => this.#handleExit(vcpu, leave()));
       this.#serveRequests();
@@ -116,9 +125,11 @@ export class PcpuLoop {
   }
 
   /** One run of guest code, the lock released meanwhile. The answer gives its exit, or throws what the engine threw. */
-  #runEngine(): () => ExitReason {
+  #runEngine(vcpu: VcpuRef): () => ExitReason {
     const { core, engine } = this.#m;
-    const budget = this.#budget.next(this.#record.nextTimerNs, core.systemTimeNs());
+    const now = core.systemTimeNs();
+    const sampleNs = core.tracer.on ? this.#sampler.beforeRun(vcpu, engine, now) : this.#sampler.idle();
+    const budget = this.#budget.next(earliest(this.#record.nextTimerNs, sampleNs), now);
     let leave: () => ExitReason;
     Atomics.store(this.#words, this.#inGuest, 1);
     core.lock.release();
@@ -128,6 +139,7 @@ export class PcpuLoop {
       // A guest that spins need not trouble the lock for it: whom it waits for may need the lock.
       while (reason === ExitReason.pause && this.#maySpin(started)) reason = engine.run(budget);
       if (reason === ExitReason.budget) this.#budget.used(budget, core.clock.monotonicNs() - started);
+      if (this.#sampler.drawn) this.#sampler.afterRun(vcpu, engine, reason, core.systemTimeNs());
       leave = () => reason;
     } catch (error) {
       leave = () => {
@@ -154,7 +166,8 @@ export class PcpuLoop {
 
   /** False when the domain was crashed. */
   #handleExit(vcpu: VcpuRef, reason: ExitReason): boolean {
-    const { engine, pv, lifecycle, scheduler, table } = this.#m;
+    const { core, engine, pv, lifecycle, scheduler, table } = this.#m;
+    core.counters.exit(vcpu, reason, engine.exit.vector);
     switch (reason) {
       case ExitReason.budget:
       case ExitReason.interruptWindow:
@@ -214,6 +227,7 @@ export class PcpuLoop {
       this.#switchOut();
       engine.load(stateOf(core, next));
       engine.flushTlb(true);
+      core.counters.count(COUNTER.contextSwitches);
       this.#record.current = next.frame;
       next.v.loadedOn = this.#pcpu + 1;
     }

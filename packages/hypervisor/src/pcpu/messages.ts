@@ -15,4 +15,4 @@ export type PcpuMessage =
   | { readonly kind: 'doorbell' }
   /** A bug of ours that cost a domain its life. */
   | { readonly kind: 'bug'; readonly domid: number; readonly text: string }
-  | { readonly kind: 'stopped'; readonly hypercalls: readonly (readonly [string, number])[] };
+  | { readonly kind: 'stopped' };

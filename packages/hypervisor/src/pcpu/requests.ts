@@ -11,6 +11,7 @@ import type { PcpuView } from '../sched/runqueue.ts';
 import { pcpuAddress } from '../sched/runqueue.ts';
 import type { Core } from '../state/core.ts';
 import { PcpuLayout, PcpuRequest } from '../state/records.ts';
+import { COUNTER } from '../trace/counter-table.ts';
 import type { DomainRef } from '../state/refs.ts';
 
 /** Entries of the ring of frames to drop. */
@@ -41,6 +42,7 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
 
   /** Sets request bits and wakes the worker when it sleeps. Does not wait. */
   post(pcpu: number, bits: number): void {
+    this.#core.counters.count(COUNTER.ipis);
     Atomics.or(this.#words, this.word(pcpu, 'requests'), bits);
     this.wake(pcpu);
   }

@@ -6,6 +6,8 @@ import type { CpuidResult, Engine, Exit } from '@xenhost/cpu';
 import type { EventChannels } from '../event/api.ts';
 import type { HypercallHandler } from '../hypercall/types.ts';
 import type { MachineMemory } from '../state/machine-memory.ts';
+import type { Counters } from '../trace/counters.ts';
+import type { Tracer } from '../trace/tracer.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 
 /** The memory manager's part in running PV code. */
@@ -51,6 +53,8 @@ export interface PvModules {
   /** Xen system time in ns (the emulated PIT and RTC count by it) and wall-clock ns. */
   systemTimeNs(): bigint;
   wallTimeNs(): bigint;
+  /** What this thread counts and traces; absent: nothing. */
+  readonly observer?: { readonly counters: Counters; readonly tracer: Tracer };
   /** Makes the vCPU runnable and, when it runs, leave the guest (an NMI became pending). */
   kick(vcpu: VcpuRef): void;
 }

@@ -10,9 +10,11 @@ import {
   FORCED_EMULATION_PREFIX,
   TRAP_INFO_DPL,
   TRAP_INFO_MASK_EVENTS,
+  TraceEvent,
 } from '@xenhost/xen-abi';
 import { vcpuInfoAddress } from '../event/vcpu-info.ts';
 import type { VcpuRef } from '../state/refs.ts';
+import { COUNTER } from '../trace/counter-table.ts';
 import type { PvModules, PvOutcome } from './api.ts';
 import type { Bouncer } from './bounce.ts';
 import { CR0, ERROR_IDT, FlatSegment, LEGACY_SYSCALL_VECTOR, PFEC, Trap } from './constants.ts';
@@ -84,6 +86,8 @@ export class Exceptions {
     const info = vcpuInfoAddress(vcpu);
     if (info !== undefined) this.#modules.memory.dv.setBigUint64(info + VCPU_INFO_CR2, address, true);
     const code = isKernelMode(vcpu) ? errorCode & ~PFEC.user : errorCode | PFEC.user;
+    const tracer = this.#modules.observer?.tracer;
+    if (tracer?.on) tracer.pageFault(engine.state.rip, address, code);
     return this.#deliver(vcpu, engine, Trap.PF, code);
   }
 
@@ -100,6 +104,8 @@ export class Exceptions {
   }
 
   #deliver(vcpu: VcpuRef, engine: Engine, vector: number, errorCode: number | undefined): PvOutcome {
+    const tracer = this.#modules.observer?.tracer;
+    if (tracer?.on && vector !== Trap.PF) tracer.trap(engine.state.rip, vector, errorCode);
     const trap = this.#states.trap(vcpu, vector);
     const bounce = { address: trap.address, maskEvents: (trap.flags & TRAP_INFO_MASK_EVENTS) !== 0, errorCode };
     return this.#bouncer.bounce(vcpu, engine, bounce, `trap ${vector}`) ? 'resume' : 'stop';
@@ -110,12 +116,19 @@ export class Exceptions {
     const errorCode = exit.hasErrorCode ? exit.errorCode : 0;
     switch (vector) {
       case Trap.PF:
-        if (this.#modules.mm.fixPageFault(vcpu, engine, exit.address, errorCode)) return 'resume';
+        if (this.#modules.mm.fixPageFault(vcpu, engine, exit.address, errorCode)) {
+          this.#modules.observer?.counters.count(COUNTER.pageFaultsFixed);
+          return 'resume';
+        }
         return this.injectPageFault(vcpu, engine, exit.address, errorCode);
       case Trap.GP:
         if (errorCode === 0) {
+          const { rip } = engine.state;
           const outcome = this.#emulator?.emulate(vcpu, engine);
-          if (outcome !== undefined) return outcome;
+          if (outcome !== undefined) {
+            this.#countEmulation(rip);
+            return outcome;
+          }
         }
         return this.inject(vcpu, engine, vector, errorCode);
       case Trap.UD:
@@ -128,6 +141,12 @@ export class Exceptions {
       default:
         return this.inject(vcpu, engine, vector, errorCode);
     }
+  }
+
+  #countEmulation(rip: bigint): void {
+    const { observer } = this.#modules;
+    observer?.counters.count(COUNTER.privops);
+    if (observer?.tracer.on) observer.tracer.address(TraceEvent.PV_EMULATE_PRIVOP, rip);
   }
 
   #deviceNotAvailable(vcpu: VcpuRef, engine: Engine): PvOutcome {

@@ -6,6 +6,7 @@ import { SEG } from '@xenhost/cpu';
 import type { Engine } from '@xenhost/cpu';
 import { VcpuFlag } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
+import { COUNTER } from '../trace/counter-table.ts';
 import type { Pv, PvModules, PvOutcome } from './api.ts';
 import { Bouncer } from './bounce.ts';
 import { Trap } from './constants.ts';
@@ -51,6 +52,7 @@ export function createPv(modules: PvModules): Pv {
     beforeEntry(vcpu, engine) {
       if (deliverNmi(vcpu, engine) === 'stop') return 'stop';
       if (!modules.events.hasDeliverable(vcpu)) return 'resume';
+      modules.observer?.counters.count(COUNTER.upcalls);
       const upcall = { address: vcpu.v.eventCallback, maskEvents: true };
       return bouncer.bounce(vcpu, engine, upcall, 'an event upcall') ? 'resume' : 'stop';
     },

@@ -9,6 +9,7 @@ import type { PcpuRequests } from '../pcpu/requests.ts';
 import type { Core } from '../state/core.ts';
 import { DomainFlag, PcpuRequest, SchedPriority, SchedVcpuFlag, VcpuFlag } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
+import { COUNTER } from '../trace/counter-table.ts';
 import { setRunstate } from '../vcpu/runstate.ts';
 import type { SchedulerPort } from './api.ts';
 import {
@@ -100,7 +101,7 @@ export class Scheduler implements SchedulerPort {
       this.#setIdleRunstate(vcpu, now);
       return;
     }
-    setRunstate(this.#core.memory, vcpu, Runstate.runnable, now);
+    setRunstate(this.#core, vcpu, Runstate.runnable, now);
     if (v.schedFlags & SchedVcpuFlag.parked) return;
     if (v.priority === SchedPriority.under) v.priority = SchedPriority.boost;
     const target = this.#choosePcpu(vcpu);
@@ -151,6 +152,7 @@ export class Scheduler implements SchedulerPort {
    */
   schedule(pcpu: number, now: bigint): VcpuRef | undefined {
     const record = this.#pcpu(pcpu);
+    this.#core.counters.count(COUNTER.schedRuns);
     this.#accounting(now);
     const previous = record.running === 0 ? undefined : this.#modules.table.vcpuAt(record.running);
     if (previous) {
@@ -171,6 +173,7 @@ export class Scheduler implements SchedulerPort {
     if (previous && previous.frame !== next?.frame) this.#letGo(previous, pcpu, now);
     if (!next) {
       if (previous || record.idleSinceNs === 0n) record.idleSinceNs = now;
+      if (this.#core.tracer.on) this.#core.tracer.idle();
       return undefined;
     }
     if (record.idleSinceNs !== 0n) {
@@ -184,7 +187,7 @@ export class Scheduler implements SchedulerPort {
     record.nextTickNs = now + TICK_NS;
     record.sliceEndNs = now + BigInt(this.#core.header.timesliceUs) * 1000n;
     next.v.schedules++;
-    setRunstate(this.#core.memory, next, Runstate.running, now);
+    setRunstate(this.#core, next, Runstate.running, now);
     return next;
   }
 
@@ -235,7 +238,7 @@ export class Scheduler implements SchedulerPort {
       this.#setIdleRunstate(previous, now);
       return;
     }
-    setRunstate(this.#core.memory, previous, Runstate.runnable, now);
+    setRunstate(this.#core, previous, Runstate.runnable, now);
     if (((previous.v.affinity >> BigInt(pcpu)) & 1n) === 0n) {
       this.queues.remove(previous);
       this.#move(previous, this.#choosePcpu(previous));
@@ -308,7 +311,7 @@ export class Scheduler implements SchedulerPort {
     const { flags } = vcpu.v;
     const offline = (flags & VcpuFlag.down) !== 0 || vcpu.v.pauseCount !== 0 || !(flags & VcpuFlag.initialised);
     const blocked = (flags & VcpuFlag.blocked) !== 0 && !offline;
-    setRunstate(this.#core.memory, vcpu, blocked ? Runstate.blocked : Runstate.offline, now);
+    setRunstate(this.#core, vcpu, blocked ? Runstate.blocked : Runstate.offline, now);
   }
 
   /** Once a period, by whoever comes first. */

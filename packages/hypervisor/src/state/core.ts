@@ -4,6 +4,8 @@
  */
 import type { Clock, View } from '@xenhost/base';
 import type { Engine } from '@xenhost/cpu';
+import type { Counters } from '../trace/counters.ts';
+import type { Tracer } from '../trace/tracer.ts';
 import type { HypervisorLock } from './lock.ts';
 import type { MachineMemory } from './machine-memory.ts';
 import type { MemoryMap } from './memory-map.ts';
@@ -15,6 +17,9 @@ export interface Core {
   readonly clock: Clock;
   readonly header: View<(typeof HeaderLayout)['fields']>;
   readonly lock: HypervisorLock;
+  /** What this thread counts, and the trace records it writes. */
+  readonly counters: Counters;
+  readonly tracer: Tracer;
   /** This thread's pCPU; undefined on the control plane (main thread). */
   readonly pcpu: number | undefined;
   /** This thread's engine; undefined on the control plane. */

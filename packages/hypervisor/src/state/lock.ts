@@ -11,6 +11,10 @@ const CONTENDED = 2;
 const SPINS = 200;
 
 export class HypervisorLock {
+  /** What this thread has seen of it: times taken, times it was not free, times slept for. */
+  acquired = 0;
+  contended = 0;
+  slept = 0;
   readonly #words: Int32Array;
   readonly #index: number;
 
@@ -20,7 +24,11 @@ export class HypervisorLock {
   }
 
   acquire(): void {
-    for (let i = 0; i < SPINS; i++) if (Atomics.compareExchange(this.#words, this.#index, FREE, HELD) === FREE) return;
+    this.acquired++;
+    if (Atomics.compareExchange(this.#words, this.#index, FREE, HELD) === FREE) return;
+    this.contended++;
+    for (let i = 1; i < SPINS; i++) if (Atomics.compareExchange(this.#words, this.#index, FREE, HELD) === FREE) return;
+    this.slept++;
     while (Atomics.exchange(this.#words, this.#index, CONTENDED) !== FREE)
       Atomics.wait(this.#words, this.#index, CONTENDED);
   }

@@ -16,7 +16,7 @@ export class MachineMemory implements Bytes {
   readonly i32: Int32Array;
   readonly u32: Uint32Array;
   readonly u64: BigUint64Array;
-  readonly #f64: Float64Array;
+  readonly f64: Float64Array;
   readonly nrFrames: number;
 
   constructor(memory: WebAssembly.Memory) {
@@ -27,7 +27,7 @@ export class MachineMemory implements Bytes {
     this.i32 = new Int32Array(buffer);
     this.u32 = new Uint32Array(buffer);
     this.u64 = new BigUint64Array(buffer);
-    this.#f64 = new Float64Array(buffer);
+    this.f64 = new Float64Array(buffer);
     this.nrFrames = buffer.byteLength >>> PAGE_SHIFT;
   }
 
@@ -45,7 +45,7 @@ export class MachineMemory implements Bytes {
 
   /** Fills a frame with zeros. V8 fills shared memory an element at a time: the widest plain element is the fastest. */
   clearFrame(frame: number): void {
-    this.#f64.fill(0, frame * (PAGE_SIZE / 8), (frame + 1) * (PAGE_SIZE / 8));
+    this.f64.fill(0, frame * (PAGE_SIZE / 8), (frame + 1) * (PAGE_SIZE / 8));
   }
 
   frame(frame: number): Uint8Array {

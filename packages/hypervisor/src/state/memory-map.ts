@@ -21,6 +21,8 @@ export interface MemoryMap {
   /** u32 for each domid: frame of its domain record, 0 for none. */
   readonly domainIndex: number;
   readonly consoleRing: number;
+  /** A frame of counters for each pCPU and one for the control plane (`trace/counters.ts`). */
+  readonly counters: number;
   /** For each pCPU one bit for each frame: set while its engine may hold decoded code of it. */
   readonly codeFrames: number;
   /** Frames of one pCPU's part. */
@@ -45,6 +47,7 @@ export function memoryMap(nrFrames: number, nrPcpus: number): MemoryMap {
   const pcpus = take(framesFor(MAX_PCPUS * PCPU_RECORD_SIZE));
   const domainIndex = take(framesFor(NR_DOMIDS * 4));
   const consoleRing = take(framesFor(CONSOLE_RING_SIZE));
+  const counters = take(nrPcpus + 1);
   const codeFramesPerPcpu = framesFor(nrFrames / 8);
   const codeFrames = take(codeFramesPerPcpu * nrPcpus);
   const frameTable = take(framesFor(nrFrames * FRAME_RECORD_SIZE));
@@ -57,6 +60,7 @@ export function memoryMap(nrFrames: number, nrPcpus: number): MemoryMap {
     pcpus,
     domainIndex,
     consoleRing,
+    counters,
     codeFrames,
     codeFramesPerPcpu,
     frameTable,

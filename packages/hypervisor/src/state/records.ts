@@ -41,6 +41,18 @@ export const HeaderLayout = layout('header', {
   controlWaiting: 'u32',
   /** Atomic: raised when a vCPU left its pCPU; the control plane waits on it. */
   descheduled: 'u32',
+  /* trace */
+  /** Observing bits: what the pCPUs are to write into their trace buffers. */
+  observing: 'u32',
+  traceEventMask: 'u32',
+  traceCpuMask: 'u64',
+  /** First frame of t_info, 0 for none yet; its frames; frames of each buffer. */
+  traceInfoMfn: 'u32',
+  traceInfoFrames: 'u32',
+  traceBufferFrames: 'u32',
+  /** Sampling: mean time between two samples of a pCPU, and of which domain (DOMID.IDLE: of all). */
+  profilePeriodNs: 'u64',
+  profileDomid: 'u32',
 });
 
 /** One per domain, a frame of its own; found through the domain index. */
@@ -200,6 +212,8 @@ export const VcpuLayout = layout('vcpu', {
   loadedOn: 'u32',
   /** Times it was scheduled. */
   schedules: 'u32',
+  /* trace: exits by reason, as 64-bit floats that its pCPU counts up */
+  exits: array('u64', 16),
 });
 
 export const VcpuFlag = {
@@ -236,11 +250,18 @@ export const PcpuLayout = layout('pcpu', {
   sliceStartNs: 'u64',
   sliceEndNs: 'u64',
   idleSinceNs: 'u64',
+  /* trace: atomic lock of its buffer; records that found no room since the last one that did, TSC of the first */
+  traceLock: 'u32',
+  traceLost: 'u32',
+  traceLostTsc: 'u64',
 });
 
 /** `VcpuLayout.priority`: as the credit scheduler orders its run queues. */
 export const SchedPriority = { boost: 0, under: -1, over: -2, idle: -64 } as const;
 export const SchedVcpuFlag = { parked: 1, yielded: 2, active: 4 } as const;
+
+/** `HeaderLayout.observing`. */
+export const Observing = { trace: 1, profile: 2 } as const;
 
 export const PcpuRequest = {
   reschedule: 1,

@@ -17,9 +17,11 @@ const timeIndex = (vcpu: VcpuRef, state: number): number =>
   (vcpu.address + VcpuLayout.offsets.runstateTimes) / 8 + state;
 
 /** Enters a run state; the time since the last change is charged to the state left. */
-export function setRunstate(memory: MachineMemory, vcpu: VcpuRef, state: Runstate, now: bigint): void {
+export function setRunstate(core: Core, vcpu: VcpuRef, state: Runstate, now: bigint): void {
   const { v } = vcpu;
+  const { memory, tracer } = core;
   if (v.runstate === state) return;
+  if (tracer.on) tracer.runstate(vcpu.domid, vcpu.vcpuId, v.runstate, state);
   const at = timeIndex(vcpu, v.runstate);
   memory.u64[at] = (memory.u64[at] ?? 0n) + (now - v.runstateEntryNs);
   v.runstate = state;
