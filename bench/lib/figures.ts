@@ -13,14 +13,20 @@ export const geometricMean = (values: readonly number[]): number =>
 
 const SIGNIFICANT = 4;
 
-/** Prints a figure; numbers are cut to four significant digits. */
-export function figure(name: string, values: Readonly<Record<string, number | string>>): void {
+type Values = Readonly<Record<string, number | string | undefined>>;
+
+/** Prints one line of JSON; numbers are cut to four significant digits, what is undefined is left out. */
+export function print(values: Values): void {
   const short = Object.entries(values).map(([key, value]) => [
     key,
     typeof value === 'number' ? Number(value.toPrecision(SIGNIFICANT)) : value,
   ]);
-  process.stdout.write(`${JSON.stringify({ figure: name, ...(Object.fromEntries(short) as object) })}\n`);
+  process.stdout.write(`${JSON.stringify(Object.fromEntries(short))}\n`);
 }
+
+export const figure = (name: string, values: Values): void => {
+  print({ figure: name, ...values });
+};
 
 /** Runs a body `runs` times and gives the milliseconds of each. */
 export async function timesMs(runs: number, body: (run: number) => Promise<unknown>): Promise<number[]> {

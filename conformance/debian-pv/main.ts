@@ -62,13 +62,6 @@ async function boot(options: Options, extra: string): Promise<{ console: Console
   return { console, readyMs: Date.now() - start };
 }
 
-async function command(console: ConsoleSession, line: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<string> {
-  const mark = `done-${Math.random().toString(36).slice(2)}`;
-  console.write(`${line}; echo ${mark.slice(0, 4)}''${mark.slice(4)}\n`);
-  const match = await console.expect(new RegExp(`([\\s\\S]*?)${mark}\\r?\\n`), timeoutMs);
-  return match[1] ?? '';
-}
-
 const gone = (host: TestHost, name: string): Promise<void> =>
   until(`domain ${name} is gone`, async () => (await host.xm('list', name)).code === 3, COMMAND_TIMEOUT_MS);
 
@@ -91,22 +84,22 @@ async function cases(report: Report, options: Options, label: string, withReboot
   const shell = console;
   await report.case(`${label}: the shell runs commands`, async () => {
     await shell.expect('#', COMMAND_TIMEOUT_MS);
-    const cpus = await command(shell, 'echo cpus=$(grep -c ^processor /proc/cpuinfo)');
+    const cpus = await shell.command('echo cpus=$(grep -c ^processor /proc/cpuinfo)', COMMAND_TIMEOUT_MS);
     assert(cpus.includes(`cpus=${vcpus}`), `wrong number of CPUs: ${cpus}`);
-    const sum = await command(shell, 'echo sum=$((6*7))');
+    const sum = await shell.command('echo sum=$((6*7))', COMMAND_TIMEOUT_MS);
     assert(sum.includes('sum=42'), sum);
   });
   await report.case(`${label}: dmesg says Xen PV and no trouble`, async () => {
-    const log = await command(shell, 'dmesg');
+    const log = await shell.command('dmesg', COMMAND_TIMEOUT_MS);
     assert(log.includes('Hypervisor detected: Xen PV'), 'no line about Xen PV');
     assert(BANNER.test(log), 'no banner of a kernel on Xen');
     const trouble = TROUBLE.exec(log);
     assert(!trouble, trouble?.[0] ?? '');
   });
-  const bench = await command(shell, 'test -x /bench && echo has-bench');
+  const bench = await shell.command('test -x /bench && echo has-bench', COMMAND_TIMEOUT_MS);
   if (/^has-bench/m.test(bench)) {
     await report.case(`${label}: /bench 10 gives the right check values`, async () => {
-      const output = await command(shell, '/bench 10', BENCH_TIMEOUT_MS);
+      const output = await shell.command('/bench 10', BENCH_TIMEOUT_MS);
       return benchChecks(output);
     });
   }

@@ -59,6 +59,15 @@ export class ConsoleSession {
     }
   }
 
+  /** Gives a shell one line and waits for its end; the result is what was printed meanwhile, echo included. */
+  async command(line: string, timeoutMs: number): Promise<string> {
+    const mark = `done-${Math.random().toString(36).slice(2)}`;
+    // The echo of the line must not look like the mark.
+    this.write(`${line}; echo ${mark.slice(0, 4)}''${mark.slice(4)}\n`);
+    const match = await this.expect(new RegExp(`([\\s\\S]*?)${mark}\\r?\\n`), timeoutMs);
+    return match[1] ?? '';
+  }
+
   write(text: string): void {
     this.#child.stdin.write(text);
   }

@@ -6,15 +6,25 @@ import { initramfs, type InitramfsOptions, wantedModules } from '../fetch/initra
 import { moduleClosure } from '../fetch/modules.ts';
 import { text, type Values } from './options.ts';
 
-const metaPackages: Readonly<Record<string, string>> = {
-  cloud: 'linux-image-cloud-amd64',
-  amd64: 'linux-image-amd64',
+interface Flavour {
+  readonly metaPackage: string;
+  /** Debian's name of the architecture where it is not the machine's own. */
+  readonly architecture?: string;
+}
+
+/** The 32-bit one is for machines of other emulators: no 32-bit kernel of Debian's is a PV guest. */
+const flavours: Readonly<Record<string, Flavour>> = {
+  cloud: { metaPackage: 'linux-image-cloud-amd64' },
+  amd64: { metaPackage: 'linux-image-amd64' },
+  '686-pae': { metaPackage: 'linux-image-686-pae', architecture: 'i386' },
 };
 
 export interface FetchedGuest {
   readonly config: string;
   readonly kernel: string;
   readonly ramdisk: string;
+  /** The program in the initramfs, for the architecture of the kernel. */
+  readonly busybox: string;
   readonly version: string;
 }
 
@@ -26,12 +36,12 @@ export async function fetchGuest(
   say: (line: string) => void,
   extraFiles: InitramfsOptions['extraFiles'] = [],
 ): Promise<FetchedGuest> {
-  const meta = metaPackages[flavour];
-  if (meta === undefined) throw new Error(`--kernel ${flavour}: cloud or amd64`);
-  const work = join(directory, '.packages');
+  const row = flavours[flavour];
+  if (row === undefined) throw new Error(`--kernel ${flavour}: cloud or amd64`);
+  const work = join(directory, row.architecture === undefined ? '.packages' : `.packages-${row.architecture}`);
   await mkdir(work, { recursive: true });
-  const cache = new AptCache(work);
-  const kernelPackage = await resolveMetaPackage(meta, cache);
+  const cache = new AptCache(work, row.architecture);
+  const kernelPackage = await resolveMetaPackage(row.metaPackage, cache);
   const root = join(work, kernelPackage);
   for (const [name, into] of [
     [kernelPackage, root],
@@ -55,7 +65,7 @@ export async function fetchGuest(
   await copyFile(join(root, 'boot', `vmlinuz-${version}`), kernel);
   await writeFile(ramdisk, ramdiskBytes);
   await writeFile(config, guestConfig(name, kernel, ramdisk, version));
-  return { config, kernel, ramdisk, version };
+  return { config, kernel, ramdisk, busybox, version };
 }
 
 const exists = async (path: string): Promise<boolean> => (await readdir(path).catch(() => undefined)) !== undefined;

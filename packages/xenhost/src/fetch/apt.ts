@@ -35,11 +35,16 @@ export async function resolveMetaPackage(meta: string, cache: AptCache): Promise
 
 export class AptCache {
   readonly #folder: string;
+  readonly #architecture: string | undefined;
   #options: readonly string[] | undefined;
 
-  /** `folder`: where private lists and downloaded archives go. */
-  constructor(folder: string) {
+  /**
+   * `folder`: where private lists and downloaded archives go. `architecture`: Debian's name of one that is not the
+   * machine's own; its lists are always private.
+   */
+  constructor(folder: string, architecture?: string) {
     this.#folder = folder;
+    this.#architecture = architecture;
   }
 
   async query(args: readonly [string, ...string[]]): Promise<string> {
@@ -64,8 +69,7 @@ export class AptCache {
   async #ready(): Promise<readonly string[]> {
     if (this.#options) return this.#options;
     await mkdir(this.#folder, { recursive: true });
-    const known = await apt(['apt-cache', 'policy', 'linux-image-amd64'], this.#folder);
-    if (/Candidate: \d/.test(known)) {
+    if (this.#architecture === undefined && (await this.#knowsPackages([]))) {
       this.#options = ['-o', 'APT::Sandbox::User='];
       return this.#options;
     }
@@ -77,8 +81,21 @@ export class AptCache {
       ...['-o', `Dir::State::Lists=${lists}`, '-o', `Dir::Cache=${archives}`, '-o', 'APT::Sandbox::User='],
       ...['-o', 'Debug::NoLocking=1', '-o', 'Acquire::Languages=none'],
     ];
-    await apt(['apt-get', ...options, 'update', '-qq'], this.#folder);
+    const architecture = this.#architecture;
+    if (architecture !== undefined) {
+      options.push('-o', `APT::Architecture=${architecture}`, '-o', `APT::Architectures=${architecture}`);
+    }
+    try {
+      await apt(['apt-get', ...options, 'update', '-qq'], this.#folder);
+    } catch (error) {
+      // One of several archives may be out of step: what the others have is enough.
+      if (!(await this.#knowsPackages(options))) throw error;
+    }
     this.#options = options;
     return options;
+  }
+
+  async #knowsPackages(options: readonly string[]): Promise<boolean> {
+    return /Candidate: \d/.test(await apt(['apt-cache', ...options, 'policy', 'busybox-static'], this.#folder));
   }
 }
