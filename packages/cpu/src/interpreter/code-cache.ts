@@ -31,6 +31,13 @@ export interface CodePage {
   crossers: Set<CodePage>;
   /** Branches that wait for a record at their target, by its offset. */
   pending: Map<number, number[]>;
+  /** Compiled code that was made from bytes of this page. */
+  readonly compiled: Set<Compiled>;
+}
+/** Compiled code as the pages that it was made from know it. */
+export interface Compiled {
+  /** The bytes are not what they were: it must not be entered again. */
+  drop(): void;
 }
 
 /** Memory operands are written only by these shapes: operand 0 of anything that is not here is a destination. */
@@ -64,6 +71,7 @@ export class CodeCache {
     return this.nextMap >= NR_PAGE_MAPS - 2 || this.nextRecord + (MAX_RUN_RECORDS + 4) * RECORD_BYTES > RECORDS + NR_RECORDS * RECORD_BYTES; // prettier-ignore
   }
   clear(): void {
+    for (const list of this.pages.values()) for (const page of list) this.dropCompiled(page);
     this.pages.clear();
     this.freeMaps.length = 0;
     this.nextMap = 0;
@@ -103,6 +111,7 @@ export class CodeCache {
       chunksHigh: 0,
       crossers: new Set(),
       pending: new Map(),
+      compiled: new Set(),
     };
     if (list) list.push(page);
     else this.pages.set(frame, [page]);
@@ -113,6 +122,44 @@ export class CodeCache {
   }
   forget(page: CodePage, offset: number): void {
     this.words[page.map / 4 + offset] = 0;
+  }
+
+  /** The page with its map at an address. */
+  pageWithMap(map: number): CodePage | undefined {
+    for (const list of this.pages.values()) for (const page of list) if (page.map === map) return page;
+    return undefined;
+  }
+
+  // Ways into compiled code ------------------------------------------------------------------------------------------
+  /** Whether the record at `offset` goes on in compiled code. */
+  isEntry(record: number): boolean {
+    return this.view.getUint16(record + RECORD.handler, true) === SPECIAL.enter;
+  }
+  /**
+   * Puts an `enter` record before the one at `offset`, and all branches of the page on it. 0 where there is none to
+   * stand before, or one already, or no room.
+   */
+  addEntry(page: CodePage, offset: number, word: number): number {
+    const original = this.recordAt(page, offset);
+    if (original === 0 || this.isEntry(original) || this.isFull) return 0;
+    const { view } = this;
+    this.at = this.nextRecord;
+    const entry = this.begin(SPECIAL.enter, offset);
+    this.nextRecord = this.at;
+    view.setUint32(entry + RECORD.link, original, true);
+    view.setUint32(entry + RECORD.imm, word, true);
+    for (const [first, end] of page.runs)
+      for (let record = first; record < end; record += RECORD_BYTES)
+        if (view.getUint32(record + RECORD.link, true) === original) view.setUint32(record + RECORD.link, entry, true);
+    page.runs.push([entry, entry + RECORD_BYTES]);
+    this.words[page.map / 4 + offset] = entry;
+    return entry;
+  }
+  /** The `enter` record leads to what it stands before again. */
+  removeEntry(entry: number, word: number): void {
+    const { view } = this;
+    if (this.isEntry(entry) && view.getUint32(entry + RECORD.imm, true) === word)
+      view.setUint16(entry + RECORD.handler, SPECIAL.goto, true);
   }
 
   /** Whether a write of `length` bytes at `offset` of the frame meets decoded bytes. */
@@ -135,7 +182,12 @@ export class CodeCache {
     for (const page of list) this.drop(page);
     return true;
   }
+  private dropCompiled(page: CodePage): void {
+    for (const compiled of [...page.compiled]) compiled.drop();
+    page.compiled.clear();
+  }
   private drop(page: CodePage): void {
+    this.dropCompiled(page);
     for (const [first, end] of page.runs)
       for (let record = first; record < end; record += RECORD_BYTES)
         this.view.setUint16(record + RECORD.handler, SPECIAL.resolve, true);
@@ -293,7 +345,7 @@ export class CodeCache {
     let nrRegisters = 0;
     let nrImmediates = 0;
     const setRegister = (value: number): void => {
-      view.setUint16(at + ([RECORD.a, RECORD.b, RECORD.c][nrRegisters++] ?? RECORD.c), value, true);
+      view.setUint16(at + ([RECORD.a, RECORD.b, RECORD.c, RECORD.disp][nrRegisters++] ?? RECORD.c), value, true);
     };
     for (const operand of instruction.operands)
       switch (operand.kind) {

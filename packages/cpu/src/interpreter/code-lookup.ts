@@ -67,7 +67,7 @@ export class CodeLookup {
 
   /** Slow path of jumps: the record at the state's RIP, or 0 with a fault set. */
   resolve(): number {
-    const { words, cache, tlb, codeSize } = this.core;
+    const { words, cache, tlb, mmu, codeSize } = this.core;
     this.takeRip();
     const { low, high } = this;
     const host = this.hostFor(low, high);
@@ -87,7 +87,7 @@ export class CodeLookup {
       if (cache.recordAt(page, offset) === retry && this.stillCrosses(retry)) return retry;
       cache.forget(page, offset);
     }
-    tlb.enterCode(low, high, page.map);
+    tlb.enterCode(low, high, page.map, mmu.last);
     const known = cache.recordAt(page, offset);
     if (known !== 0) return known;
     this.data.decoded(frame);
@@ -104,7 +104,7 @@ export class CodeLookup {
   }
   /** The instruction of a crossing record runs into the page that it was decoded with: only the code TLB had forgotten. */
   private stillCrosses(record: number): boolean {
-    const { cache, view, tlb, state, codeSize } = this.core;
+    const { cache, view, tlb, mmu, state, codeSize } = this.core;
     const { host, low, high } = this.nextPage();
     if (host < 0) {
       state.faultVector = NO_FAULT;
@@ -112,18 +112,18 @@ export class CodeLookup {
     }
     const next = cache.known(Math.floor(host / 4096), codeSize);
     if (next?.map !== view.getUint32(record + RECORD.link, true)) return false;
-    tlb.enterCode(low, high, next.map);
+    tlb.enterCode(low, high, next.map, mmu.last);
     return true;
   }
   private resolveCrossing(page: CodePage, offset: number): number {
-    const { cache, tlb, machine, codeSize } = this.core;
+    const { cache, tlb, mmu, machine, codeSize } = this.core;
     const { host, low, high } = this.nextPage();
     if (host < 0) return 0;
     const frame = Math.floor(host / 4096);
     if (this.announce(frame)) return this.resolve();
     this.data.decoded(frame);
     const next = cache.page(frame, codeSize);
-    tlb.enterCode(low, high, next.map);
+    tlb.enterCode(low, high, next.map, mmu.last);
     const inPage = 4096 - offset;
     const bytes = new Uint8Array(inPage + MAX_INSTRUCTION);
     const from = page.frame * 4096 + offset;

@@ -56,7 +56,7 @@ export class EngineCore {
     this.longs = new BigUint64Array(own);
     this.state = new CpuState({ u8: this.bytes, dv: this.view });
     this.mmu = new Mmu(buffer, options.nrFrames);
-    this.tlb = new Tlb(own);
+    this.tlb = new Tlb(own, options.nrFrames);
     this.cache = new CodeCache(own, this.machine);
   }
 

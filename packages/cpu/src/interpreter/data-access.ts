@@ -4,7 +4,7 @@ import { OFFSET } from '../engine/state.ts';
 import { ACCESS_USER, ACCESS_WRITE } from '../mmu/walk.ts';
 import { VECTOR } from '../semantics/helper.ts';
 import { CR0 } from '../semantics/helpers/addressing.ts';
-import { EFLAGS } from './core.ts';
+import { EFLAGS, NO_FAULT } from './core.ts';
 import type { EngineCore } from './core.ts';
 import { handlerTable } from './generate.ts';
 import { SPECIAL } from './handlers.ts';
@@ -59,6 +59,25 @@ export class DataAccess {
       this.storeBounce(second, inFirst, size - inFirst);
     }
     return TRANSLATED.bounced;
+  }
+  /**
+   * Slow path of compiled code: `TRANSLATED.direct` with the machine address in `slowHost`, or anything else where the
+   * interpreter must do the access (a fault, a page border, a write to code); nothing was changed then.
+   */
+  tryTranslate(info: number): number {
+    const { core } = this;
+    const { words, tlb } = core;
+    const low = words[OFFSET.slowAddress / 4] ?? 0;
+    const isWrite = (info & ACCESS.write) !== 0;
+    if (tlb.isChecked || (low & 4095) + (info & ACCESS.sizeMask) > 4096) return TRANSLATED.fault;
+    const host = this.hostFor(low, words[OFFSET.slowAddress / 4 + 1] ?? 0, isWrite, false, 0);
+    if (host >= 0 && !(isWrite && this.isCode(host))) {
+      words[OFFSET.slowHost / 4] = host | 0;
+      return TRANSLATED.direct;
+    }
+    core.state.faultVector = NO_FAULT;
+    core.exitPending = false;
+    return TRANSLATED.fault;
   }
   private failed(): number {
     this.core.words[OFFSET.signal / 4] = SIGNAL.fault;
@@ -154,7 +173,8 @@ export class DataAccess {
       core.setFault(VECTOR.pageFault, mmu.errorCode, low, high);
       return -1;
     }
-    const { frame, writable } = mmu.last;
+    const { last } = mmu;
+    const { frame } = last;
     if (frame >= core.nrFrames) {
       core.leave(ExitReason.mmio, { isWrite }, 0);
       core.exit.address = BigInt(frame) * 4096n + BigInt(low & 4095);
@@ -162,8 +182,8 @@ export class DataAccess {
     }
     const host = frame * 4096 + (low & 4095);
     if (!direct) {
-      const mayWrite = (isWrite || writable) && !this.isCode(host);
-      tlb.enter(low, high, host, { asked: isWrite ? 'write' : 'read', mayWrite });
+      const mayWrite = (isWrite || last.writable) && !this.isCode(host);
+      tlb.enter(low, high, last, isWrite, mayWrite);
     }
     return host;
   }

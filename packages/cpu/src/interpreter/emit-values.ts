@@ -1,4 +1,4 @@
-/** Values of the generator: constants, locals, numeric instructions, registers and fields of the state. */
+/** Values of the generators: constants, locals, numeric instructions, fields of the state; and registers in the state. */
 import { FIELDS, OFFSET } from '../engine/state.ts';
 import type { CpuField } from '../engine/state.ts';
 import type { ValueType, Width } from '../semantics/algebra.ts';
@@ -7,7 +7,11 @@ import type { FunctionBuilder } from '../wasm/builder.ts';
 import { wasmOp } from '../wasm/ops.ts';
 import type { Frame, HandlerShape, SlowImports, TemporaryPool, Value } from './emit-frame.ts';
 
-export abstract class ValueEmitter extends AlgebraBase<Value> {
+/** Where the upper half of a YMM register lies in its 32 bytes. */
+export const YMM_HIGH = 16;
+
+/** What the interpreter's handlers and the regions of the JIT tier make in the same way. */
+export abstract class NumericEmitter extends AlgebraBase<Value> {
   readonly size: Width;
   readonly mode: 64 | 32;
   readonly variant: number;
@@ -15,15 +19,9 @@ export abstract class ValueEmitter extends AlgebraBase<Value> {
   readonly locked: boolean;
   readonly addressSize: 2 | 4 | 8;
   readonly repeat: 'none' | 'rep' | 'repne';
-  protected readonly frame: Frame;
   protected readonly f: FunctionBuilder;
-  protected readonly slow: SlowImports;
   protected readonly temporaries: TemporaryPool;
-  protected readonly helperIds: ReadonlyMap<string, number>;
-  constructor(
-    shape: HandlerShape,
-    modules: { frame: Frame; slow: SlowImports; temporaries: TemporaryPool; helperIds: ReadonlyMap<string, number> },
-  ) {
+  constructor(shape: HandlerShape, modules: { f: FunctionBuilder; temporaries: TemporaryPool }) {
     super();
     this.size = shape.size;
     this.mode = shape.mode;
@@ -32,11 +30,8 @@ export abstract class ValueEmitter extends AlgebraBase<Value> {
     this.locked = shape.locked;
     this.addressSize = shape.addressSize;
     this.repeat = shape.repeat;
-    this.frame = modules.frame;
-    this.f = modules.frame.f;
-    this.slow = modules.slow;
+    this.f = modules.f;
     this.temporaries = modules.temporaries;
-    this.helperIds = modules.helperIds;
   }
 
   // Values
@@ -89,7 +84,7 @@ export abstract class ValueEmitter extends AlgebraBase<Value> {
     return this.bind(ifTrue.type);
   }
 
-  // Registers and fields
+  // Fields and x87 registers
   protected loadFrom(size: number, offset: number): Value {
     if (size === 1) this.f.load8(offset);
     else if (size === 2) this.f.load16(offset);
@@ -105,22 +100,11 @@ export abstract class ValueEmitter extends AlgebraBase<Value> {
     else if (size === 2) this.f.access(0x3b, offset);
     else this.f.access(0x3a, offset);
   }
-  gpr(n: number, size: Width): Value {
-    this.f.i32(0);
-    return this.loadFrom(size, OFFSET.rax + 8 * n);
-  }
-  setGpr(n: number, size: Width, value: Value): void {
-    this.f.i32(0);
-    this.storeRegister(size, OFFSET.rax + 8 * n, value);
-  }
-  xmm(n: number): Value {
-    this.f.i32(0).simdAccess(0, OFFSET.xmm + 32 * n);
-    return this.bind('v128');
-  }
-  setXmm(n: number, value: Value): void {
+  /** Upper halves have no local of their own anywhere. */
+  setYmmHigh(n: number, value: Value): void {
     this.f.i32(0);
     this.push1(value);
-    this.f.simdAccess(11, OFFSET.xmm + 32 * n);
+    this.f.simdAccess(11, OFFSET.xmm + 32 * n + YMM_HIGH);
   }
   /** Leaves the state address of physical x87 register `n`, less the offset of the registers. */
   protected pushFprIndex(n: Value): void {
@@ -156,5 +140,39 @@ export abstract class ValueEmitter extends AlgebraBase<Value> {
     if (type === 'u64') this.f.store64(OFFSET[name]);
     else if (type === 'u16') this.f.access(0x3b, OFFSET[name]);
     else this.f.store32(OFFSET[name]);
+  }
+}
+
+/** Registers in the state, the rest of a handler in its frame. */
+export abstract class ValueEmitter extends NumericEmitter {
+  protected readonly frame: Frame;
+  protected readonly slow: SlowImports;
+  protected readonly helperIds: ReadonlyMap<string, number>;
+  constructor(
+    shape: HandlerShape,
+    modules: { frame: Frame; slow: SlowImports; temporaries: TemporaryPool; helperIds: ReadonlyMap<string, number> },
+  ) {
+    super(shape, { f: modules.frame.f, temporaries: modules.temporaries });
+    this.frame = modules.frame;
+    this.slow = modules.slow;
+    this.helperIds = modules.helperIds;
+  }
+
+  gpr(n: number, size: Width): Value {
+    this.f.i32(0);
+    return this.loadFrom(size, OFFSET.rax + 8 * n);
+  }
+  setGpr(n: number, size: Width, value: Value): void {
+    this.f.i32(0);
+    this.storeRegister(size, OFFSET.rax + 8 * n, value);
+  }
+  xmm(n: number): Value {
+    this.f.i32(0).simdAccess(0, OFFSET.xmm + 32 * n);
+    return this.bind('v128');
+  }
+  setXmm(n: number, value: Value): void {
+    this.f.i32(0);
+    this.push1(value);
+    this.f.simdAccess(11, OFFSET.xmm + 32 * n);
   }
 }

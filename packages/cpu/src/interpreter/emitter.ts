@@ -9,6 +9,7 @@ import { memoryType } from '../semantics/base.ts';
 import { FlagEmitter } from './emit-flags.ts';
 import { HELPER_ARITY_SHIFT } from './emit-frame.ts';
 import type { Value } from './emit-frame.ts';
+import { YMM_HIGH } from './emit-values.ts';
 import { RECORD } from './memory-map.ts';
 
 export class HandlerEmitter extends FlagEmitter {
@@ -19,7 +20,7 @@ export class HandlerEmitter extends FlagEmitter {
       const kind = this.operands[i]?.kind;
       if (kind && kind !== 'memory' && kind !== 'immediate' && kind !== 'relative' && kind !== 'far') seen++;
     }
-    return [RECORD.a, RECORD.b, RECORD.c][seen] ?? RECORD.c;
+    return [RECORD.a, RECORD.b, RECORD.c, RECORD.disp][seen] ?? RECORD.c;
   }
   private immediateField(n: number): number {
     return this.operands.slice(0, n).some((o) => o.kind === 'immediate') ? RECORD.disp : RECORD.imm;
@@ -95,6 +96,16 @@ export class HandlerEmitter extends FlagEmitter {
       default:
         throw new Error(`operand ${n} cannot be written`);
     }
+  }
+  readHigh(n: number): Value {
+    this.pushRegisterAddress(n);
+    this.f.simdAccess(0, YMM_HIGH);
+    return this.bind('v128');
+  }
+  writeHigh(n: number, value: Value): void {
+    this.pushRegisterAddress(n);
+    this.push1(value);
+    this.f.simdAccess(11, YMM_HIGH);
   }
   // Stack
   private stackAddress(pointer: Value, size: number, isWrite: boolean): { linear: Value; pointer: Value } {
@@ -203,7 +214,7 @@ export class HandlerEmitter extends FlagEmitter {
     return this.bind('i64');
   }
   /** #UD or #NM when the state says that SSE or x87 instructions fault. */
-  guard(field: 'simdBlock' | 'fpuBlock', isMmx = false): void {
+  guard(field: 'simdBlock' | 'avxBlock' | 'fpuBlock', isMmx = false): void {
     const block = this.field(field);
     this.when(block, () => {
       // CR0.EM makes x87 instructions #NM but MMX ones #UD.

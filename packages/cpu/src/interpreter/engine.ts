@@ -9,6 +9,7 @@ import type { CpuState } from '../engine/state.ts';
 import { GuestFault, VECTOR } from '../semantics/helper.ts';
 import { deliverEvent } from '../semantics/helpers/deliver.ts';
 import { loadCodeSegment, loadSegmentRegister } from '../semantics/helpers/segments.ts';
+import { JitTier } from '../jit/tier.ts';
 import { CodeLookup } from './code-lookup.ts';
 import { EFLAGS, EngineCore, NO_FAULT } from './core.ts';
 import { DataAccess } from './data-access.ts';
@@ -48,6 +49,7 @@ export class InterpreterEngine implements Engine {
   private readonly data: DataAccess;
   private readonly code: CodeLookup;
   private readonly helpers: HelperCalls;
+  private readonly jit: JitTier;
   private readonly wasmRun: (record: number, budget: number) => number;
 
   constructor(
@@ -61,7 +63,7 @@ export class InterpreterEngine implements Engine {
     this.state = core.state;
     this.exit = core.exit;
     this.counters = core.counters;
-    this.mode = new DerivedMode(core);
+    this.mode = new DerivedMode(core, { monitor: this.monitor });
     this.data = new DataAccess(core);
     this.code = new CodeLookup(core, this.data);
     const memory = new HelperMemory(core, this.data);
@@ -71,12 +73,17 @@ export class InterpreterEngine implements Engine {
     );
     const memories = { private: core.privateMemory, machine: modules.machineMemory };
     const translate = (info: number, record: number): number => this.data.translate(info, record);
-    const slowPaths = new WebAssembly.Instance(slow, { engine: { ...memories, translate } });
+    const tryTranslate = (info: number): number => this.data.tryTranslate(info);
+    const slowPaths = new WebAssembly.Instance(slow, { engine: { ...memories, translate, tryTranslate } });
+    this.jit = new JitTier(core, options.jit ?? 'on');
+    this.jit.link(memories, slowPaths.exports);
     const main = new WebAssembly.Instance(interpreter, {
       engine: {
         ...memories,
         resolve: () => this.code.resolve(),
         helper: (word: number, record: number) => this.helpers.call(word, record),
+        hot: (record: number) => this.jit.hot(record),
+        regions: this.jit.table,
       },
       slow: slowPaths.exports as Record<string, () => unknown>,
     });
@@ -89,6 +96,7 @@ export class InterpreterEngine implements Engine {
   run(budget: number): ExitReason {
     const { state, core } = this;
     this.counters.slices++;
+    this.jit.betweenRuns();
     this.helpers.pauses = 0;
     let left = Math.max(1, budget);
     state.attention = 1;
@@ -203,11 +211,10 @@ export class InterpreterEngine implements Engine {
   }
 
   // The loaded vCPU --------------------------------------------------------------------------------------------------
-  load(from: Uint8Array): void {
+  load(from: Uint8Array, owner = 0, keepTranslations = false): void {
     this.core.bytes.set(from.subarray(0, CPU_STATE_SIZE));
     this.state.signal = 0;
-    this.mode.forget();
-    this.stateChanged();
+    this.mode.loaded(owner, keepTranslations);
   }
   save(to: Uint8Array): void {
     to.set(this.core.bytes.subarray(0, CPU_STATE_SIZE));
@@ -229,9 +236,14 @@ export class InterpreterEngine implements Engine {
   }
 
   // Translations, code and guest memory ------------------------------------------------------------------------------
-  flushTlb(_includeGlobal: boolean): void {
-    // Global pages are not kept apart: to flush more is always allowed.
+  flushTlb(includeGlobal: boolean): void {
+    this.core.tlb.flushOwner(includeGlobal);
+  }
+  flushAllTranslations(): void {
     this.core.tlb.flush();
+  }
+  switchRoot(frame: number): void {
+    this.mode.switchRoot(frame);
   }
   invalidatePage(address: bigint): void {
     this.core.tlb.invalidatePage(address);

@@ -14,7 +14,9 @@ import { HandlerEmitter } from './emitter.ts';
 import type { CcField, Frame, SlowImports, Value } from './emit-frame.ts';
 import { SPECIAL, enumerateFused, enumerateShapes, fusedKey } from './handlers.ts';
 import type { BoundShape, FusedShape } from './handlers.ts';
-import { CODE_TLB, CODE_TLB_ENTRIES, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL } from './memory-map.ts';
+import {
+  CODE_TLB, CODE_TLB_ENTRIES, COUNTERS, COUNTER_MASK, ENTRY, HOT_THRESHOLD, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL,
+} from './memory-map.ts'; // prettier-ignore
 import { buildSlowModule } from './slow-module.ts';
 
 const CC_FIELDS: readonly CcField[] = ['ccKind', 'ccResult', 'ccA', 'ccB'];
@@ -64,6 +66,7 @@ function emitShape(shape: BoundShape, frame: Frame, slow: SlowImports, temporari
   if (!semantics) throw new Error(`rows name semantics '${shape.semantics}' that do not exist`);
   const e = new HandlerEmitter(shape, { frame, slow, temporaries, helperIds: HELPER_IDS });
   if (shape.feature === 'sse') e.guard('simdBlock');
+  else if (shape.feature === 'avx') e.guard('avxBlock');
   else if (shape.feature !== '') e.guard('fpuBlock', shape.feature === 'mmx');
   semantics(e);
   frame.next();
@@ -89,6 +92,9 @@ function buildInterpreter(): Uint8Array {
   /** (RIP in the state) -> record, or 0: a fault or an exit stands in the state. */
   const resolve = m.importFunction('engine', 'resolve', [], ['i32']);
   const helper = m.importFunction('engine', 'helper', ['i32', 'i32'], ['i32']);
+  /** (record that branches went to often) -> the record to go on with. */
+  const hot = m.importFunction('engine', 'hot', ['i32'], ['i32']);
+  const regions = m.importTable('engine', 'regions');
   const cc = ['i32', 'i64', 'i64', 'i64'] as const;
   const sizes = [1, 2, 4, 8, 16] as const;
   const valueType = (size: number): 'i32' | 'i64' | 'v128' => (size === 16 ? 'v128' : size === 8 ? 'i64' : 'i32');
@@ -110,8 +116,10 @@ function buildInterpreter(): Uint8Array {
     f.unreachable();
     return f;
   });
-  m.table(outlined);
-  buildLoop(run, { slow, resolve, helper, inlineShapes, fusedShapes, outlinedType: m.type(['i32'], ['i32']) });
+  const outlinedTable = m.table(outlined);
+  const outlinedType = m.type(['i32'], ['i32']);
+  const regionType = m.type(['i32', 'i32'], ['i32']);
+  buildLoop(run, { slow, resolve, hot, inlineShapes, fusedShapes, outlinedType, outlinedTable, regions, regionType });
   return m.build();
 }
 
@@ -161,14 +169,19 @@ function outlinedFrame(f: FunctionBuilder): Frame {
 interface LoopParts {
   slow: SlowImports;
   resolve: FunctionRef;
-  helper: FunctionRef;
+  hot: FunctionRef;
   inlineShapes: readonly BoundShape[];
   fusedShapes: readonly FusedShape[];
   outlinedType: number;
+  outlinedTable: number;
+  /** Table and type of the functions of compiled code. */
+  regions: number;
+  regionType: number;
 }
 
 /** The function `run(record, budget)`: record 0 starts at the state's RIP. Returns RUN_BUDGET or a SIGNAL. */
-function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShapes, outlinedType }: LoopParts): void {
+function buildLoop(f: FunctionBuilder, parts: LoopParts): void {
+  const { slow, resolve, inlineShapes, fusedShapes } = parts;
   const record = 0;
   const budget = 1;
   const cc: Record<CcField, number> = {
@@ -205,6 +218,22 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShape
     f.i32(0).load64(OFFSET.ripBase).get(record).load64(RECORD.imm).op('i64.add');
   };
 
+  /** The record of `nextRip`, and `ripBase`; where there is none, a fault or an exit stands in the state. */
+  const lookup = (): void => {
+    f.i32(0).set(record);
+    f.get(nextRip).i32(0).load64(OFFSET.codeBase).op('i64.add').tee(linear);
+    f.op('i32.wrap_i64').i32(8).op('i32.shr_u').i32((CODE_TLB_ENTRIES - 1) << 4).op('i32.and');
+    f.i32(0).load32(OFFSET.codeView).op('i32.add').tee(entry).load64(CODE_TLB);
+    f.get(linear).i64(-4096).op('i64.and').op('i64.eq').if();
+    f.get(entry).load32(CODE_TLB + 8).get(linear).op('i32.wrap_i64').i32(4095).op('i32.and').i32(2).op('i32.shl');
+    f.op('i32.add').load32(0).set(record).end();
+    f.get(record).op('i32.eqz').if();
+    f.i32(0).get(nextRip).store64(OFFSET.rip);
+    f.call(resolve).tee(record).op('i32.eqz').if().i32(SIGNAL.leave).set(code).br(leave).end();
+    f.end();
+    f.i32(0).get(nextRip).get(linear).i64(4095).op('i64.and').op('i64.sub').store64(OFFSET.ripBase);
+  }; // prettier-ignore
+
   reload();
   f.i32(0).load64(OFFSET.rip).set(nextRip);
   const leave = f.block();
@@ -215,29 +244,15 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShape
   f.get(record).op('i32.eqz').if();
   f.get(budget).i32(1).op('i32.sub').tee(budget).i32(0).op('i32.lt_s').if();
   f.i32(0).get(nextRip).store64(OFFSET.rip).i32(RUN_BUDGET).set(code).br(leave).end();
-  f.get(nextRip).i32(0).load64(OFFSET.codeBase).op('i64.add').tee(linear);
-  f.op('i32.wrap_i64')
-    .i32(8)
-    .op('i32.shr_u')
-    .i32((CODE_TLB_ENTRIES - 1) << 4)
-    .op('i32.and');
-  f.i32(0).load32(OFFSET.codeView).op('i32.add').tee(entry).load64(CODE_TLB);
-  f.get(linear).i64(-4096).op('i64.and').op('i64.eq').if();
-  f.get(entry)
-    .load32(CODE_TLB + 8)
-    .get(linear)
-    .op('i32.wrap_i64')
-    .i32(4095)
-    .op('i32.and')
-    .i32(2)
-    .op('i32.shl');
-  f.op('i32.add').load32(0).set(record).end();
-  f.get(record).op('i32.eqz').if();
-  f.i32(0).get(nextRip).store64(OFFSET.rip);
-  f.call(resolve).tee(record).op('i32.eqz').if().i32(SIGNAL.leave).set(code).br(leave).end();
+  lookup();
   f.end();
-  f.i32(0).get(nextRip).get(linear).i64(4095).op('i64.and').op('i64.sub').store64(OFFSET.ripBase);
-  f.end();
+
+  // Branches come here.
+  const counted = f.loop();
+  f.get(record).i32(3).op('i32.shr_u').i32(COUNTER_MASK).op('i32.and').tee(entry);
+  f.get(entry).load32(COUNTERS).i32(1).op('i32.add').tee(code).store32(COUNTERS);
+  f.get(code).i32(0).load32(HOT_THRESHOLD).op('i32.ge_u').if();
+  f.get(record).call(parts.hot).set(record).end();
 
   const main = f.loop();
   const nrInline = inlineShapes.length + fusedShapes.length;
@@ -274,8 +289,7 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShape
       f.i32(0);
       pushTarget();
       f.store64(OFFSET.rip).i32(RUN_BUDGET).set(code).br(leave).end();
-      f.get(entry).set(record);
-      toMain();
+      f.get(entry).set(record).br(counted);
       f.end();
       pushTarget();
       f.set(nextRip);
@@ -357,6 +371,23 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShape
       f.call(resolve).tee(record).op('i32.eqz').if().i32(SIGNAL.leave).set(code).br(leave).end();
       toMain();
     },
+    [SPECIAL.enter]: () => {
+      spillFlags();
+      f.get(record).load32(RECORD.imm).tee(entry).get(budget).get(entry).i32(ENTRY.blockBits).op('i32.shr_u');
+      f.callIndirect(parts.regionType, parts.regions).set(code);
+      f.i32(0).load32(OFFSET.budgetLeft).set(budget);
+      reload();
+      f.i32(0).load64(OFFSET.rip).set(nextRip);
+      f.get(code).i32(SIGNAL.jump).op('i32.eq').if();
+      toJump();
+      f.end();
+      f.get(code).i32(SIGNAL.bail).op('i32.ne').brIf(leave);
+      // The instruction itself, even where compiled code begins with it.
+      lookup();
+      f.get(record).load16(RECORD.handler).i32(SPECIAL.enter).op('i32.eq').if();
+      f.get(record).load32(RECORD.link).set(record).end();
+      toMain();
+    },
   }; // prettier-ignore
 
   for (let i = 0; i < SPECIAL.first; i++) {
@@ -381,7 +412,7 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShape
     .load16(RECORD.handler)
     .i32(SPECIAL.first + nrInline)
     .op('i32.sub')
-    .callIndirect(outlinedType)
+    .callIndirect(parts.outlinedType, parts.outlinedTable)
     .set(code);
   reload();
   f.get(code).op('i32.eqz').if();
@@ -395,6 +426,7 @@ function buildLoop(f: FunctionBuilder, { slow, resolve, inlineShapes, fusedShape
   f.br(leave);
 
   f.end(); // main
+  f.end(); // counted
   f.end(); // jump
   f.unreachable();
   f.end(); // fault

@@ -31,12 +31,14 @@ export const SPECIAL = {
   crossing: 8,
   /** Makes `ea`: base plus the 64-bit displacement in `imm`, segment base at state address `a`. */
   addressLong: 9,
+  /** Goes on in compiled code: `imm` says where (`ENTRY`). `link`: the record that it stands before. */
+  enter: 10,
   /** The first of the generated handlers. */
-  first: 10,
+  first: 11,
 } as const;
 
 /** Semantics that are different in 64-bit mode and outside. */
-const MODAL = new Set([...Object.keys(controlSemantics), 'pushseg', 'popseg']);
+const MODAL = new Set([...Object.keys(controlSemantics), 'pushseg', 'popseg', 'vzeroupper', 'vzeroall', 'gather.d', 'gather.q']);
 /** Semantics that exist inside the interpreter's loop, for sizes 1, 4, 8 (moves: all) without LOCK in 64-bit mode. */
 const INLINE = new Set([
   'mov', 'movzx', 'movsx', 'lea', 'nop', 'xchg', 'add', 'sub', 'adc', 'sbb', 'and', 'or', 'xor', 'cmp', 'test', 'inc',
@@ -68,7 +70,7 @@ function shapeOperand(operand: Operand, row: Row, n: number): ShapedOperand {
 }
 
 /** Operand size that the semantics see. */
-function semanticSize(instruction: Instruction): Width {
+export function semanticSize(instruction: Instruction): Width {
   const { row, operandSize, operands } = instruction;
   if (row.sizeRule === 'fixed') {
     const size = operands[0]?.size ?? 4;
@@ -196,6 +198,7 @@ function sampleOperand(
       case 'y': return row.sizeRule === 'f64' ? (as.code === 64 ? 8 : 4) : as.rexW ? 8 : 4;
       case 't': return 10;
       case 'x': return 16;
+      case 'qq': return 32;
       case 'p': return as.operandSize + 2;
       case 's': return as.code === 64 ? 10 : 6;
       case 'a': return as.operandSize * 2;
@@ -218,7 +221,9 @@ function sampleOperand(
     case 'seg': case 'S': return { kind: 'segment', register: 0, size: 2 };
     case 'C': return { kind: 'control', register: 0, size };
     case 'D': return { kind: 'debug', register: 0, size };
-    case 'V': case 'U': case 'xmm': return register('xmm');
+    case 'V': case 'U': case 'H': case 'L': case 'vsib': case 'xmm': return register('xmm');
+    case 'K': return register('register');
+    case 'scale': return { kind: 'immediate', value: 1n, size };
     case 'P': case 'N': return register('mmx');
     case 'T': case 'st': return { kind: 'st', register: 0, size };
   } // prettier-ignore

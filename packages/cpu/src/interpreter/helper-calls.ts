@@ -104,7 +104,7 @@ export class HelperCalls {
       },
       changed(what) {
         core.modeStale = true;
-        if (what !== 'mode') core.tlb.flush();
+        if (what !== 'mode') core.tlb.flushOwner(what === 'tlb-global');
       },
       attend: () => {
         state.attention = 1;

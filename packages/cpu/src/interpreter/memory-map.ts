@@ -7,24 +7,24 @@ export const NR_SCRATCH_RECORDS = 8;
 
 /**
  * TLB entries of 16 bytes: tag (linear page address, all ones = empty), u32 to be added to the low half of a linear
- * address to give a machine address. One pair of tables (read, write) for each view.
+ * address to give a machine address, `TLB_PAGE` bits. One pair of tables (read, write) for each view; whose views they
+ * are, is `tlb.ts`'s matter. View 0 is never filled: every access takes the slow path, for alignment checks and data
+ * breakpoints.
  */
 export const TLB_ENTRIES = 1024;
 export const TLB_TABLE_BYTES = TLB_ENTRIES * 16;
 export const TLB_READ = 0x10000;
 export const TLB_WRITE = TLB_READ + TLB_TABLE_BYTES;
 export const VIEW_BYTES = 2 * TLB_TABLE_BYTES;
-/**
- * Whose rights a view's entries were checked with. `checked` is never filled: every access takes the slow path, for
- * alignment checks and data breakpoints.
- */
-export const VIEW = { user: 0, supervisor: 1, supervisorAc: 2, checked: 3 } as const;
-export const NR_VIEWS = 4;
+export const NR_VIEWS = 16;
+/** What the fourth word of a TLB entry says of its page. */
+export const TLB_PAGE = { global: 1, large: 2 } as const;
 
-/** Code TLB: tag, u32 address of the page's map of records. One table for user code, one for supervisor code. */
+/** Code TLB: tag, u32 address of the page's map of records, `TLB_PAGE` bits. Views as above. */
 export const CODE_TLB = TLB_READ + NR_VIEWS * VIEW_BYTES;
 export const CODE_TLB_ENTRIES = 512;
 export const CODE_VIEW_BYTES = CODE_TLB_ENTRIES * 16;
+export const NR_CODE_VIEWS = 16;
 
 /** For each page of code a map: u32 record address for each byte offset, 0 where nothing is decoded. */
 export const PAGE_MAPS = 0x100000;
@@ -33,7 +33,18 @@ export const NR_PAGE_MAPS = 3072;
 export const RECORDS = PAGE_MAPS + NR_PAGE_MAPS * PAGE_MAP_BYTES;
 export const RECORD_BYTES = 32;
 export const NR_RECORDS = 1_500_000;
-export const PRIVATE_BYTES = RECORDS + NR_RECORDS * RECORD_BYTES;
+
+/** How often branches went to a record: u32 by a hash of its address. At `HOT_THRESHOLD` the JIT tier is told. */
+export const COUNTERS = RECORDS + NR_RECORDS * RECORD_BYTES;
+/** Of the byte offset of a counter: `(record >>> 3) & COUNTER_MASK`. */
+export const COUNTER_MASK = 0x3fffc;
+export const HOT_THRESHOLD = COUNTERS + COUNTER_MASK + 4;
+/** Regions of compiled code: a slot in the table of functions, and what `enter` records and the functions themselves are given. */
+export const NR_REGIONS = 4096;
+export const ENTRY = { blockBits: 8, blockMask: 0xff } as const;
+/** For each region the addresses of the page maps of its pages. */
+export const REGION_PAGES = { base: HOT_THRESHOLD + 16, log2: 5 } as const;
+export const PRIVATE_BYTES = REGION_PAGES.base + (NR_REGIONS << REGION_PAGES.log2);
 
 /**
  * A decoded instruction for its handler. Register fields hold the register's address in the state. `imm` is the first
@@ -53,6 +64,8 @@ export const SIGNAL = {
   jump: 2,
   /** Leave: the host has filled the exit. RIP in the state is right. */
   leave: 3,
+  /** From a region: the instruction at the RIP in the state is the interpreter's. */
+  bail: 4,
 } as const;
 /** `run` came back because the budget is used up. */
 export const RUN_BUDGET = 0;

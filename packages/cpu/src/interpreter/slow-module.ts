@@ -116,6 +116,7 @@ export function buildSlowModule(): Uint8Array {
   m.importMemory('engine', 'private', 1, undefined, false);
   m.importMemory('engine', 'machine', 1, 65536, true);
   const translate = m.importFunction('engine', 'translate', ['i32', 'i32'], ['i32']);
+  const tryTranslate = m.importFunction('engine', 'tryTranslate', ['i32'], ['i32']);
 
   const flags = m.function(['i32', 'i64', 'i64', 'i64'], ['i32'], 'flags');
   flags.get(foldFlags(emitterFor(flags, 0)).local);
@@ -158,6 +159,11 @@ export function buildSlowModule(): Uint8Array {
     access(direct(store).get(1), MACHINE, true);
     store.end();
   }
+  // For compiled code: the machine address, or -1 where the interpreter must do the instruction.
+  const probe = m.function(['i64', 'i32'], ['i32'], 'probe');
+  probe.i32(0).get(0).store64(OFFSET.slowAddress);
+  probe.get(1).call(tryTranslate).op('i32.eqz').if('i32');
+  direct(probe).else().i32(-1).end();
   const rmw = m.function(['i64', 'i32', 'i32'], ['i32'], 'rmw');
   rmw.i32(0).get(0).store64(OFFSET.slowAddress);
   rmw

@@ -52,6 +52,9 @@ class ByteSink {
       this.byte(low | 0x80);
     }
   }
+  patch(at: number, value: number): void {
+    this.buffer[at] = value;
+  }
   name(text: string): void {
     this.u32(text.length);
     for (const c of text) this.byte(c.charCodeAt(0));
@@ -84,12 +87,15 @@ export const STORES = {
 } as const; // prettier-ignore
 
 export class FunctionBuilder implements FunctionRef {
-  readonly code = new ByteSink();
+  private code = new ByteSink();
   readonly index: number;
   readonly type: number;
   readonly nrParams: number;
   private readonly locals: ValueType[] = [];
   private depth = 0;
+  private lastSet = -1;
+  private lastSetStart = 0;
+  private lastSetEnd = 0;
 
   constructor(index: number, type: number, nrParams: number) {
     this.index = index;
@@ -119,13 +125,22 @@ export class FunctionBuilder implements FunctionRef {
     return this;
   }
   get(local: number): this {
+    // What was just put into the local and is asked for again stays on the stack as well: local.tee.
+    if (local === this.lastSet && this.code.length === this.lastSetEnd) {
+      this.code.patch(this.lastSetStart, 0x22);
+      this.lastSet = -1;
+      return this;
+    }
     this.code.byte(0x20);
     this.code.u32(local);
     return this;
   }
   set(local: number): this {
+    this.lastSet = local;
+    this.lastSetStart = this.code.length;
     this.code.byte(0x21);
     this.code.u32(local);
+    this.lastSetEnd = this.code.length;
     return this;
   }
   tee(local: number): this {
@@ -256,10 +271,31 @@ export class FunctionBuilder implements FunctionRef {
     this.code.u32(f.index);
     return this;
   }
-  callIndirect(type: number): this {
-    this.code.byte(0x11);
+  callIndirect(type: number, table = 0): this {
+    return this.indirect(0x11, type, table);
+  }
+  /** Tail call through a table. */
+  returnCallIndirect(type: number, table = 0): this {
+    return this.indirect(0x13, type, table);
+  }
+  private indirect(opcode: number, type: number, table: number): this {
+    this.code.byte(opcode);
     this.code.u32(type);
-    this.code.u32(0);
+    this.code.u32(table);
+    return this;
+  }
+  /** Bytes of code so far. */
+  get size(): number {
+    return this.code.length;
+  }
+  /** Puts what `emit` emits before the code that is there. */
+  prepend(emit: () => void): this {
+    const rest = this.code;
+    this.code = new ByteSink();
+    this.lastSet = -1;
+    emit();
+    this.lastSet = -1;
+    this.code.bytes(rest.done());
     return this;
   }
   body(): Uint8Array {
@@ -287,6 +323,7 @@ export class ModuleBuilder {
   private readonly imports = new ByteSink();
   private nrImports = 0;
   private nrImportedFunctions = 0;
+  private nrImportedTables = 0;
   private readonly functions: FunctionBuilder[] = [];
   private readonly exports: [string, number][] = [];
   private elements: readonly number[] = [];
@@ -326,6 +363,14 @@ export class ModuleBuilder {
     if (maximum !== undefined) this.imports.u32(maximum);
     this.nrImports++;
   }
+  /** A table of functions that several modules share; returns its index. */
+  importTable(module: string, name: string): number {
+    this.imports.name(module);
+    this.imports.name(name);
+    this.imports.bytes([1, FUNCREF, 0, 0]);
+    this.nrImports++;
+    return this.nrImportedTables++;
+  }
   /** All imports must be declared before the first function. */
   function(params: readonly ValueType[], results: readonly ValueType[], exportName?: string): FunctionBuilder {
     const f = new FunctionBuilder(
@@ -337,9 +382,10 @@ export class ModuleBuilder {
     if (exportName) this.exports.push([exportName, f.index]);
     return f;
   }
-  /** The module's own table of functions, for call_indirect. */
-  table(functions: readonly FunctionRef[]): void {
+  /** The module's own table of functions, for call_indirect; returns its index. */
+  table(functions: readonly FunctionRef[]): number {
     this.elements = functions.map((f) => f.index);
+    return this.nrImportedTables;
   }
   build(): Uint8Array {
     const out = new ByteSink();
@@ -365,7 +411,10 @@ export class ModuleBuilder {
     });
     if (this.elements.length > 0)
       section(9, (s) => {
-        s.bytes([1, 0, 0x41, 0, 0x0b]);
+        // Active, with an explicit table: offset 0, element kind function.
+        s.bytes([1, 2]);
+        s.u32(this.nrImportedTables);
+        s.bytes([0x41, 0, 0x0b, 0]);
         s.u32(this.elements.length);
         for (const index of this.elements) s.u32(index);
       });

@@ -1,0 +1,26 @@
+/** What a module of regions imports. */
+import type { ModuleBuilder } from '../wasm/builder.ts';
+import type { RegionImports } from './context.ts';
+
+const CC = ['i32', 'i64', 'i64', 'i64'] as const;
+
+export interface DeclaredImports extends RegionImports {
+  /** Index of the table of all regions. */
+  readonly table: number;
+}
+
+export function declareImports(m: ModuleBuilder): DeclaredImports {
+  m.importMemory('engine', 'private', 1, undefined, false);
+  m.importMemory('engine', 'machine', 1, 65536, true);
+  return {
+    probe: m.importFunction('slow', 'probe', ['i64', 'i32'], ['i32']),
+    flags: m.importFunction('slow', 'flags', CC, ['i32']),
+    carry: m.importFunction('slow', 'carry', CC, ['i32']),
+    condition: m.importFunction('slow', 'condition', ['i32', ...CC], ['i32']),
+    table: m.importTable('engine', 'regions'),
+  };
+}
+
+const nothing = { index: 0, type: 0 };
+/** For code that is never built. */
+export const emptyImports: RegionImports = { probe: nothing, flags: nothing, carry: nothing, condition: nothing };
