@@ -112,14 +112,27 @@ export interface Engine {
   readonly exit: Exit;
   /** Runs until an exit. `budget` is in taken branches, some tens of thousands a slice. Returns `exit.reason`. */
   run(budget: number): ExitReason;
-  /** Replaces the whole state by that of another vCPU (`CPU_STATE_SIZE` bytes as saved) and flushes what it must. */
-  load(from: Uint8Array): void;
+  /**
+   * Replaces the whole state by that of another vCPU (`CPU_STATE_SIZE` bytes as saved). `owner`, a small number not below
+   * 0, tells vCPUs apart: translations are kept for each of them. With `keepTranslations` those that this engine made for
+   * the owner before are still good, else they go.
+   */
+  load(from: Uint8Array, owner?: number, keepTranslations?: boolean): void;
   /** Writes the whole state, flags materialised. */
   save(to: Uint8Array): void;
   /** After CR3, CR0, CR4, EFER or a segment register was changed from outside: recompute what is derived from them. */
   stateChanged(): void;
+  /** Drops the translations of the loaded vCPU, in all its address spaces; those of global pages only when asked. */
   flushTlb(includeGlobal: boolean): void;
+  /** Drops all translations of all vCPUs. */
+  flushAllTranslations(): void;
+  /** Drops the page of an address from all address spaces of the loaded vCPU. */
   invalidatePage(address: bigint): void;
+  /**
+   * CR3 becomes the 4-level table in `frame` and nothing is flushed: translations made under that root before are used
+   * again (`monitor` mode; an architectural MOV CR3 keeps only what is global). For when all else is unchanged.
+   */
+  switchRoot(frame: number): void;
   /** Forget decoded instructions of a machine frame (it was written from outside or by another engine). */
   invalidateCode(frame: number): void;
   /** Drop write translations of a machine frame (another engine has found code in it). */

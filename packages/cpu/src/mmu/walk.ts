@@ -26,10 +26,12 @@ export interface Translation {
   /** User-accessible page. */
   user: boolean;
   global: boolean;
+  /** Part of a page of more than 4 KiB. */
+  large: boolean;
 }
 
 export class Mmu {
-  readonly last: Translation = { frame: 0, writable: false, user: false, global: false };
+  readonly last: Translation = { frame: 0, writable: false, user: false, global: false, large: false };
   /** Error code of the last failed walk. */
   errorCode = 0;
   paging: Paging = 'none';
@@ -49,6 +51,10 @@ export class Mmu {
     this.nrBytes = Math.min(nrFrames * 4096, buffer.byteLength);
   }
 
+  /** Another root of 4-level tables, everything else being as it was configured. */
+  setRoot(frame: number): void {
+    this.root = frame * 4096;
+  }
   /** Takes over what the state's control registers say. */
   configure(state: CpuState): void {
     const { cr0, cr4, efer } = state;
@@ -72,7 +78,7 @@ export class Mmu {
   walk(low: number, high: number, access: number, allowUserData: boolean): boolean {
     switch (this.paging) {
       case 'none':
-        return this.found((low >>> 12) + 0, true, true, false);
+        return this.found(low >>> 12, true, true, false, false);
       case 'four-level':
         return this.walkLong(low, high, access, allowUserData);
       case 'pae':
@@ -82,12 +88,13 @@ export class Mmu {
     }
   }
 
-  private found(frame: number, writable: boolean, user: boolean, global: boolean): true {
+  private found(frame: number, writable: boolean, user: boolean, global: boolean, large: boolean): true {
     const { last } = this;
     last.frame = frame;
     last.writable = writable;
     last.user = user;
     last.global = global;
+    last.large = large;
     return true;
   }
   private fail(access: number, bits: number): false {
@@ -96,15 +103,15 @@ export class Mmu {
   }
 
   private walkLong(low: number, high: number, access: number, allowUserData: boolean): boolean {
-    const { words } = this;
+    const { words, nrBytes } = this;
     let table = this.root;
     let rights = PTE.write | PTE.user;
     let nx = 0;
     for (let level = 0; ; level++) {
-      const index = level === 0 ? high >>> 7 : level === 1 ? (high << 2) | (low >>> 30) : level === 2 ? low >>> 21 : low >>> 12; // prettier-ignore
+      const index = level === 3 ? low >>> 12 : level === 2 ? low >>> 21 : level === 1 ? (high << 2) | (low >>> 30) : high >>> 7; // prettier-ignore
       const at = table + (index & 511) * 8;
-      if (at + 8 > this.nrBytes) return this.fail(access, 0);
-      const word = at / 4;
+      if (at + 8 > nrBytes) return this.fail(access, 0);
+      const word = at >>> 2;
       const entry = words[word] ?? 0;
       const entryHigh = words[word + 1] ?? 0;
       if (!(entry & PTE.present)) return this.fail(access, 0);
@@ -114,7 +121,7 @@ export class Mmu {
       const frame = (entry >>> 12) + (entryHigh & 0xf_ffff) * 0x10_0000;
       if (level === 3) {
         if (!this.permitted(rights, nx < 0, access, allowUserData)) return this.fail(access, PF.present);
-        return this.finish(word, entry, access, frame, rights);
+        return this.finish(word, entry, access, frame, rights, false);
       }
       if (!(entry & PTE.large)) {
         if (!(entry & PTE.accessed)) this.mark(word, PTE.accessed);
@@ -125,7 +132,7 @@ export class Mmu {
       if (level === 0 || frame & (level === 1 ? 0x3_fffe : 0x1fe)) return this.fail(access, PF.present | PF.reserved);
       if (!this.permitted(rights, nx < 0, access, allowUserData)) return this.fail(access, PF.present);
       const inPage = (low >>> 12) & (level === 2 ? 0x1ff : 0x3_ffff);
-      return this.finish(word, entry, access, frame - (frame & 1) + inPage, rights);
+      return this.finish(word, entry, access, frame - (frame & 1) + inPage, rights, true);
     }
   }
 
@@ -157,7 +164,8 @@ export class Mmu {
         continue;
       }
       if (!this.permitted(rights, nx < 0, access, allowUserData)) return this.fail(access, PF.present);
-      return this.finish(word, entry, access, large ? frame - (frame & 1) + ((low >>> 12) & 0x1ff) : frame, rights);
+      const page = large ? frame - (frame & 1) + ((low >>> 12) & 0x1ff) : frame;
+      return this.finish(word, entry, access, page, rights, large);
     }
     return this.fail(access, 0);
   }
@@ -182,7 +190,7 @@ export class Mmu {
       if (!this.permitted(rights, false, access, allowUserData)) return this.fail(access, PF.present);
       // PSE-36: bits 13 to 20 are bits 32 to 39 of the address.
       const base = large ? (entry >>> 22) * 1024 + ((entry >>> 13) & 0xff) * 0x10_0000 + ((low >>> 12) & 1023) : entry >>> 12; // prettier-ignore
-      return this.finish(word, entry, access, base, rights);
+      return this.finish(word, entry, access, base, rights, large);
     }
     return this.fail(access, 0);
   }
@@ -201,12 +209,12 @@ export class Mmu {
   }
 
   /** Sets A and D, records the outcome. */
-  private finish(word: number, entry: number, access: number, frame: number, rights: number): boolean {
+  private finish(word: number, entry: number, access: number, frame: number, rights: number, large: boolean): boolean {
     const want = PTE.accessed | (access & ACCESS_WRITE ? PTE.dirty : 0);
     if ((entry & want) !== want) this.mark(word, want);
     const mayWrite = (rights & PTE.write) !== 0 || (!(access & ACCESS_USER) && !this.writeProtect);
     const dirty = ((entry | want) & PTE.dirty) !== 0;
-    return this.found(frame, mayWrite && dirty, (rights & PTE.user) !== 0, (entry & PTE.global) !== 0);
+    return this.found(frame, mayWrite && dirty, (rights & PTE.user) !== 0, (entry & PTE.global) !== 0, large);
   }
   private mark(word: number, bits: number): void {
     Atomics.or(this.words, word, bits);

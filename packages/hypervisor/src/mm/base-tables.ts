@@ -1,7 +1,6 @@
 /** CR3 of PV vCPUs: the kernel's and the user's L4, and loading them (Xen's `new_guest_cr3`, `toggle_guest_pt`). */
 import { Errno } from '@xenhost/base';
 import type { Engine } from '@xenhost/cpu';
-import { PAGE_SHIFT } from '@xenhost/xen-abi';
 import type { VcpuRef } from '../state/refs.ts';
 import { frameNumber } from './access.ts';
 import { FrameType } from './api.ts';
@@ -14,12 +13,9 @@ export class BaseTables {
     this.#types = types;
   }
 
-  /** Points CR3 at the table of the vCPU's mode. Cached translations that are not global go. */
+  /** Points CR3 at the table of the vCPU's mode. Translations made under it before are used again. */
   switchTables(vcpu: VcpuRef, engine: Engine): void {
-    const table = vcpu.v.kernelMode ? vcpu.v.guestTable : vcpu.v.guestTableUser;
-    engine.state.cr3 = BigInt(table) << BigInt(PAGE_SHIFT);
-    engine.stateChanged();
-    engine.flushTlb(false);
+    engine.switchRoot(vcpu.v.kernelMode ? vcpu.v.guestTable : vcpu.v.guestTableUser);
   }
 
   /** Takes an L4 as the kernel's base, or the user's (0: none). 0, -EINVAL or RESTART (nothing changed). */
@@ -43,6 +39,7 @@ export class BaseTables {
     const { guestTable, guestTableUser } = vcpu.v;
     vcpu.v.guestTable = 0;
     vcpu.v.guestTableUser = 0;
+    vcpu.v.translationsOn = 0;
     if (guestTable !== 0) this.#types.putWithType(guestTable);
     if (guestTableUser !== 0) this.#types.putWithType(guestTableUser);
   }

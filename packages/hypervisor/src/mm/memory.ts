@@ -236,6 +236,7 @@ export class Memory implements MemoryManager {
     return domain ? this.#descriptors.update(domain, machineAddress, descriptor) : -Errno.EINVAL;
   }
   setBaseTable(vcpu: VcpuRef, mfn: bigint, user: boolean): number {
+    vcpu.v.translationsOn = 0;
     return this.#bases.set(vcpu, mfn, user);
   }
   loadBaseTable(vcpu: VcpuRef, engine: Engine, mfn: bigint): number {

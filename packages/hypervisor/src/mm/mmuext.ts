@@ -103,8 +103,12 @@ export class MmuExtOps {
         call.engine.flushTlb(true);
         return 0;
       }
-      case MmuExt.NEW_USER_BASEPTR:
-        return this.#m.bases.set(call.vcpu, op.arg1, true);
+      case MmuExt.NEW_USER_BASEPTR: {
+        const result = this.#m.bases.set(call.vcpu, op.arg1, true);
+        // The engine may have translations of that root from an earlier time.
+        if (result === 0) call.engine.flushTlb(true);
+        return result;
+      }
       case MmuExt.TLB_FLUSH_LOCAL:
         flusher.local(call);
         return 0;

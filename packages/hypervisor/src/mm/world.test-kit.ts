@@ -140,6 +140,7 @@ export class World {
     return {
       state: { cr3: 0n, ldtrBase: 0n, ldtrLimit: 0, ldtrSelector: 0, ldtrAttributes: 0 },
       stateChanged: () => undefined,
+      switchRoot: () => undefined,
       flushTlb: () => void log.push('flush'),
       invalidatePage: (address: bigint) => void log.push(`invlpg ${address.toString(16)}`),
     } as unknown as Engine;

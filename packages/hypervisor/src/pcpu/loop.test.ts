@@ -17,9 +17,9 @@ function setup() {
   };
   const engine = {
     exit: {},
-    load: () => trace.push('load'),
+    load: (_: Uint8Array, _owner: number, keep: boolean) => trace.push(keep ? 'load' : 'load afresh'),
     save: () => trace.push('save'),
-    flushTlb: (includeGlobal: boolean) => trace.push(includeGlobal ? 'flush all' : 'flush'),
+    flushAllTranslations: () => trace.push('flush all'),
     readVirtual: (address: bigint) => ({ address, errorCode: 0 }),
     invalidateCode: (frame: number) => trace.push(`drop ${frame}`),
     run: () => {
@@ -70,7 +70,7 @@ test('runs a vCPU, handles its exits, saves it when told to stop', () => {
     () => ExitReason.budget,
   );
   while (loop.turn(false) !== 'stop');
-  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'exit d1v0', 'enter d1v0', 'enter d1v0', 'save']);
+  expect(trace).toEqual(['load afresh', 'enter d1v0', 'exit d1v0', 'enter d1v0', 'enter d1v0', 'save']);
 });
 
 test('what blocks is saved; when it wakes on an unused engine nothing is loaded again', () => {
@@ -86,7 +86,7 @@ test('what blocks is saved; when it wakes on an unused engine nothing is loaded 
   expect(vcpu.v.isRunning).toBe(0);
   host.scheduler.kick(vcpu);
   while (loop.turn(false) !== 'stop');
-  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'save', 'enter d1v0', 'save']);
+  expect(trace).toEqual(['load afresh', 'enter d1v0', 'save', 'enter d1v0', 'save']);
 });
 
 test('an engine that fails takes its guest with it, not the host', () => {
@@ -118,7 +118,7 @@ test('registers that another pCPU has loaded since are neither saved nor used', 
   a.v.isRunning = 1;
   host.domain();
   while (loop.turn(false) !== 'stop');
-  expect(trace.slice(4)).toEqual(['load', 'flush all', 'enter d2v0', 'save']);
+  expect(trace.slice(3)).toEqual(['load afresh', 'enter d2v0', 'save']);
   expect(a.v.isRunning).toBe(1);
 });
 
@@ -128,7 +128,34 @@ test('two domains switch registers at the end of a slice', () => {
   host.domain();
   script.push(() => (host.clock.advance(31n * MS), ExitReason.budget));
   while (loop.turn(false) !== 'stop');
-  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'save', 'load', 'flush all', 'enter d2v0', 'save']);
+  expect(trace).toEqual(['load afresh', 'enter d1v0', 'save', 'load afresh', 'enter d2v0', 'save']);
+});
+
+test('a vCPU that comes back keeps its translations unless they were flushed or it ran elsewhere', () => {
+  const { host, loop, trace, script } = setup();
+  const a = host.vcpu(host.domain());
+  host.domain();
+  const switchOver = (): ExitReason => (host.clock.advance(31n * MS), ExitReason.budget);
+  const loads = (): string[] => trace.splice(0).filter((line) => line.startsWith('load'));
+  const untilLoaded = (): string[] => {
+    for (;;) {
+      script.push(switchOver);
+      loop.turn(false);
+      const loaded = loads();
+      if (loaded.length > 0) return loaded;
+    }
+  };
+  expect([untilLoaded(), untilLoaded(), untilLoaded(), untilLoaded()].flat()).toEqual([
+    'load afresh',
+    'load afresh',
+    'load',
+    'load',
+  ]);
+  host.requests.flushVcpus(host.table.domainOf(a), 1, true);
+  expect(untilLoaded()).toEqual(['load afresh']);
+  expect(untilLoaded()).toEqual(['load']);
+  a.v.translationsOn = 2;
+  expect(untilLoaded()).toEqual(['load afresh']);
 });
 
 test('serves requests before it enters again', () => {
@@ -136,7 +163,7 @@ test('serves requests before it enters again', () => {
   host.domain();
   script.push(() => (host.requests.post(0, PcpuRequest.flushTlbGlobal), ExitReason.budget));
   while (loop.turn(false) !== 'stop');
-  expect(trace).toEqual(['load', 'flush all', 'enter d1v0', 'flush all', 'enter d1v0', 'save']);
+  expect(trace).toEqual(['load afresh', 'enter d1v0', 'flush all', 'enter d1v0', 'save']);
 });
 
 test('a shutdown is complete when the vCPU has left', () => {

@@ -225,8 +225,8 @@ export class PcpuLoop {
     const sameState = this.#record.current === next.frame && this.#isLoadedHere(next);
     if (!sameState) {
       this.#switchOut();
-      engine.load(stateOf(core, next));
-      engine.flushTlb(true);
+      engine.load(stateOf(core, next), next.frame, next.v.translationsOn === this.#pcpu + 1);
+      next.v.translationsOn = this.#pcpu + 1;
       core.counters.count(COUNTER.contextSwitches);
       this.#record.current = next.frame;
       next.v.loadedOn = this.#pcpu + 1;

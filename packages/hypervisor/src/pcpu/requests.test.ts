@@ -6,7 +6,7 @@ import { TestHost } from '../test-host.test-kit.ts';
 function engine() {
   const done: string[] = [];
   const fake = {
-    flushTlb: (all: boolean) => done.push(all ? 'flush all' : 'flush'),
+    flushAllTranslations: () => done.push('flush all'),
     invalidateCode: (frame: number) => done.push(`code ${frame}`),
     dropWriteTranslations: (frame: number) => done.push(`writes ${frame}`),
   } as unknown as Engine;

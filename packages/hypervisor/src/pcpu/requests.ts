@@ -67,10 +67,17 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
   flushVcpus(domain: DomainRef, vcpuMask: number, includeGlobal: boolean): void {
     const bits = includeGlobal ? PcpuRequest.flushTlbGlobal : PcpuRequest.flushTlb;
     const targets: number[] = [];
+    const loaded = new Set<number>();
     this.#pcpus.forEach((pcpu, n) => {
       if (pcpu.current === 0) return;
       const vcpu = this.#table.vcpuAt(pcpu.current);
-      if (vcpu.domid === domain.domid && (vcpuMask >>> vcpu.vcpuId) & 1) targets.push(n);
+      if (vcpu.domid !== domain.domid || !((vcpuMask >>> vcpu.vcpuId) & 1)) return;
+      targets.push(n);
+      loaded.add(vcpu.frame);
+    });
+    // What engines keep of the others goes when they are loaded again.
+    this.#table.forEachVcpu(domain, (vcpu) => {
+      if ((vcpuMask >>> vcpu.vcpuId) & 1 && !loaded.has(vcpu.frame)) vcpu.v.translationsOn = 0;
     });
     this.#flush(targets, bits);
   }
@@ -90,6 +97,7 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
   }
 
   flushAll(): void {
+    this.#core.engine?.flushAllTranslations();
     this.#flush([...this.#pcpus.keys()], PcpuRequest.flushTlbGlobal);
   }
 
@@ -135,14 +143,14 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
       this.#serveDrops(engine, pcpu, record.dropCount, bits);
       record.dropCount = 0;
     }
-    if (bits & PcpuRequest.flushTlbGlobal) engine.flushTlb(true);
-    else if (bits & PcpuRequest.flushTlb) engine.flushTlb(false);
+    // Whose flush it is, is not told: it may be for frames that change hands.
+    if (bits & (PcpuRequest.flushTlbGlobal | PcpuRequest.flushTlb)) engine.flushAllTranslations();
   }
 
   #serveDrops(engine: Engine, pcpu: number, count: number, bits: number): void {
     if (count > DROP_RING) {
       // The ring ran over while this pCPU slept: drop all there is.
-      if (bits & PcpuRequest.dropWrites) engine.flushTlb(true);
+      if (bits & PcpuRequest.dropWrites) engine.flushAllTranslations();
       if (bits & PcpuRequest.dropCode)
         for (let frame = 0; frame < this.#core.map.nrFrames; frame++) engine.invalidateCode(frame);
       return;

@@ -65,6 +65,8 @@ class FakeEngine implements Engine {
   save(): void {}
   stateChanged(): void {}
   flushTlb(): void {}
+  flushAllTranslations(): void {}
+  switchRoot(): void {}
   invalidatePage(): void {}
   invalidateCode(): void {}
   dropWriteTranslations(): void {}

@@ -214,6 +214,8 @@ export const VcpuLayout = layout('vcpu', {
   schedules: 'u32',
   /* trace: exits by reason, as 64-bit floats that its pCPU counts up */
   exits: array('u64', 16),
+  /** pCPU + 1 whose engine may use the translations that it made for this vCPU when it loads it again, 0 for none. */
+  translationsOn: 'u32',
 });
 
 export const VcpuFlag = {
