@@ -4,7 +4,7 @@ const layer = {
   wire: 'xs-wire|xmlrpc-codec|sxp|pv-ring|elf|cpu',
   library: 'privcmd|libxenctrl|xenstore-client|daemon-kit',
   daemon: 'hypervisor|xenstored|xenconsoled|blkback|netback|xend|qemu-dm',
-  app: 'xm|xenhost',
+  app: 'xm|xenhost|xentrace',
   image: 'guest-kernels',
 };
 const below = { base: [], wire: ['base'], library: ['base', 'wire'], daemon: ['base', 'wire', 'library'], app: ['base', 'wire', 'library', 'image'], image: ['base', 'wire'] };

@@ -17,6 +17,9 @@ const programs = {
   xend: 'packages/xend/src/main.ts',
   xm: 'packages/xm/src/main.ts',
   xenhost: 'packages/xenhost/src/main.ts',
+  xentrace: 'packages/xentrace/src/xentrace.ts',
+  xenperf: 'packages/xentrace/src/xenperf.ts',
+  xenprofile: 'packages/xentrace/src/xenprofile.ts',
   healthcheck: 'packages/daemon-kit/src/healthcheck.ts',
 };
 

@@ -168,6 +168,19 @@ export interface E820Entry {
   readonly type: number;
 }
 
+/** Trace buffers: frames of DOMID.XEN from `mfn` on hold t_info. */
+export interface TraceBufferInfo {
+  readonly mfn: number;
+  readonly sizeBytes: number;
+  readonly eventMask: number;
+}
+
+/** A performance counter: its values by pCPU and last the control plane, or by element of an array. */
+export interface PerfCounter {
+  readonly name: string;
+  readonly values: readonly number[];
+}
+
 export interface ConsoleReadOptions {
   /** Empty the ring after reading. */
   readonly clear?: boolean;
@@ -298,6 +311,29 @@ export interface Xenctrl {
   readconsolering(options?: ConsoleReadOptions): Promise<{ readonly text: string; readonly index: number }>;
   /** xc_send_debug_keys. */
   sendDebugKeys(keys: string): Promise<void>;
+
+  /**
+   * xc_tbuf_enable: trace buffers of so many pages each, unless there are buffers already, which stay as they are; tracing
+   * is on then. Resolves to where t_info is.
+   */
+  tbufEnable(pages: number): Promise<TraceBufferInfo>;
+  /** xc_tbuf_disable; ends sampling too. */
+  tbufDisable(): Promise<void>;
+  /** XEN_SYSCTL_TBUFOP_get_info; `mfn` 0 when there are no buffers. */
+  tbufGetInfo(): Promise<TraceBufferInfo>;
+  /** xc_tbuf_set_evt_mask: `TraceClass` bits. */
+  tbufSetEvtMask(mask: number): Promise<void>;
+  /** xc_tbuf_set_cpu_mask: a bit for each pCPU. */
+  tbufSetCpuMask(mask: bigint): Promise<void>;
+  /** xc_perfc_query. */
+  perfcQuery(): Promise<PerfCounter[]>;
+  /** xc_perfc_reset. */
+  perfcReset(): Promise<void>;
+  /**
+   * Not of libxc: samples where a domain (DOMID.IDLE: every domain) runs, as PROFILE_SAMPLE records in the trace buffers,
+   * which must be on. `hz` of each pCPU on average; 0 ends it.
+   */
+  profileSet(hz: number, domid: number): Promise<void>;
 
   /** xc_evtchn_alloc_unbound: a port of `domid` that `remote` may bind. */
   evtchnAllocUnbound(domid: number, remote: number): Promise<EvtchnPort>;

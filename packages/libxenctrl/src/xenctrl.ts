@@ -6,6 +6,7 @@ import { domainCalls } from './calls/domains.ts';
 import { eventCalls } from './calls/events.ts';
 import { hostCalls } from './calls/host.ts';
 import { memoryCalls } from './calls/memory.ts';
+import { observeCalls } from './calls/observe.ts';
 import { vcpuCalls } from './calls/vcpus.ts';
 
 /** xc_interface_open. The connection is the caller's to share; `close` ends it. */
@@ -19,5 +20,6 @@ export function openXenctrl(privcmd: PrivcmdPort): Xenctrl {
     ...memoryCalls(caller),
     ...hostCalls(caller),
     ...eventCalls(caller),
+    ...observeCalls(caller),
   };
 }

@@ -99,7 +99,7 @@ export class HypercallDispatch {
     const { counters, tracer } = this.#core;
     const number = Number(op);
     if (op >= 0n) counters.hypercall(number);
-    if (tracer.on && op >= 0n && op <= MAX_TRACED_OP) tracer.hypercall(traceAs, number, call.args);
+    if (tracer.on && call.vcpu && op >= 0n && op <= MAX_TRACED_OP) tracer.hypercall(traceAs, number, call.args);
     const row = this.#rows.find(op, call.kind);
     if (!row) return -Errno.ENOSYS;
     if (isPrivilegedOnly(row.name) && !(call.domain.v.flags & DomainFlag.privileged)) return -Errno.EPERM;

@@ -1,0 +1,4 @@
+export { TraceReader } from './buffers.ts';
+export type { TraceWindow } from './buffers.ts';
+export { cpuChange, recordsOf, recordsOfFile, TraceFormatError } from './records.ts';
+export type { TraceRecord } from './records.ts';
