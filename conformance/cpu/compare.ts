@@ -22,6 +22,7 @@ const UNDEFINED_FLAGS: Readonly<Record<string, number>> = {
   div: ALL, idiv: ALL, bsf: CF | OF | SF | AF | PF, bsr: CF | OF | SF | AF | PF,
   bt: OF | SF | AF | PF, bts: OF | SF | AF | PF, btr: OF | SF | AF | PF, btc: OF | SF | AF | PF,
   tzcnt: OF | SF | AF | PF, lzcnt: OF | SF | AF | PF,
+  andn: AF | PF, blsr: AF | PF, blsmsk: AF | PF, blsi: AF | PF, bzhi: AF | PF, bextr: AF | PF | SF,
 }; // prettier-ignore
 /** 16-bit SHLD and SHRD by more than 16, 8- and 16-bit SHL and SHR by more than the operand: results or CF undefined. */
 const LARGE_SHIFTS = new Set(['shl', 'shr', 'sar', 'shld', 'shrd']);
@@ -42,6 +43,9 @@ const FX_XMM = 160;
 const C1 = 0x200;
 /** FOP, FIP and FDP, in FXSAVE images and in environments, are kept by neither side alike. */
 
+/** Semantics of a VEX form under the name of the SSE form. */
+const legacyName = (row: Row): string => row.semantics.replace(/^vex3?\./, '');
+
 export interface Mismatch {
   what: string;
   expected: string;
@@ -60,6 +64,7 @@ function field(bytes: Uint8Array, at: number, size: number): bigint {
 export function compare(row: Row, one: CpuCase, expected: Outcome, actual: Outcome): Mismatch | undefined {
   if (isUndefined(row, one) || isAmdMxcsr(row, expected, actual)) return undefined;
   if (expected.vector === STACK_FAULT && actual.vector === GENERAL_PROTECTION && needsAlignment(row)) return undefined;
+  if (isGather(row) && expected.vector !== BREAKPOINT && actual.vector !== BREAKPOINT) return undefined;
   const different = (what: string, a: bigint | number, b: bigint | number): Mismatch | undefined =>
     BigInt(a) === BigInt(b) ? undefined : { what, expected: hex(a), actual: hex(b) };
   const first =
@@ -78,7 +83,12 @@ export function compare(row: Row, one: CpuCase, expected: Outcome, actual: Outco
   }
   const flagMask = (ALL | DF) & ~(expected.vector === BREAKPOINT ? undefinedFlags(row) : 0);
   const flags = different('flags', Number(expected.rflags) & flagMask, Number(actual.rflags) & flagMask);
-  return flags ?? compareFx(row, expected.fx, actual.fx) ?? compareMemory(row, one, expected, actual);
+  return (
+    flags ??
+    compareFx(row, expected.fx, actual.fx) ??
+    compareYmm(row, expected.ymmHigh, actual.ymmHigh) ??
+    compareMemory(row, one, expected, actual)
+  );
 }
 
 const PAGE_FAULT = 14;
@@ -87,6 +97,9 @@ function needsAlignment(row: Row): boolean {
   return row.operands.some((o) => o.type === 'x') || row.semantics === 'fxsave' || row.semantics === 'fxrstor';
 }
 
+/** Of a gather's faulting elements processors tell different ones; ours has done none of the others (docs/LIMITS.md). */
+const isGather = (row: Row): boolean => row.operands.some((o) => o.method === 'vsib');
+
 const BREAKPOINT = 3;
 const STACK_FAULT = 12;
 const GENERAL_PROTECTION = 13;
@@ -94,7 +107,7 @@ const AMD_MXCSR_BIT = 0x20000n;
 const HAS_ERROR_CODE = new Set([13, 14, 12]);
 
 function undefinedFlags(row: Row): number {
-  let mask = UNDEFINED_FLAGS[row.semantics] ?? 0;
+  let mask = UNDEFINED_FLAGS[legacyName(row)] ?? 0;
   if (LARGE_SHIFTS.has(row.semantics)) mask |= CF;
   return mask;
 }
@@ -122,7 +135,7 @@ function isUndefined(row: Row, one: CpuCase): boolean {
 
 /** AMD's MXCSR has bit 17 (misaligned exception mask); for us, as for Intel, it is reserved. */
 function isAmdMxcsr(row: Row, expected: Outcome, actual: Outcome): boolean {
-  if (row.semantics !== 'ldmxcsr' && row.semantics !== 'fxrstor') return false;
+  if (legacyName(row) !== 'ldmxcsr' && row.semantics !== 'fxrstor') return false;
   return expected.vector === BREAKPOINT && actual.vector === GENERAL_PROTECTION && (field(expected.fx, FX_MXCSR, 4) & AMD_MXCSR_BIT) !== 0n; // prettier-ignore
 }
 
@@ -151,12 +164,24 @@ function compareFx(row: Row, expected: Uint8Array, actual: Uint8Array): Mismatch
     if (a !== b && !(TRANSCENDENTAL.has(row.semantics) && distance < LAST_PLACES))
       return { what: `st${n}`, expected: hex(a), actual: hex(b) };
   }
+  return compareVectors(row, expected, actual, { from: FX_XMM, name: 'xmm' });
+}
+
+const compareYmm = (row: Row, expected: Uint8Array, actual: Uint8Array): Mismatch | undefined =>
+  compareVectors(row, expected, actual, { from: 0, name: 'upper half of ymm' });
+
+function compareVectors(
+  row: Row,
+  expected: Uint8Array,
+  actual: Uint8Array,
+  { from, name }: { from: number; name: string },
+): Mismatch | undefined {
   for (let n = 0; n < 16; n++) {
-    const at = FX_XMM + 16 * n;
+    const at = from + 16 * n;
     const a = field(expected, at, 16);
     const b = field(actual, at, 16);
-    if (a !== b && !(APPROXIMATIONS.has(row.semantics) && isClose(expected, actual, at)))
-      return { what: `xmm${n}`, expected: hex(a), actual: hex(b) };
+    if (a !== b && !(APPROXIMATIONS.has(legacyName(row)) && isClose(expected, actual, at)))
+      return { what: `${name}${n}`, expected: hex(a), actual: hex(b) };
   }
   return undefined;
 }

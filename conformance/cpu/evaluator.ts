@@ -374,6 +374,22 @@ export class Evaluator extends AlgebraBase<Value> {
     const target = this.state.xmm(n);
     for (let i = 0; i < 16; i++) target[i] = Number((value.bits >> BigInt(8 * i)) & 0xffn);
   }
+  private vectorRegister(n: number): number {
+    const o = this.operand(n);
+    if (o.kind !== 'xmm') throw new Error(`operand ${n} is no vector register`);
+    return o.register;
+  }
+  readHigh(n: number): Value {
+    return this.v128(this.state.ymmHigh(this.vectorRegister(n)));
+  }
+  writeHigh(n: number, value: Value): void {
+    this.setYmmHigh(this.vectorRegister(n), value);
+  }
+  setYmmHigh(n: number, value: Value): void {
+    this.expect(value, 'v128');
+    const target = this.state.ymmHigh(n);
+    for (let i = 0; i < 16; i++) target[i] = Number((value.bits >> BigInt(8 * i)) & 0xffn);
+  }
   fprSignificand(n: Value): Value {
     return this.i64(this.state.dv.getBigUint64(OFFSET.fpr + 16 * Number(n.bits), true));
   }

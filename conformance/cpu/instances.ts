@@ -4,7 +4,7 @@
  * the tables at the end.
  */
 import type { OperandSpec, Row } from '@xenhost/cpu';
-import { CODE_BASE, CODE_BYTES, DATA_BASE, FX_BYTES, GS_BASE, READONLY_BASE, type CpuCase } from './native.ts';
+import { CODE_BASE, CODE_BYTES, DATA_BASE, FX_BYTES, GS_BASE, READONLY_BASE, YMM_HIGH_BYTES, type CpuCase } from './native.ts'; // prettier-ignore
 import type { Random } from './random.ts';
 
 const PAGE = 0x1000;
@@ -55,6 +55,8 @@ function operandBytes(b: Builder, spec: OperandSpec): number {
       return 10;
     case 'x':
       return 16;
+    case 'qq':
+      return 32;
     case '':
       return 512;
     default:
@@ -72,7 +74,8 @@ function immediateBytes(b: Builder, spec: OperandSpec): number {
 /** A linear address for a memory operand: mostly in the middle of the data, sometimes where it must fault. */
 function targetAddress(b: Builder, size: number): bigint {
   const { random } = b;
-  const needsAlignment = size === 16 || size === 512;
+  const isVexMove = b.row.semantics === 'vex.mova';
+  const alignment = b.row.vex ? (isVexMove ? size : 1) : size === 16 || size === 512 ? 16 : 1;
   switch (random.below(40)) {
     case 0: // read only
       return BigInt(READONLY_BASE + random.below(64) * 16);
@@ -86,7 +89,7 @@ function targetAddress(b: Builder, size: number): bigint {
   const room = Math.max(1, Math.floor(b.memorySize / 2) - size);
   const offset = Math.floor(b.memorySize / 4) + random.below(room);
   const address = b.memoryAddress + offset;
-  return BigInt(needsAlignment && !random.chance(8) ? address & ~15 : address);
+  return BigInt(random.chance(8) ? address : address & ~(alignment - 1));
 }
 
 interface Encoded {
@@ -149,6 +152,46 @@ function little(value: bigint, size: number): number[] {
   return Array.from({ length: size }, (_, n) => Number((value >> BigInt(8 * n)) & 0xffn));
 }
 
+/** ModRM, SIB and displacement of a VSIB address whose elements fall near `target`; fills the index register. */
+function encodeVsib(b: Builder, reg: number, target: bigint, vectors: Vectors): Encoded {
+  const { random, gpr } = b;
+  const base = random.below(16);
+  const index = random.below(16);
+  const scale = random.below(4);
+  const displacement = random.below(256) - 128;
+  gpr[base] = BigInt.asUintN(64, target - BigInt(displacement));
+  const isNarrow = b.row.semantics === 'gather.d';
+  const view = new DataView(new ArrayBuffer(32));
+  for (let at = 0; at < 32; at += isNarrow ? 4 : 8) {
+    const value = random.chance(30)
+      ? random.integer()
+      : BigInt.asUintN(64, BigInt(random.below(17) - 8) >> BigInt(scale));
+    if (isNarrow) view.setUint32(at, Number(value & 0xffffffffn), true);
+    else view.setBigUint64(at, value, true);
+  }
+  vectors.fx.set(new Uint8Array(view.buffer, 0, 16), FX_XMM + 16 * index);
+  vectors.ymmHigh.set(new Uint8Array(view.buffer, 16), 16 * index);
+  return {
+    bytes: [],
+    rex: (base >> 3) | ((index >> 3) << 1),
+    modrm: [0x44 | (reg << 3), (scale << 6) | ((index & 7) << 3) | (base & 7), displacement & 255],
+    ripTarget: undefined,
+    segmentPrefix: undefined,
+  };
+}
+
+/** The VEX prefix for a row's encoding with the REX bits that its registers need. */
+function vexPrefix(b: Builder, rex: number): number[] {
+  const { row, random } = b;
+  const hasRegister = row.operands.some((o) => o.method === 'H' || o.method === 'K');
+  const vvvv = hasRegister ? random.below(16) : 0;
+  const isWide = row.rexW === undefined && !row.operands.some((o) => o.type === 'y') ? random.chance(2) : b.rexW;
+  const l = row.vexL ?? random.below(2);
+  const last = ((~vvvv & 15) << 3) | (l << 2) | ['np', '66', 'f3', 'f2'].indexOf(row.prefix);
+  if (row.map === 1 && (rex & 3) === 0 && !isWide && random.chance(2)) return [0xc5, ((~rex & 4) << 5) | last];
+  return [0xc4, ((~rex & 7) << 5) | row.map, (isWide ? 0x80 : 0) | last];
+}
+
 const isRegisterMethod = (method: string): boolean => ['E', 'M', 'R', 'W', 'U', 'Q', 'N', 'T'].includes(method);
 const isReg = (method: string): boolean => ['G', 'V', 'P', 'S', 'C', 'D'].includes(method);
 
@@ -177,6 +220,12 @@ function fillPatterns(random: Random, into: Uint8Array): void {
 }
 
 const MXCSR_DEFAULT = 0x1f80;
+const FX_XMM = 160;
+
+interface Vectors {
+  readonly fx: Uint8Array;
+  readonly ymmHigh: Uint8Array;
+}
 
 /** An FXSAVE image with x87, MXCSR and XMM state. */
 function fxImage(random: Random, isX87: boolean): Uint8Array {
@@ -232,6 +281,11 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
 
   prepareImplied(b);
 
+  const vectors: Vectors = {
+    fx: fxImage(random, row.feature === 'x87' || row.semantics === 'x87.fwait'),
+    ymmHigh: new Uint8Array(YMM_HIGH_BYTES),
+  };
+  if (!random.chance(4)) fillPatterns(random, vectors.ymmHigh);
   const memory = new Uint8Array(memorySize);
   fillPatterns(random, memory);
   if (row.feature === 'x87') fillExtended(random, memory);
@@ -258,7 +312,10 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
     if (isMemory) {
       const size = rmOperand ? operandBytes(b, rmOperand) : 8;
       limitBitOffset(b, reg | ((rex & 4) << 1));
-      const encoded = encodeMemory(b, reg, targetAddress(b, size), !['lea'].includes(row.semantics));
+      const isVsib = row.operands.some((o) => o.method === 'vsib');
+      const encoded = isVsib
+        ? encodeVsib(b, reg, targetAddress(b, size), vectors)
+        : encodeMemory(b, reg, targetAddress(b, size), !['lea'].includes(row.semantics));
       if (gprConflict(b)) return undefined;
       rex |= encoded.rex;
       modrm = encoded.modrm;
@@ -283,11 +340,14 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
   if (STRING_SEMANTICS.has(row.semantics) && random.chance(6)) prefixes.unshift(ADDRESS_SIZE_PREFIX);
   if (row.lockable && isMemory && random.chance(4)) prefixes.unshift(0xf0);
   if (row.repeatable && random.chance(2)) prefixes.push(random.chance(2) ? 0xf3 : 0xf2);
-  if (row.prefix === '66') prefixes.push(0x66);
-  if (row.prefix === 'f3') prefixes.push(0xf3);
-  if (row.prefix === 'f2') prefixes.push(0xf2);
-  if (rex !== 0 || random.chance(6)) prefixes.push(0x40 | rex);
-  const escape = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]][row.map] ?? [];
+  if (row.vex) prefixes.push(...vexPrefix(b, rex));
+  else {
+    if (row.prefix === '66') prefixes.push(0x66);
+    if (row.prefix === 'f3') prefixes.push(0xf3);
+    if (row.prefix === 'f2') prefixes.push(0xf2);
+    if (rex !== 0 || random.chance(6)) prefixes.push(0x40 | rex);
+  }
+  const escape = row.vex ? [] : ([[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]][row.map] ?? []);
   const immediates = row.operands.flatMap((spec) => encodeImmediate(b, spec));
   const bytes = [...prefixes, ...escape, opcode, ...modrm, ...immediates];
   if (bytes.length > 15) return undefined;
@@ -307,7 +367,7 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
     memory,
     gpr,
     rflags: BigInt(random.u32() & (random.chance(8) ? 0xcd5 : 0x8d5)) | 2n,
-    fx: fxImage(random, row.feature === 'x87' || row.semantics === 'x87.fwait'),
+    ...vectors,
   };
 }
 
@@ -339,6 +399,7 @@ function encodeImmediate(b: Builder, spec: OperandSpec): number[] {
     const backwards = random.chance(3) ? -20 - random.below(100) : distance;
     return little(BigInt.asUintN(64, BigInt(size === 1 ? backwards : random.chance(2) ? distance : backwards)), size);
   }
+  if (spec.method === 'L') return [random.below(256)];
   if (spec.method !== 'I') return [];
   const size = immediateBytes(b, spec);
   if (b.row.semantics === 'enter') return spec.type === 'w' ? little(BigInt(random.below(128)), 2) : [random.below(8)];
@@ -375,7 +436,7 @@ function prepareImplied(b: Builder): void {
     gpr[RDI] = random.chance(12) ? targetAddress(b, 8) : middle();
     gpr[RCX] = BigInt(random.below(6));
   }
-  if (row.semantics === 'maskmov' || row.semantics === 'mmx.maskmov') gpr[RDI] = middle();
+  if (row.semantics.endsWith('.maskmov') || row.semantics === 'maskmov') gpr[RDI] = middle();
   if (row.semantics === 'xlat') gpr[RBX] = middle() - ((gpr[RAX] ?? 0n) & 0xffn);
   if (row.semantics === 'leave' || row.semantics === 'enter') gpr[RBP] = BigInt.asUintN(64, middle() & ~7n);
   if (row.semantics === 'pcmpstr' && random.chance(2)) {

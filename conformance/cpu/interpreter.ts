@@ -10,7 +10,7 @@ import {
   type CpuCase,
   type Outcome,
 } from './native.ts';
-import { loadFx, loadUserMode, saveFx } from './reference.ts';
+import { loadFx, loadUserMode, loadYmmHigh, saveFx, saveYmmHigh } from './reference.ts';
 
 const PAGE = 0x1000;
 const MACHINE_BYTES = 1 << 20;
@@ -93,6 +93,7 @@ export class InterpreterUnderTest {
     state.rflags = one.rflags | 0x202n;
     state.rip = BigInt(CODE_BASE + one.codeOffset);
     loadFx(state, one.fx);
+    loadYmmHigh(state, one.ymmHigh);
     engine.stateChanged();
     const reason = engine.run(SLICE);
     const outcome: Outcome = {
@@ -103,6 +104,7 @@ export class InterpreterUnderTest {
       gpr: new BigUint64Array(16),
       rflags: state.rflags,
       fx: saveFx(state),
+      ymmHigh: saveYmmHigh(state),
       memory: bytes.slice(memory, memory + one.memory.length),
     };
     if (reason === ExitReason.exception) {

@@ -28,10 +28,12 @@ export const CaseOffset = {
   gpr: 32,
   rflags: 160,
   fx: 176,
-  memory: 688,
+  ymmHigh: 688,
+  memory: 944,
 } as const;
 const OutcomeOffset = { signal: 0, trap: 4, error: 8, cr2: 16, rip: 24 } as const;
 export const FX_BYTES = 512;
+export const YMM_HIGH_BYTES = 256;
 
 export interface CpuCase {
   code: Uint8Array;
@@ -43,6 +45,8 @@ export interface CpuCase {
   rflags: bigint;
   /** FXSAVE64 image: x87, MXCSR and XMM. */
   fx: Uint8Array;
+  /** Upper halves of the YMM registers. */
+  ymmHigh: Uint8Array;
 }
 
 export interface Outcome {
@@ -54,6 +58,7 @@ export interface Outcome {
   gpr: BigUint64Array;
   rflags: bigint;
   fx: Uint8Array;
+  ymmHigh: Uint8Array;
   memory: Uint8Array;
 }
 
@@ -98,6 +103,7 @@ function encodeCase(one: CpuCase, into: Buffer, at: number): void {
   into.set(new Uint8Array(one.gpr.buffer, one.gpr.byteOffset, 128), at + CaseOffset.gpr);
   into.writeBigUInt64LE(one.rflags, at + CaseOffset.rflags);
   into.set(one.fx, at + CaseOffset.fx);
+  into.set(one.ymmHigh, at + CaseOffset.ymmHigh);
   into.set(one.memory, at + CaseOffset.memory);
 }
 
@@ -113,6 +119,7 @@ function decodeOutcome(from: Buffer, at: number, memoryBytes: number): Outcome {
     gpr,
     rflags: from.readBigUInt64LE(at + CaseOffset.rflags),
     fx: from.subarray(at + CaseOffset.fx, at + CaseOffset.fx + FX_BYTES),
+    ymmHigh: from.subarray(at + CaseOffset.ymmHigh, at + CaseOffset.ymmHigh + YMM_HIGH_BYTES),
     memory: from.subarray(at + CaseOffset.memory, at + CaseOffset.memory + memoryBytes),
   };
 }

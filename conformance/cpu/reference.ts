@@ -12,6 +12,7 @@ import {
   GS_BASE,
   INT3,
   READONLY_BASE,
+  YMM_HIGH_BYTES,
   type CpuCase,
   type Outcome,
 } from './native.ts';
@@ -114,11 +115,22 @@ export function saveFx(state: CpuState): Uint8Array {
   return fx;
 }
 
+export function loadYmmHigh(state: CpuState, bytes: Uint8Array): void {
+  for (let n = 0; n < 16; n++) state.ymmHigh(n).set(bytes.subarray(16 * n, 16 * n + 16));
+}
+
+export function saveYmmHigh(state: CpuState): Uint8Array {
+  const bytes = new Uint8Array(YMM_HIGH_BYTES);
+  for (let n = 0; n < 16; n++) bytes.set(state.ymmHigh(n), 16 * n);
+  return bytes;
+}
+
 /** Segment and control registers of a 64-bit Linux process. */
 export function loadUserMode(state: CpuState): void {
   state.reset();
   state.cr0 = 0x8005_0033n;
   state.cr4 = 0x0005_0ef0n & ~0x800n;
+  state.xcr0 = 7n;
   state.efer = 0xd01n;
   state.cpl = 3;
   state.eflags = 0x200;
@@ -151,6 +163,7 @@ export class ReferenceEngine {
     state.stackMask = (1n << 64n) - 1n;
     state.ripMask = (1n << 64n) - 1n;
     loadFx(state, one.fx);
+    loadYmmHigh(state, one.ymmHigh);
     let result = this.#evaluator.step(memory.code.subarray(one.codeOffset));
     let steps = 1;
     // A repeated string instruction may stop between two rounds.
@@ -164,6 +177,7 @@ export class ReferenceEngine {
       gpr: new BigUint64Array(16),
       rflags: state.rflags,
       fx: saveFx(state),
+      ymmHigh: saveYmmHigh(state),
       memory: memory.data.slice(one.memoryAddress - DATA_BASE, one.memoryAddress - DATA_BASE + one.memory.length),
     };
     if (result.vector < 0) this.#arrive(outcome);

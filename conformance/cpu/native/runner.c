@@ -29,6 +29,12 @@
 #define READONLY_BASE (DATA_BASE + DATA_BYTES)
 #define GS_BASE 0x1fff0000UL
 #define INT3 0xcc
+/* The signal frame's XSAVE area, in the standard format. */
+#define XSTATE_BV 512
+#define XSAVE_AVX 576
+#define XSTATE_SSE 2UL
+#define XSTATE_AVX 4UL
+#define XSTATE_X87_SSE_AVX 7UL
 #define FLAGS_FOR_CASE 0x00000cd5UL /* CF PF AF ZF SF DF OF */
 #define FLAGS_ALWAYS 0x00000202UL
 
@@ -46,6 +52,7 @@ struct state {
 	uint64_t rflags;
 	uint64_t reserved;
 	uint8_t fx[512];
+	uint8_t ymm_high[256]; /* upper halves of YMM0 to YMM15 */
 	uint8_t memory[];
 };
 
@@ -79,14 +86,19 @@ static void enter(ucontext_t *context)
 	regs[REG_RIP] = (greg_t)(CODE_BASE + in->code_offset);
 	memcpy((void *)(CODE_BASE + in->code_offset), in->code, in->code_length);
 	memcpy((void *)in->memory_address, in->memory, header.memory_bytes);
+	uint8_t *xsave = (uint8_t *)context->uc_mcontext.fpregs;
+
 	/* Only the 464 architectural bytes; what follows belongs to the kernel. */
-	memcpy(context->uc_mcontext.fpregs, in->fx, 416);
+	memcpy(xsave, in->fx, 416);
+	*(uint64_t *)(xsave + XSTATE_BV) |= XSTATE_X87_SSE_AVX;
+	memcpy(xsave + XSAVE_AVX, in->ymm_high, sizeof(in->ymm_high));
 }
 
 static void leave(ucontext_t *context, int signal_number)
 {
 	struct state *in = nth(cases, current);
 	struct state *out = nth(outcomes, current);
+	const uint8_t *xsave = (const uint8_t *)context->uc_mcontext.fpregs;
 	greg_t *regs = context->uc_mcontext.gregs;
 	uint32_t numbers[2] = { (uint32_t)signal_number, (uint32_t)regs[REG_TRAPNO] };
 	uint64_t error = (uint64_t)regs[REG_ERR], cr2 = (uint64_t)regs[REG_CR2];
@@ -98,7 +110,14 @@ static void leave(ucontext_t *context, int signal_number)
 	for (int i = 0; i < 16; i++)
 		out->gpr[i] = (uint64_t)regs[context_index[i]];
 	out->rflags = (uint64_t)regs[REG_EFL];
-	memcpy(out->fx, context->uc_mcontext.fpregs, 512);
+	memcpy(out->fx, xsave, 512);
+	/* A state component in its initial configuration may be left out. */
+	if (*(uint64_t *)(xsave + XSTATE_BV) & XSTATE_AVX)
+		memcpy(out->ymm_high, xsave + XSAVE_AVX, sizeof(out->ymm_high));
+	else
+		memset(out->ymm_high, 0, sizeof(out->ymm_high));
+	if (!(*(uint64_t *)(xsave + XSTATE_BV) & XSTATE_SSE))
+		memset(out->fx + 160, 0, 256);
 	memcpy(out->memory, (void *)in->memory_address, header.memory_bytes);
 	memset((void *)in->memory_address, 0, header.memory_bytes);
 	memset((void *)(CODE_BASE + in->code_offset), INT3, sizeof(in->code));

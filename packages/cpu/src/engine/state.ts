@@ -78,6 +78,8 @@ const cpu = layout('cpu_state', {
   stackMask: 'u64',
   /** Non-zero when an SSE / x87 / MMX instruction would fault: see `SIMD_BLOCK`. */
   simdBlock: 'u32',
+  /** The same for instructions with a VEX prefix that use vector registers. */
+  avxBlock: 'u32',
   fpuBlock: 'u32',
   /** One bit for each segment register whose accesses must be checked against limit and type (never in 64-bit mode). */
   segmentCheck: 'u32',
@@ -103,6 +105,8 @@ const cpu = layout('cpu_state', {
   /** Halves of a 128-bit result of a helper (the low one only where the helper's own result is something else). */
   resultLow: 'u64',
   resultHigh: 'u64',
+  /** Exceptions of the first half of a 256-bit operation, while the second is not done. */
+  simdPending: 'u32',
 }); // prettier-ignore
 
 export type CpuField = keyof typeof cpu.fields;
@@ -220,6 +224,11 @@ export class CpuState {
   /** The 16 bytes of XMM register `n`, live. */
   xmm(n: number): Uint8Array {
     const at = this.base + OFFSET.xmm + 32 * n;
+    return this.u8.subarray(at, at + 16);
+  }
+  /** The upper 16 bytes of YMM register `n`, live. */
+  ymmHigh(n: number): Uint8Array {
+    const at = this.base + OFFSET.xmm + 32 * n + 16;
     return this.u8.subarray(at, at + 16);
   }
   /** The 10 significant bytes of physical x87 register `n`, live (16 bytes apart). */

@@ -18,12 +18,15 @@ export type DecodeFailure =
   /** More than 15 bytes: #GP(0). */
   | 'too-long';
 
+const VEX_MAPS = 4;
+const VEX_PREFIXES = ['np', '66', 'f3', 'f2'] as const;
 const PRIORITY = { f3: 0, f2: 0, '66': 1, np: 2, any: 3 } as const;
-/** Rows by map and opcode, the more particular first. */
+/** Rows by map (those with VEX after the others) and opcode, the more particular first. */
 const BY_OPCODE: readonly (readonly Row[])[] = (() => {
-  const lists: Row[][] = Array.from({ length: 4 * 256 }, () => []);
+  const lists: Row[][] = Array.from({ length: (VEX_MAPS + 4) * 256 }, () => []);
   for (const row of ROWS)
-    for (let i = 0; i < (row.plusReg ? 8 : 1); i++) lists[row.map * 256 + row.opcode + i]?.push(row);
+    for (let i = 0; i < (row.plusReg ? 8 : 1); i++)
+      lists[((row.vex ? VEX_MAPS : 0) + row.map) * 256 + row.opcode + i]?.push(row);
   const rank = (r: Row): number =>
     PRIORITY[r.prefix] * 4 + (r.rm === undefined ? 2 : 0) + (r.form === 'any' ? 1 : 0) + (r.plusReg ? 1 : 0);
   for (const list of lists) list.sort((a, b) => rank(a) - rank(b));
@@ -49,6 +52,14 @@ class Decoder {
   modrm = 0;
   opcode = 0;
   memory: MemoryOperand | undefined;
+  /** Index register and scale of the SIB byte as they stand there, -1 without one: VSIB. */
+  sibIndex = -1;
+  sibScale = 1;
+  /** Fields of the VEX prefix. */
+  vexRegister = 0;
+  vexPrefix: Row['prefix'] = 'np';
+  vexL = 0;
+  vexW = 0;
 
   u8(): number {
     const byte = this.at < this.end ? this.bytes[this.at] : undefined;
@@ -81,6 +92,7 @@ class Decoder {
     this.repeat = 0;
     this.lock = false;
     this.memory = undefined;
+    this.sibIndex = -1;
     let byte: number;
     for (;;) {
       if (this.at - start >= MAX_INSTRUCTION_LENGTH) return 'too-long';
@@ -99,17 +111,13 @@ class Decoder {
       } else break;
       this.rex = 0;
     }
-    let map = 0;
-    if (byte === 0x0f) {
-      map = 1;
-      byte = this.u8();
-      if (byte === 0x38 || byte === 0x3a) {
-        map = byte === 0x38 ? 2 : 3;
-        byte = this.u8();
-      }
-    }
-    this.opcode = byte;
-    const row = this.selectRow(map, byte);
+    let row: Row | undefined;
+    if ((byte === 0xc4 || byte === 0xc5) && this.isVex()) {
+      if (this.rex || this.opsize66 || this.repeat || this.lock) return 'invalid';
+      const map = this.vexPrefixBytes(byte);
+      this.opcode = this.u8();
+      row = this.selectVexRow(map);
+    } else row = this.selectPlain(byte);
     if (!row) return this.at - start > MAX_INSTRUCTION_LENGTH ? 'too-long' : 'invalid';
     this.addressSize = this.code === 64 ? (addr67 ? 4 : 8) : (this.code === 32) !== addr67 ? 4 : 2;
     this.operandSize = this.sizeFor(row);
@@ -123,6 +131,8 @@ class Decoder {
       if (!operand) return 'invalid';
       operands.push(operand);
     }
+    // A gather's destination, indices and mask are three registers.
+    if (this.isOverlapping(row, operands)) return 'invalid';
     const length = this.at - start;
     if (length > MAX_INSTRUCTION_LENGTH) return 'too-long';
     if (this.lock && !(row.lockable && operands[0]?.kind === 'memory')) return 'invalid';
@@ -132,6 +142,74 @@ class Decoder {
       lock: this.lock, repeat: repeat === 0xf3 ? 'rep' : repeat === 0xf2 ? 'repne' : 'none',
       segmentOverride: this.segmentOverride,
     }; // prettier-ignore
+  }
+
+  private isOverlapping(row: Row, operands: readonly Operand[]): boolean {
+    if (row.operands[2]?.method !== 'vsib') return false;
+    const registers = operands.flatMap((o) => (o.kind === 'xmm' ? [o.register] : []));
+    return new Set(registers).size !== registers.length;
+  }
+  /** Outside 64-bit mode C4 and C5 are LES and LDS unless the byte after them would name a register as memory. */
+  private isVex(): boolean {
+    if (this.code === 64) return true;
+    if (this.at >= this.end) throw TRUNCATED;
+    return (this.bytes[this.at] ?? 0) >= 0xc0;
+  }
+  /** What follows C4 or C5; returns the map. */
+  private vexPrefixBytes(first: number): number {
+    let byte = this.u8();
+    let map = 1;
+    this.rex = (~byte >> 5) & 4;
+    if (first === 0xc4) {
+      this.rex = (~byte >> 5) & 7;
+      map = byte & 31;
+      byte = this.u8();
+      this.rex |= (byte >> 4) & 8;
+    }
+    this.vexW = this.rex >> 3;
+    this.vexRegister = (~byte >> 3) & 15;
+    this.vexL = (byte >> 2) & 1;
+    this.vexPrefix = VEX_PREFIXES[byte & 3] ?? 'np';
+    if (this.code !== 64) {
+      this.rex = 0;
+      this.vexRegister &= 7;
+    }
+    return map;
+  }
+  private selectVexRow(map: number): Row | undefined {
+    if (map === 0 || map > 3) return undefined;
+    for (const row of BY_OPCODE[(VEX_MAPS + map) * 256 + this.opcode] ?? []) {
+      if (row.prefix !== this.vexPrefix || (row.vexL !== undefined && row.vexL !== this.vexL)) continue;
+      if (row.rexW !== undefined && row.rexW !== this.vexW) continue;
+      if (!this.fitsModrm(row)) continue;
+      // Without an operand there vvvv must be all ones.
+      if (this.vexRegister !== 0 && !row.operands.some((o) => o.method === 'H' || o.method === 'K')) continue;
+      return row;
+    }
+    return undefined;
+  }
+  private selectPlain(byte: number): Row | undefined {
+    let map = 0;
+    if (byte === 0x0f) {
+      map = 1;
+      byte = this.u8();
+      if (byte === 0x38 || byte === 0x3a) {
+        map = byte === 0x38 ? 2 : 3;
+        byte = this.u8();
+      }
+    }
+    this.opcode = byte;
+    return this.selectRow(map, byte);
+  }
+  /** Whether the ModRM byte, if the row has one, is one of the row's. */
+  private fitsModrm(row: Row): boolean {
+    if (!row.hasModrm) return true;
+    if (this.at >= this.end) throw TRUNCATED;
+    this.modrm = this.bytes[this.at] ?? 0;
+    const isMemory = this.modrm < 0xc0;
+    if (row.form !== 'any' && isMemory !== (row.form === 'memory') && !this.ignoresMod(row)) return false;
+    if (row.reg !== undefined && row.reg !== ((this.modrm >> 3) & 7)) return false;
+    return row.rm === undefined || (!isMemory && row.rm === (this.modrm & 7));
   }
 
   private selectRow(map: number, opcode: number): Row | undefined {
@@ -157,14 +235,7 @@ class Decoder {
       }
       if (row.rexW !== undefined && row.rexW !== rexW) continue;
       if (row.semantics === 'nop' && !row.plusReg && row.opcode === 0x90 && this.rex & 1) continue;
-      if (row.hasModrm) {
-        if (this.at >= this.end) throw TRUNCATED;
-        this.modrm = this.bytes[this.at] ?? 0;
-        const isMemory = this.modrm < 0xc0;
-        if (row.form !== 'any' && isMemory !== (row.form === 'memory') && !this.ignoresMod(row)) continue;
-        if (row.reg !== undefined && row.reg !== ((this.modrm >> 3) & 7)) continue;
-        if (row.rm !== undefined && (isMemory || row.rm !== (this.modrm & 7))) continue;
-      }
+      if (!this.fitsModrm(row)) continue;
       return row;
     }
     return undefined;
@@ -204,6 +275,8 @@ class Decoder {
         return 10;
       case 'x':
         return 16;
+      case 'qq':
+        return 32;
       case 'p':
         return this.operandSize + 2;
       case 's':
@@ -231,7 +304,9 @@ class Decoder {
       case 'G':
         return this.register(reg, size);
       case 'M':
-        return this.memory ? { ...this.memory, size } : undefined;
+        if (!this.memory) return undefined;
+        if (!row.operands.some((o) => o.method === 'vsib')) return { ...this.memory, size };
+        return this.sibIndex < 0 ? undefined : { ...this.memory, index: -1, scale: 1, size };
       case 'R':
         return this.register(rm, size);
       case 'Z':
@@ -284,6 +359,16 @@ class Decoder {
         return { kind: 'st', register: spec.fixed, size };
       case 'T':
         return { kind: 'st', register: rm & 7, size };
+      case 'H':
+        return { kind: 'xmm', register: this.vexRegister, size };
+      case 'K':
+        return this.register(this.vexRegister, size);
+      case 'L':
+        return { kind: 'xmm', register: (this.u8() >> 4) & (this.code === 64 ? 15 : 7), size };
+      case 'vsib':
+        return { kind: 'xmm', register: this.sibIndex, size };
+      case 'scale':
+        return { kind: 'immediate', value: BigInt(this.sibScale), size };
     }
   }
 
@@ -320,6 +405,8 @@ class Decoder {
       const x = ((sib >> 3) & 7) | ((this.rex & 2) << 2);
       index = x === 4 ? -1 : x;
       scale = 1 << (sib >> 6);
+      this.sibIndex = x;
+      this.sibScale = scale;
       if ((sib & 7) === 5 && mod === 0) {
         base = -1;
         displacement = this.i32();

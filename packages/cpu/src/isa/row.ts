@@ -4,7 +4,8 @@
  *
  * The encoding column: mandatory prefix (`np`, `66`, `f3`, `f2`; none = any), `w0`/`w1` where REX.W selects, escape
  * and opcode bytes, `+r` where the low three bits are a register, then ModRM as `/r`, `/0`..`/7`, or a byte of its own
- * (`0f 01 d0`), and `m` or `r` where only the memory or the register form is this instruction.
+ * (`0f 01 d0`), and `m` or `r` where only the memory or the register form is this instruction. `vex` first means that a
+ * VEX prefix carries escape, mandatory prefix and W; `l0`/`l1` where its L selects.
  *
  * The operand column uses the manuals' letters (Intel SDM vol. 2 appendix A.2): addressing method, then type.
  */
@@ -22,6 +23,10 @@ export type OperandMethod =
   /** ModRM.reg as XMM, ModRM.rm as XMM or memory, ModRM.rm as XMM only. */ | 'V' | 'W' | 'U'
   /** The same for MMX. */ | 'P' | 'Q' | 'N'
   /** x87 ST(rm). */ | 'T'
+  /** VEX.vvvv as XMM or YMM, the upper half of an immediate byte as the same. */ | 'H' | 'L'
+  /** VEX.vvvv as general register (B in the manual, which XLAT has here). */ | 'K'
+  /** The vector index of a VSIB address and its scale, beside the M operand that has base and displacement. */
+  | 'vsib' | 'scale'
   /** A register that the opcode fixes: `fixed` is its number. */ | 'gpr' | 'seg' | 'st' | 'xmm'
   /** The constant 1. */ | 'one'; // prettier-ignore
 
@@ -31,7 +36,7 @@ export type OperandType =
   /** 16, or 32 for 32 and 64. */ | 'z'
   /** 32, or 64 with REX.W. */ | 'y'
   /** 80-bit float. */ | 't'
-  /** 16 bytes. */ | 'x'
+  /** 16 bytes; 32 bytes. */ | 'x' | 'qq'
   /** Far pointer: offset by operand size, then selector. */ | 'p'
   /** Pseudo-descriptor of LGDT and friends. */ | 's'
   /** Two bounds of BOUND. */ | 'a'
@@ -46,7 +51,7 @@ export interface OperandSpec {
   readonly fixed: number;
 }
 
-export type Feature = 'x87' | 'mmx' | 'sse' | '';
+export type Feature = 'x87' | 'mmx' | 'sse' | 'avx' | '';
 export type OperandSizeRule =
   /** None, or fixed by the operand types. */
   | 'fixed'
@@ -68,6 +73,9 @@ export interface Row {
   /** Mandatory prefix; 'np' none of 66 F3 F2, 'any' when those prefixes keep their usual meaning. */
   readonly prefix: 'any' | 'np' | '66' | 'f3' | 'f2';
   readonly rexW: 0 | 1 | undefined;
+  /** Encoded with a VEX prefix, and what its L must be. */
+  readonly vex: boolean;
+  readonly vexL: 0 | 1 | undefined;
   /** Low three bits of the opcode are a register. */
   readonly plusReg: boolean;
   readonly hasModrm: boolean;
@@ -113,6 +121,8 @@ function operandSpec(text: string): OperandSpec {
   if (text === '1') return { text, method: 'one', type: 'b', fixed: 1 };
   if (text === 'ST0') return { text, method: 'st', type: 't', fixed: 0 };
   if (text === 'STi') return { text, method: 'T', type: 't', fixed: 0 };
+  if (text.startsWith('VSIB')) return { text, method: 'vsib', type: text.slice(4) as OperandType, fixed: 0 };
+  if (text === 'SCALE') return { text, method: 'scale', type: 'b', fixed: 0 };
   if (text === 'XMM0') return { text, method: 'xmm', type: 'x', fixed: 0 };
   return { text, method: text.charAt(0) as OperandMethod, type: text.slice(1) as OperandType, fixed: 0 };
 }
@@ -122,6 +132,8 @@ interface Encoding {
   opcode: number;
   prefix: Row['prefix'];
   rexW: 0 | 1 | undefined;
+  vex: boolean;
+  vexL: 0 | 1 | undefined;
   plusReg: boolean;
   hasModrm: boolean;
   reg: number | undefined;
@@ -130,11 +142,13 @@ interface Encoding {
 }
 
 function parseEncoding(text: string): Encoding {
-  const e: Encoding = { map: 0, opcode: -1, prefix: 'any', rexW: undefined, plusReg: false, hasModrm: false, reg: undefined, rm: undefined, form: 'any' }; // prettier-ignore
+  const e: Encoding = { map: 0, opcode: -1, prefix: 'any', rexW: undefined, vex: false, vexL: undefined, plusReg: false, hasModrm: false, reg: undefined, rm: undefined, form: 'any' }; // prettier-ignore
   const tokens = text.split(' ');
-  while (tokens.length > 1 && /^(np|66|f3|f2|w0|w1)$/.test(tokens[0] ?? '')) {
-    const token = tokens.shift() as 'np' | '66' | 'f3' | 'f2' | 'w0' | 'w1';
-    if (token === 'w0' || token === 'w1') e.rexW = token === 'w1' ? 1 : 0;
+  while (tokens.length > 1 && /^(vex|l0|l1|np|66|f3|f2|w0|w1)$/.test(tokens[0] ?? '')) {
+    const token = tokens.shift() as 'vex' | 'l0' | 'l1' | 'np' | '66' | 'f3' | 'f2' | 'w0' | 'w1';
+    if (token === 'vex') e.vex = true;
+    else if (token === 'l0' || token === 'l1') e.vexL = token === 'l1' ? 1 : 0;
+    else if (token === 'w0' || token === 'w1') e.rexW = token === 'w1' ? 1 : 0;
     else e.prefix = token;
   }
   if (tokens.length > 1 && tokens[0] === '0f' && /^[0-9a-f]{2}/.test(tokens[1] ?? '')) {

@@ -17,7 +17,7 @@ export type MemoryType = 'u8' | 's8' | 'u16' | 's16' | 'u32' | 'u64' | 'f32' | '
 /** What is known about an operand when the instruction is bound to a handler. */
 export interface OperandInfo {
   readonly kind: 'register' | 'high-byte' | 'memory' | 'immediate' | 'relative' | 'far' | 'segment' | 'control' | 'debug' | 'xmm' | 'mmx' | 'st'; // prettier-ignore
-  /** Bytes; 10 for an 80-bit float, 16 for XMM, 0 where the semantics decide. */
+  /** Bytes; 10 for an 80-bit float, 16 for XMM, 32 for YMM, 0 where the semantics decide. */
   readonly size: number;
 }
 
@@ -111,6 +111,11 @@ export interface Algebra<V> {
   gpr(n: number, size: Width): V;
   setGpr(n: number, size: Width, value: V): void;
   xmm(n: number): V;
+  /** The upper 16 bytes of vector register operand `n`; `read` and `write` of it are about the lower ones alone. */
+  readHigh(n: number): V;
+  writeHigh(n: number, value: V): void;
+  /** The same by register number. */
+  setYmmHigh(n: number, value: V): void;
   setXmm(n: number, value: V): void;
   /** Physical x87 register by a number (i32, 0 to 7): its significand as i64; sign and exponent as i32. */
   fprSignificand(n: V): V;

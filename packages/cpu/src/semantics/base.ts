@@ -36,6 +36,9 @@ export abstract class AlgebraBase<V> implements Algebra<V> {
   abstract setGpr(n: number, size: Width, value: V): void;
   abstract xmm(n: number): V;
   abstract setXmm(n: number, value: V): void;
+  abstract readHigh(n: number): V;
+  abstract writeHigh(n: number, value: V): void;
+  abstract setYmmHigh(n: number, value: V): void;
   abstract fprSignificand(n: V): V;
   abstract fprExponent(n: V): V;
   abstract setFpr(n: V, significand: V, exponent: V): void;

@@ -1,5 +1,6 @@
 /** All semantics by the name in a row's column. */
 import type { Semantics } from './algebra.ts';
+import { bmiSemantics } from './bmi.ts';
 import { controlSemantics } from './control.ts';
 import { integerSemantics } from './integer.ts';
 import { simdSemantics } from './simd.ts';
@@ -12,7 +13,8 @@ export const SEMANTICS: Readonly<Record<string, Semantics>> = {
   ...systemSemantics,
   ...x87Semantics,
   ...simdSemantics,
+  ...bmiSemantics,
 };
 
 /** Names whose handlers depend on the address size. */
-export const ADDRESSED = new Set(['movs', 'cmps', 'stos', 'lods', 'scas', 'ins', 'outs', 'loop', 'jrcxz', 'maskmov']);
+export const ADDRESSED = new Set(['movs', 'cmps', 'stos', 'lods', 'scas', 'ins', 'outs', 'loop', 'jrcxz', 'maskmov', 'vex.maskmov']);

@@ -1,11 +1,11 @@
 /**
- * The three binary formats of the processor as bit patterns in a bigint, and their decomposition.
+ * The binary formats of the processor as bit patterns in a bigint, and their decomposition.
  *
  * Intel SDM vol. 1, 4.2.2 and 4.8.3; unsupported 80-bit encodings: 8.2.2.
  */
 
 export interface Format {
-  readonly name: 'binary32' | 'binary64' | 'extended';
+  readonly name: 'binary16' | 'binary32' | 'binary64' | 'extended';
   /** Bits of the significand, the integer bit included. */
   readonly precision: number;
   readonly bias: number;
@@ -50,6 +50,7 @@ function makeFormat(name: Format['name'], precision: number, exponentBits: numbe
   };
 }
 
+export const BINARY16 = makeFormat('binary16', 11, 5, false);
 export const BINARY32 = makeFormat('binary32', 24, 8, false);
 export const BINARY64 = makeFormat('binary64', 53, 11, false);
 export const EXTENDED = makeFormat('extended', 64, 15, true);

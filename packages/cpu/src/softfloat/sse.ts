@@ -125,6 +125,44 @@ export function sseSqrt(context: FpContext, format: Format, bits: bigint): bigin
   return sqrtFinite(context, format, a);
 }
 
+/** What a fused multiply-add does with the signs: of the product, of the addend. */
+export interface FusedSigns {
+  readonly negatesProduct: boolean;
+  readonly negatesAddend: boolean;
+}
+
+/** a * b + c with one rounding. */
+export function sseFused(
+  context: FpContext,
+  format: Format,
+  bits: readonly [a: bigint, b: bigint, c: bigint],
+  signs: FusedSigns,
+): bigint {
+  const [a, b, c] = bits.map((value) => operand(context, format, value)) as [Unpacked, Unpacked, Unpacked];
+  const hasInfinity = a.class === 'infinity' || b.class === 'infinity';
+  const isInvalidProduct = hasInfinity && (a.class === 'zero' || b.class === 'zero');
+  const nan = [a, b, c].find(isNan);
+  if (nan) {
+    if ([a, b, c].some((one) => one.class === 'signalingNan')) context.flags |= FpFlag.invalid;
+    return quieted(format, nan);
+  }
+  if (isInvalidProduct) return invalid(context, format);
+  const sign = (a.sign !== b.sign) !== signs.negatesProduct;
+  c.sign = c.sign !== signs.negatesAddend;
+  if (hasInfinity && c.class === 'infinity' && c.sign !== sign) return invalid(context, format);
+  noteDenormal(context, a, b);
+  noteDenormal(context, c);
+  if (hasInfinity) return packInfinity(format, sign);
+  if (c.class === 'infinity') return packInfinity(format, c.sign);
+  const product: Unpacked = {
+    class: 'normal',
+    sign,
+    significand: a.significand * b.significand,
+    exponent: a.exponent + b.exponent,
+  };
+  return addFinite(context, format, product, c);
+}
+
 export type Relation = 'less' | 'equal' | 'greater' | 'unordered';
 
 /** COMISx (`signalsQuiet`) and UCOMISx; also the base of CMPxx. */
@@ -146,7 +184,11 @@ export function sseCompare(
   return order === 0 ? 'equal' : order < 0 ? 'less' : 'greater';
 }
 
-/** CMPxx predicates 0 to 7: EQ LT LE UNORD NEQ NLT NLE ORD. True makes an element of all ones. */
+/**
+ * CMPxx predicates 0 to 7: EQ LT LE UNORD NEQ NLT NLE ORD, true of unordered operands from UNORD to NLE; those of AVX from
+ * 8 on tell the same of numbers and the opposite of NaNs, and 16 to 31 signal where 0 to 15 do not. True makes an
+ * element of all ones. Intel SDM vol. 2 CMPPD, table 3-1.
+ */
 export function sseComparePredicate(
   context: FpContext,
   format: Format,
@@ -155,12 +197,16 @@ export function sseComparePredicate(
   bBits: bigint,
 ): boolean {
   const base = predicate & 3;
-  const relation = sseCompare(context, format, aBits, bBits, base === 1 || base === 2);
-  let holds: boolean;
+  const signals = (base === 1 || base === 2) !== predicate >= 16;
+  const relation = sseCompare(context, format, aBits, bBits, signals);
+  if (relation === 'unordered') {
+    const isTrueOfNans = (predicate & 7) >= 3 && (predicate & 7) <= 6;
+    return isTrueOfNans !== (predicate & 8) > 0;
+  }
+  let holds = false;
   if (base === 0) holds = relation === 'equal';
   else if (base === 1) holds = relation === 'less';
   else if (base === 2) holds = relation === 'less' || relation === 'equal';
-  else holds = relation === 'unordered';
   return (predicate & 4) !== 0 ? !holds : holds;
 }
 

@@ -1,6 +1,7 @@
 /** All helpers by name. */
 import type { Helper } from '../helper.ts';
 import { arithmeticHelpers } from './arithmetic.ts';
+import { avxHelpers } from './avx.ts';
 import { descriptorHelpers } from './descriptors.ts';
 import { portHelpers } from './ports.ts';
 import { segmentHelpers } from './segments.ts';
@@ -18,4 +19,5 @@ export const HELPERS: Readonly<Record<string, Helper>> = {
   ...systemHelpers,
   ...portHelpers,
   ...x87Helpers,
+  ...avxHelpers,
 };

@@ -2,13 +2,8 @@
  * SSE floating point in software, with MXCSR: the way of every operation that the inline code of semantics/simd does
  * not dare. `sse.<op><ss|sd|ps|pd>`; scalars take bit patterns and give one, packed ones take the halves of both operands,
  * return the low half and leave the high one in `resultHigh`.
- *
- * Intel SDM vol. 1, 11.5: exceptions of all elements are joined; one unmasked means #XM (or #UD without
- * CR4.OSXMMEXCPT) and no result, with the flags set.
  */
-import type { Helper, HelperContext } from '../helper.ts';
-import { VECTOR } from '../helper.ts';
-import { FpContext, PRE_COMPUTATION_FLAGS } from '../../softfloat/context.ts';
+import type { Helper } from '../helper.ts';
 import { BINARY32, BINARY64, type Format } from '../../softfloat/format.ts';
 import {
   sseBinary,
@@ -23,47 +18,10 @@ import {
   type SseBinary,
 } from '../../softfloat/sse.ts';
 import { compareStrings } from './compare-strings.ts';
+import { Operation, arg, finishHalves, packedHelper, scalarHelper, split } from './sse-operation.ts';
+import type { Packed, PackedHelper, Scalar } from './sse-operation.ts';
 
-const CR4_OSXMMEXCPT = 1n << 10n;
 const LOW = (1n << 64n) - 1n;
-
-/** One operation's controls and joined outcome. */
-class Operation {
-  readonly context = new FpContext();
-  readonly #helper: HelperContext;
-  #joined = 0;
-
-  constructor(helper: HelperContext) {
-    this.#helper = helper;
-    this.context.loadMxcsr(helper.state.mxcsr);
-  }
-
-  /** Runs one element with clean flags. */
-  element<T>(compute: (context: FpContext) => T): T {
-    this.context.flags = 0;
-    const result = compute(this.context);
-    this.#joined |= this.context.flags;
-    return result;
-  }
-
-  /**
-   * End of the elements that are computed side by side: their flags become final, and an unmasked exception ends the
-   * instruction. DPPS and DPPD have several such stages, every other instruction one.
-   */
-  finish(): void {
-    const { state } = this.#helper;
-    let flags = this.#joined;
-    // An unmasked exception of any element before its computation leaves the others without theirs after it.
-    if ((flags & ~this.context.masks & PRE_COMPUTATION_FLAGS) !== 0) flags &= PRE_COMPUTATION_FLAGS;
-    state.mxcsr |= flags;
-    this.#joined = 0;
-    if ((flags & ~this.context.masks) === 0) return;
-    this.#helper.fault((state.cr4 & CR4_OSXMMEXCPT) !== 0n ? VECTOR.simdError : VECTOR.invalidOpcode);
-  }
-}
-
-type Scalar = (context: FpContext, format: Format, a: bigint, b: bigint, immediate: number) => bigint;
-
 const allOnes = (format: Format): bigint => (format === BINARY32 ? 0xffffffffn : LOW);
 
 const SCALARS: Readonly<Record<string, Scalar>> = {
@@ -80,48 +38,6 @@ const SCALARS: Readonly<Record<string, Scalar>> = {
   rcp: (_, format, _a, b) => sseReciprocal(format, b, false),
   rsqrt: (_, format, _a, b) => sseReciprocal(format, b, true),
 };
-
-const arg = (args: readonly bigint[], n: number): bigint => args[n] ?? 0n;
-
-function scalarHelper(format: Format, compute: Scalar): Helper {
-  return (helper, args) => {
-    const operation = new Operation(helper);
-    const [a, b] = [arg(args, 0), arg(args, 1)];
-    const result = operation.element((context) => compute(context, format, a, b, Number(arg(args, 2))));
-    operation.finish();
-    return result;
-  };
-}
-
-/** Elements of a 128-bit value, lowest first. */
-function split(format: Format, low: bigint, high: bigint): bigint[] {
-  if (format === BINARY64) return [low, high];
-  return [low & 0xffffffffn, low >> 32n, high & 0xffffffffn, high >> 32n];
-}
-
-function join(helper: HelperContext, format: Format, elements: readonly bigint[]): bigint {
-  const at = (n: number): bigint => elements[n] ?? 0n;
-  if (format === BINARY64) {
-    helper.state.resultHigh = at(1);
-    return at(0);
-  }
-  helper.state.resultHigh = at(2) | (at(3) << 32n);
-  return at(0) | (at(1) << 32n);
-}
-
-type Packed = (operation: Operation, a: readonly bigint[], b: readonly bigint[], immediate: number) => bigint[];
-
-/** Operands split by `from`, the result joined by `to`. */
-function packedHelper(from: Format, to: Format, compute: Packed): Helper {
-  return (helper, args) => {
-    const operation = new Operation(helper);
-    const a = split(from, arg(args, 0), arg(args, 1));
-    const b = split(from, arg(args, 2), arg(args, 3));
-    const result = compute(operation, a, b, Number(arg(args, 4)));
-    operation.finish();
-    return join(helper, to, result);
-  };
-}
 
 function lanewise(format: Format, compute: Scalar): Packed {
   return (operation, a, b, immediate) =>
@@ -169,20 +85,23 @@ const toIntegers =
   (operation, _, b) =>
     b.slice(0, count).map((value) => operation.element((c) => sseToInteger(c, format, value, 32, truncates)));
 
-const CONVERSIONS: Readonly<Record<string, Helper>> = {
-  'sse.cvtps2pd': packedHelper(BINARY32, BINARY64, (operation, _, b) =>
+const PACKED_CONVERSIONS: Readonly<Record<string, PackedHelper>> = {
+  cvtps2pd: packedHelper(BINARY32, BINARY64, (operation, _, b) =>
     b.slice(0, 2).map((value) => operation.element((c) => sseConvertFormat(c, BINARY32, BINARY64, value))),
   ),
-  'sse.cvtpd2ps': packedHelper(BINARY64, BINARY32, (operation, _, b) =>
+  cvtpd2ps: packedHelper(BINARY64, BINARY32, (operation, _, b) =>
     b.map((value) => operation.element((c) => sseConvertFormat(c, BINARY64, BINARY32, value))),
   ),
-  'sse.cvtdq2ps': packedHelper(BINARY32, BINARY32, (operation, _, b) =>
+  cvtdq2ps: packedHelper(BINARY32, BINARY32, (operation, _, b) =>
     b.map((value) => operation.element((c) => sseFromInteger(c, BINARY32, BigInt.asIntN(32, value)))),
   ),
-  'sse.cvtps2dq': packedHelper(BINARY32, BINARY32, toIntegers(BINARY32, false, 4)),
-  'sse.cvttps2dq': packedHelper(BINARY32, BINARY32, toIntegers(BINARY32, true, 4)),
-  'sse.cvtpd2dq': packedHelper(BINARY64, BINARY32, toIntegers(BINARY64, false, 2)),
-  'sse.cvttpd2dq': packedHelper(BINARY64, BINARY32, toIntegers(BINARY64, true, 2)),
+  cvtps2dq: packedHelper(BINARY32, BINARY32, toIntegers(BINARY32, false, 4)),
+  cvttps2dq: packedHelper(BINARY32, BINARY32, toIntegers(BINARY32, true, 4)),
+  cvtpd2dq: packedHelper(BINARY64, BINARY32, toIntegers(BINARY64, false, 2)),
+  cvttpd2dq: packedHelper(BINARY64, BINARY32, toIntegers(BINARY64, true, 2)),
+};
+
+const CONVERSIONS: Readonly<Record<string, Helper>> = {
   'sse.cvtss2sd': scalarHelper(BINARY32, (c, _, a) => sseConvertFormat(c, BINARY32, BINARY64, a)),
   'sse.cvtsd2ss': scalarHelper(BINARY64, (c, _, a) => sseConvertFormat(c, BINARY64, BINARY32, a)),
   'sse.cvtpi2ps': (helper, args) => {
@@ -208,26 +127,37 @@ function toMmx(format: Format, truncates: boolean): Helper {
   };
 }
 
+/** Packed helpers under their names for 128 bits (`sse`) and for a half of 256 (`sse256`). */
+export function bothWidths(packed: Readonly<Record<string, PackedHelper>>): Record<string, Helper> {
+  return Object.fromEntries(
+    Object.entries(packed).flatMap(([name, make]) => [
+      [`sse.${name}`, make(false)],
+      [`sse256.${name}`, make(true)],
+    ]),
+  );
+}
+
 const FLAG_BITS = { equal: 0x40, less: 0x01, greater: 0, unordered: 0x45 } as const;
 
 function buildHelpers(): Record<string, Helper> {
   const all: Record<string, Helper> = { ...CONVERSIONS };
+  const packed: Record<string, PackedHelper> = { ...PACKED_CONVERSIONS };
   for (const [suffix, format] of [
     ['s', BINARY32],
     ['d', BINARY64],
   ] as const) {
     for (const [name, compute] of Object.entries(SCALARS)) {
       all[`sse.${name}s${suffix}`] = scalarHelper(format, compute);
-      all[`sse.${name}p${suffix}`] = packedHelper(format, format, lanewise(format, compute));
+      packed[`${name}p${suffix}`] = packedHelper(format, format, lanewise(format, compute));
     }
     for (const op of ['add', 'sub'] as const)
-      all[`sse.h${op}p${suffix}`] = packedHelper(format, format, horizontal(format, op));
-    all[`sse.addsubp${suffix}`] = packedHelper(format, format, (operation, a, b) =>
+      packed[`h${op}p${suffix}`] = packedHelper(format, format, horizontal(format, op));
+    packed[`addsubp${suffix}`] = packedHelper(format, format, (operation, a, b) =>
       a.map((left, n) =>
         operation.element((c) => sseBinary(c, format, (n & 1) === 0 ? 'sub' : 'add', left, element(b, n))),
       ),
     );
-    all[`sse.dpp${suffix}`] = packedHelper(format, format, dotProduct(format));
+    packed[`dpp${suffix}`] = packedHelper(format, format, dotProduct(format));
     for (const name of ['comi', 'ucomi'] as const)
       all[`sse.${name}s${suffix}`] = scalarHelper(format, (c, f, a, b) =>
         BigInt(FLAG_BITS[sseCompare(c, f, a, b, name === 'comi')]),
@@ -242,7 +172,7 @@ function buildHelpers(): Record<string, Helper> {
       all[`sse.cvt${t}p${suffix}2pi`] = toMmx(format, truncates);
     }
   }
-  return all;
+  return { ...all, ...bothWidths(packed) };
 }
 
 /** MASKMOVx: bytes chosen by the mask, to the address that is offset plus base of the segment. */
@@ -260,6 +190,7 @@ const maskedStore: Helper = (helper, args) => {
 
 export const sseHelpers: Readonly<Record<string, Helper>> = {
   ...buildHelpers(),
+  'sse256.finish': finishHalves,
   'sse.maskmov': maskedStore,
   'sse.pcmpstr': (helper, args) => {
     const outcome = compareStrings(

@@ -211,7 +211,11 @@ const extremePacked =
     );
   };
 
-/** CMPxx: predicates EQ LT LE UNORD and their opposites. */
+/** Bits of the immediate that SSE and AVX forms of CMPxx look at. */
+const SSE_PREDICATES = 7;
+const AVX_PREDICATES = 31;
+
+/** CMPxx of operands that are numbers: predicates EQ LT LE UNORD and their opposites; those of AVX repeat them. */
 function comparePredicate<V>(e: Algebra<V>, shape: Shape, a: V, b: V, predicate: V): V {
   const lanes = floatLanes(shape);
   const base = e.and(predicate, e.i32(3));
@@ -227,12 +231,12 @@ function comparePredicate<V>(e: Algebra<V>, shape: Shape, a: V, b: V, predicate:
 }
 
 const comparePacked =
-  (suffix: 'ps' | 'pd'): Semantics =>
+  (suffix: 'ps' | 'pd', predicates: number): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
     const b = readAligned(e, 1);
     const a = e.read(0);
-    const predicate = e.and(e.read(2), e.i32(7));
+    const predicate = e.and(e.read(2), e.i32(predicates));
     e.write(
       0,
       e.choose(
@@ -245,12 +249,12 @@ const comparePacked =
   };
 
 const compareScalar =
-  (suffix: 'ss' | 'sd'): Semantics =>
+  (suffix: 'ss' | 'sd', predicates: number): Semantics =>
   (e) => {
     const shape = SHAPES[suffix];
     const b = scalarOperand(e, shape, 1);
     const target = e.read(0);
-    const predicate = e.and(e.read(2), e.i32(7));
+    const predicate = e.and(e.read(2), e.i32(predicates));
     const a = scalarBits(e, shape, target);
     const bits = e.choose(
       bitsType(shape),
@@ -298,7 +302,12 @@ function allForms(): Record<string, Semantics> {
         suffix === 'ss' || suffix === 'sd' ? arithmeticScalar(op, suffix) : arithmeticPacked(op, suffix);
     for (const op of ['min', 'max'] as const)
       all[op + suffix] = suffix === 'ss' || suffix === 'sd' ? extremeScalar(op, suffix) : extremePacked(op, suffix);
-    all[`cmp${suffix}`] = suffix === 'ss' || suffix === 'sd' ? compareScalar(suffix) : comparePacked(suffix);
+    for (const [name, predicates] of [
+      ['cmp', SSE_PREDICATES],
+      ['vcmp', AVX_PREDICATES],
+    ] as const)
+      all[name + suffix] =
+        suffix === 'ss' || suffix === 'sd' ? compareScalar(suffix, predicates) : comparePacked(suffix, predicates);
   }
   for (const suffix of ['ss', 'sd'] as const) {
     all[`sqrt${suffix}`] = sqrtScalar(suffix);
