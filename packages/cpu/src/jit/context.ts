@@ -27,6 +27,8 @@ export interface Events {
   kills: boolean;
   /** Always left to the interpreter. */
   bails: boolean;
+  /** Has changed the guest's state. */
+  writes: boolean;
 }
 
 export class RegionContext {
@@ -56,7 +58,7 @@ export class RegionContext {
   /** Fields of the state that were found 0 in this block: `guard`. */
   readonly checkedBlocks = new Set<string>();
   bailLabel: Label = 0;
-  readonly events: Events = { observes: false, kills: false, bails: false };
+  readonly events: Events = { observes: false, kills: false, bails: false, writes: false };
   private readonly gprs: number[] = [];
   private readonly xmms: number[] = [];
   private readonly writtenGprs = new Set<number>();

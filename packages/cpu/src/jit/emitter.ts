@@ -6,6 +6,7 @@
  * everything that can fault, so the instruction can always be done again from its start.
  */
 import { OFFSET, SEG, SEGMENT_STRIDE } from '../engine/state.ts';
+import type { CpuField } from '../engine/state.ts';
 import type { Instruction, MemoryOperand } from '../isa/instruction.ts';
 import type { Value } from '../interpreter/emit-frame.ts';
 import { semanticSize } from '../interpreter/handlers.ts';
@@ -83,6 +84,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
   private setHome(n: number, emitValue: () => void): void {
     const home = this.context.gpr(n);
     this.detach((one) => one === home);
+    this.context.events.writes = true;
     emitValue();
     this.f.set(home);
     this.context.noteGprWritten(n);
@@ -124,6 +126,14 @@ export class RegionEmitter extends RegionMemoryEmitter {
   xmm(n: number): Value {
     return this.borrow('v128', this.context.xmm(n));
   }
+  override setField(name: CpuField, value: Value): void {
+    this.context.events.writes = true;
+    super.setField(name, value);
+  }
+  override setFpr(n: Value, significand: Value, exponent: Value): void {
+    this.context.events.writes = true;
+    super.setFpr(n, significand, exponent);
+  }
   private vectorRegister(n: number): number {
     const operand = this.instruction.operands[n];
     if (operand?.kind !== 'xmm') throw new Error(`operand ${n} is no vector register`);
@@ -138,6 +148,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
     this.setYmmHigh(this.vectorRegister(n), value);
   }
   override setYmmHigh(n: number, value: Value): void {
+    this.context.events.writes = true;
     this.f.i32(0);
     this.push1(value);
     this.f.simdAccess(11, OFFSET.xmm + 32 * n + 16);
@@ -145,6 +156,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
   setXmm(n: number, value: Value): void {
     const home = this.context.xmm(n);
     this.detach((one) => one === home);
+    this.context.events.writes = true;
     this.push1(value);
     this.f.set(home);
     this.context.noteXmmWritten(n);
@@ -205,6 +217,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
         this.setXmm(operand.register, value);
         return;
       case 'mmx':
+        this.context.events.writes = true;
         this.f.i32(0);
         this.push1(value);
         this.f.store64(OFFSET.fpr + 16 * operand.register);
@@ -350,7 +363,8 @@ export class RegionEmitter extends RegionMemoryEmitter {
   bail(): void {
     const { f, context } = this;
     context.observe();
-    if (context.depth === 0) context.events.bails = true;
+    // What has changed something already cannot be done again.
+    if (context.depth === 0 || context.events.writes) context.events.bails = true;
     this.emitGeneric(context.flags);
     f.i32(this.at).set(context.position).br(context.bailLabel);
     context.isDead = true;

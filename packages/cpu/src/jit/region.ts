@@ -171,7 +171,8 @@ export class RegionBuilder implements Ways {
     const emitter = new RegionEmitter(one.instruction, { at: one.at, context, ways: this });
     const last = one.at + one.instruction.length - 1;
     if (Math.floor(last / PAGE) !== Math.floor(one.at / PAGE)) this.emitPageCheck(Math.floor(last / PAGE), () => { emitter.bail(); }); // prettier-ignore
-    emitWhole(emitter);
+    if (one.traits.bails) emitter.bail();
+    else emitWhole(emitter);
     context.temporaries.release();
   }
 
