@@ -1,7 +1,8 @@
 /**
  * Reader of ELF images, 32 and 64 bit little-endian (System V ABI, chapters 4 and 5). The input is hostile: every offset
  * and count is checked against the file before use. Any machine is accepted in any class (an x86-64 kernel may come in
- * an ELFCLASS32 container, as HVM guests do); whether it fits is for the caller. Not a linker, no relocations, no symbols.
+ * an ELFCLASS32 container, as HVM guests do); whether it fits is for the caller. Not a linker, no relocations;
+ * symbols are symtab.ts.
  */
 
 /** What is wrong with an image; the text names the part and the number. */
@@ -11,6 +12,7 @@ export class ElfError extends Error {
 
 export const ElfMachine = { I386: 3, X86_64: 62 } as const;
 export const SegmentType = { NULL: 0, LOAD: 1, DYNAMIC: 2, INTERP: 3, NOTE: 4 } as const;
+export const SectionFlag = { WRITE: 1, ALLOC: 2, EXECINSTR: 4 } as const;
 export const SectionType = { NULL: 0, PROGBITS: 1, SYMTAB: 2, STRTAB: 3, NOTE: 7, NOBITS: 8 } as const;
 
 /** One program header. `bytes` is the part of the file that it names, all of it inside the file. */
@@ -28,7 +30,11 @@ export interface ElfSegment {
 export interface ElfSection {
   readonly name: string;
   readonly type: number;
+  /** SectionFlag bits. */
+  readonly flags: number;
   readonly addr: bigint;
+  /** sh_link: of a symbol table, the index of its strings. */
+  readonly link: number;
   readonly bytes: Uint8Array;
 }
 
@@ -58,12 +64,12 @@ const WIDTHS = {
   32: {
     word: 4, ehsize: 52, entry: 24, phoff: 28, shoff: 32, phentsize: 42, phdr: 32, shdr: 40,
     p: { flags: 24, offset: 4, vaddr: 8, paddr: 12, filesz: 16, memsz: 20 },
-    s: { addr: 12, offset: 16, size: 20 },
+    s: { flags: 8, addr: 12, offset: 16, size: 20, link: 24 },
   },
   64: {
     word: 8, ehsize: 64, entry: 24, phoff: 32, shoff: 40, phentsize: 54, phdr: 56, shdr: 64,
     p: { flags: 4, offset: 8, vaddr: 16, paddr: 24, filesz: 32, memsz: 40 },
-    s: { addr: 16, offset: 24, size: 32 },
+    s: { flags: 8, addr: 16, offset: 24, size: 32, link: 40 },
   },
 } as const; // prettier-ignore
 
@@ -123,7 +129,10 @@ export function parseElf(file: Uint8Array): ElfImage {
   const names = contents[u16(w.phentsize + 8)] ?? new Uint8Array(0);
   const sections = shdrs.map((at, i): ElfSection => {
     const bytes = contents[i] ?? new Uint8Array(0);
-    return { name: cString(names, u32(at)), type: u32(at + 4), addr: word(at + w.s.addr), bytes };
+    return {
+      name: cString(names, u32(at)), type: u32(at + 4), flags: u32(at + w.s.flags), addr: word(at + w.s.addr),
+      link: u32(at + w.s.link), bytes,
+    }; // prettier-ignore
   });
 
   return { bits, machine: u16(18), type: u16(16), entry: word(w.entry), segments, sections };

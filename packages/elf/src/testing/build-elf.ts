@@ -15,7 +15,16 @@ export interface TestElf {
   readonly machine?: number;
   readonly entry?: bigint;
   readonly segments?: readonly TestSegment[];
-  readonly sections?: readonly { readonly name: string; readonly type: number; readonly bytes: Uint8Array }[];
+  readonly sections?: readonly TestSection[];
+}
+
+export interface TestSection {
+  readonly name: string;
+  readonly type: number;
+  readonly bytes: Uint8Array;
+  readonly flags?: number;
+  readonly addr?: bigint;
+  readonly link?: number;
 }
 
 /** One note of name "Xen"; a bigint becomes 8 bytes, a number 4, text gets its NUL. */
@@ -61,7 +70,7 @@ export function buildElf(elf: TestElf): Uint8Array {
   const [eh, ph, sh] = wide ? [64, 56, 64] : [52, 32, 40];
   const segments = elf.segments ?? [];
   const nameBytes = new TextEncoder().encode(`\0${(elf.sections ?? []).map((s) => s.name).join('\0')}\0.shstrtab\0`);
-  const sections = elf.sections
+  const sections: readonly TestSection[] = elf.sections
     ? [
         { name: '', type: 0, bytes: new Uint8Array(0) },
         ...elf.sections,
@@ -115,6 +124,9 @@ export function buildElf(elf: TestElf): Uint8Array {
     dv.setUint32(base, nameAt, true);
     nameAt += i === 0 ? 1 : section.name.length + 1;
     dv.setUint32(base + 4, section.type, true);
+    word(base + 8, BigInt(section.flags ?? 0));
+    word(base + (wide ? 16 : 12), section.addr ?? 0n);
+    dv.setUint32(base + (wide ? 40 : 24), section.link ?? 0, true);
     word(base + (wide ? 24 : 16), place(section.bytes));
     word(base + (wide ? 32 : 20), BigInt(section.bytes.length));
   }
