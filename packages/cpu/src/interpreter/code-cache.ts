@@ -7,7 +7,7 @@ import { OFFSET, SEG, SEGMENT_STRIDE } from '../engine/state.ts';
 import { decodeInstruction } from '../isa/decode.ts';
 import type { CodeSize, Instruction, MemoryOperand } from '../isa/instruction.ts';
 import { SPECIAL, fusedKey, shapeOf } from './handlers.ts';
-import { handlerTable } from './generate.ts';
+import { handlerTable, lateTable } from './generate.ts';
 import {
   NR_PAGE_MAPS, NR_RECORDS, NR_SCRATCH_RECORDS, PAGE_MAPS, PAGE_MAP_BYTES, RECORD, RECORDS, RECORD_BYTES, SCRATCH_RECORDS,
 } from './memory-map.ts'; // prettier-ignore
@@ -48,6 +48,8 @@ const isWritten = (instruction: Instruction): boolean =>
 
 export class CodeCache {
   decodedInstructions = 0;
+  /** Called for every record whose handler is one that is made when needed. */
+  onLateHandler: ((handler: number) => void) | undefined;
   private readonly view: DataView;
   private readonly words: Uint32Array;
   private readonly machine: Uint8Array;
@@ -333,6 +335,7 @@ export class CodeCache {
     const viaRecord = memory !== undefined && this.needsAddressRecord(instruction, memory);
     if (memory && viaRecord) this.writeAddress(instruction, memory, offset);
     const handler = handlerOf(instruction, memory ? (memory.index >= 0 && !viaRecord ? 2 : 1) : 0, viaRecord);
+    if (row.vex) this.onLateHandler?.(handler);
     const before = this.at - RECORD_BYTES;
     const at = this.begin(handler, offset);
     const { view } = this;
@@ -466,7 +469,7 @@ function handlerOf(instruction: Instruction, form: 0 | 1 | 2, viaRecord: boolean
   const known = knownHandlers.get(code);
   if (known !== undefined) return known;
   const { key } = shapeOf(viaRecord ? withIndexed(instruction) : instruction);
-  const handler = handlerTable().numbers.get(key);
+  const handler = (row.vex ? lateTable() : handlerTable()).numbers.get(key);
   if (handler === undefined) throw new Error(`no handler for ${key} (${row.mnemonic} ${row.encoding})`);
   knownHandlers.set(code, handler);
   return handler;

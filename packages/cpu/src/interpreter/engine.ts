@@ -13,7 +13,8 @@ import { JitTier } from '../jit/tier.ts';
 import { CodeLookup } from './code-lookup.ts';
 import { EFLAGS, EngineCore, NO_FAULT } from './core.ts';
 import { DataAccess } from './data-access.ts';
-import { generateEngine } from './generate.ts';
+import { HANDLER_TABLE, generateEngine } from './generate.ts';
+import { LateHandlers } from './late.ts';
 import { HelperCalls } from './helper-calls.ts';
 import { RUN_BUDGET, SIGNAL } from './memory-map.ts';
 import { DerivedMode } from './mode.ts';
@@ -77,7 +78,7 @@ export class InterpreterEngine implements Engine {
     const slowPaths = new WebAssembly.Instance(slow, { engine: { ...memories, translate, tryTranslate } });
     this.jit = new JitTier(core, options.jit ?? 'on');
     this.jit.link(memories, slowPaths.exports);
-    const main = new WebAssembly.Instance(interpreter, {
+    const imports: WebAssembly.Imports = {
       engine: {
         ...memories,
         resolve: () => this.code.resolve(),
@@ -86,7 +87,12 @@ export class InterpreterEngine implements Engine {
         regions: this.jit.table,
       },
       slow: slowPaths.exports as Record<string, () => unknown>,
-    });
+    };
+    const main = new WebAssembly.Instance(interpreter, imports);
+    const late = new LateHandlers(main.exports[HANDLER_TABLE] as WebAssembly.Table, imports);
+    core.cache.onLateHandler = (handler) => {
+      late.need(handler);
+    };
     this.wasmRun = main.exports.run as (record: number, budget: number) => number;
     this.state.reset();
     this.stateChanged();

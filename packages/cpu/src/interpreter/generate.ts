@@ -31,12 +31,19 @@ export interface HandlerTable {
   readonly fusedShapes: readonly FusedShape[];
   readonly outlinedShapes: readonly BoundShape[];
 }
+/** Handlers outlined into modules of their own that are made when first needed (`late.ts`), numbered after all others. */
+export interface LateTable {
+  readonly numbers: ReadonlyMap<string, number>;
+  readonly shapes: readonly BoundShape[];
+  /** Number of the first of these. */
+  readonly first: number;
+}
 
 let cachedTable: HandlerTable | undefined;
 /** Numbers of all handlers; the same in every thread, since the rows are. */
 export function handlerTable(): HandlerTable {
   if (cachedTable) return cachedTable;
-  const shapes = enumerateShapes(ROWS);
+  const shapes = enumerateShapes(ROWS.filter((row) => !row.vex));
   const inlineShapes = shapes.filter((s) => s.inline);
   const outlinedShapes = shapes.filter((s) => !s.inline);
   const fusedShapes = enumerateFused(inlineShapes);
@@ -49,6 +56,16 @@ export function handlerTable(): HandlerTable {
   for (const key of keys) numbers.set(key, SPECIAL.first + numbers.size);
   cachedTable = { numbers, inlineShapes, fusedShapes, outlinedShapes };
   return cachedTable;
+}
+
+let cachedLateTable: LateTable | undefined;
+/** Those of the instructions with a VEX prefix. */
+export function lateTable(): LateTable {
+  if (cachedLateTable) return cachedLateTable;
+  const shapes = enumerateShapes(ROWS.filter((row) => row.vex));
+  const first = SPECIAL.first + handlerTable().numbers.size;
+  cachedLateTable = { shapes, first, numbers: new Map(shapes.map(({ key }, n) => [key, first + n])) };
+  return cachedLateTable;
 }
 
 /** Bytes of the two modules; compile once, share among threads. */
@@ -85,6 +102,51 @@ function emitFused(fused: FusedShape, frame: Frame, parts: { slow: SlowImports; 
   frame.next();
 }
 
+/** Under which name the interpreter exports its table of outlined handlers. */
+export const HANDLER_TABLE = 'handlers';
+/** Late handlers in one module. */
+export const LATE_GROUP = 32;
+export const lateName = (n: number): string => `h${n}`;
+
+/** The slow paths that handlers of any module call. */
+function importSlow(m: ModuleBuilder, helper: FunctionRef): SlowImports {
+  const cc = ['i32', 'i64', 'i64', 'i64'] as const;
+  const sizes = [1, 2, 4, 8, 16] as const;
+  const valueType = (size: number): 'i32' | 'i64' | 'v128' => (size === 16 ? 'v128' : size === 8 ? 'i64' : 'i32');
+  return {
+    flags: m.importFunction('slow', 'flags', cc, ['i32']),
+    carry: m.importFunction('slow', 'carry', cc, ['i32']),
+    condition: m.importFunction('slow', 'condition', ['i32', ...cc], ['i32']),
+    rmw: m.importFunction('slow', 'rmw', ['i64', 'i32', 'i32'], ['i32']),
+    load: Object.fromEntries(sizes.map((s) => [s, m.importFunction('slow', `load${s}`, ['i64', 'i32'], [valueType(s)])])), // prettier-ignore
+    store: Object.fromEntries(sizes.map((s) => [s, m.importFunction('slow', `store${s}`, ['i64', valueType(s), 'i32'], [])])), // prettier-ignore
+    helper,
+  };
+}
+
+/** A handler as a function from record to SIGNAL. */
+function buildOutlined(m: ModuleBuilder, shape: BoundShape, slow: SlowImports, exportName?: string): FunctionRef {
+  const f = m.function(['i32'], ['i32'], exportName);
+  emitShape(shape, outlinedFrame(f), slow, new TemporaryPool(f));
+  f.unreachable();
+  return f;
+}
+
+/** The module of the late handlers from `LATE_GROUP` times `group` on; it exports each under `lateName`. */
+export function buildLateGroup(group: number): Uint8Array {
+  const m = new ModuleBuilder();
+  m.importMemory('engine', 'private', 1, undefined, false);
+  m.importMemory('engine', 'machine', 1, 65536, true);
+  const slow = importSlow(m, m.importFunction('engine', 'helper', ['i32', 'i32'], ['i32']));
+  const first = group * LATE_GROUP;
+  lateTable()
+    .shapes.slice(first, first + LATE_GROUP)
+    .forEach((shape, n) => {
+      buildOutlined(m, shape, slow, lateName(n));
+    });
+  return m.build();
+}
+
 function buildInterpreter(): Uint8Array {
   const m = new ModuleBuilder();
   m.importMemory('engine', 'private', 1, undefined, false);
@@ -95,28 +157,12 @@ function buildInterpreter(): Uint8Array {
   /** (record that branches went to often) -> the record to go on with. */
   const hot = m.importFunction('engine', 'hot', ['i32'], ['i32']);
   const regions = m.importTable('engine', 'regions');
-  const cc = ['i32', 'i64', 'i64', 'i64'] as const;
-  const sizes = [1, 2, 4, 8, 16] as const;
-  const valueType = (size: number): 'i32' | 'i64' | 'v128' => (size === 16 ? 'v128' : size === 8 ? 'i64' : 'i32');
-  const slow: SlowImports = {
-    flags: m.importFunction('slow', 'flags', cc, ['i32']),
-    carry: m.importFunction('slow', 'carry', cc, ['i32']),
-    condition: m.importFunction('slow', 'condition', ['i32', ...cc], ['i32']),
-    rmw: m.importFunction('slow', 'rmw', ['i64', 'i32', 'i32'], ['i32']),
-    load: Object.fromEntries(sizes.map((s) => [s, m.importFunction('slow', `load${s}`, ['i64', 'i32'], [valueType(s)])])), // prettier-ignore
-    store: Object.fromEntries(sizes.map((s) => [s, m.importFunction('slow', `store${s}`, ['i64', valueType(s), 'i32'], [])])), // prettier-ignore
-    helper,
-  };
+  const slow = importSlow(m, helper);
   const { inlineShapes, fusedShapes, outlinedShapes } = handlerTable();
   // Declared index 0: V8's --wasm-tier-mask-for-testing=1 compiles exactly it with the optimising compiler at once.
   const run = m.function(['i32', 'i32'], ['i32'], 'run');
-  const outlined = outlinedShapes.map((shape) => {
-    const f = m.function(['i32'], ['i32']);
-    emitShape(shape, outlinedFrame(f), slow, new TemporaryPool(f));
-    f.unreachable();
-    return f;
-  });
-  const outlinedTable = m.table(outlined);
+  const outlined = outlinedShapes.map((shape) => buildOutlined(m, shape, slow));
+  const outlinedTable = m.table(outlined, HANDLER_TABLE);
   const outlinedType = m.type(['i32'], ['i32']);
   const regionType = m.type(['i32', 'i32'], ['i32']);
   buildLoop(run, { slow, resolve, hot, inlineShapes, fusedShapes, outlinedType, outlinedTable, regions, regionType });

@@ -327,6 +327,7 @@ export class ModuleBuilder {
   private readonly functions: FunctionBuilder[] = [];
   private readonly exports: [string, number][] = [];
   private elements: readonly number[] = [];
+  private tableExport: string | undefined;
 
   type(params: readonly ValueType[], results: readonly ValueType[]): number {
     const key = `${params.join()}>${results.join()}`;
@@ -383,7 +384,8 @@ export class ModuleBuilder {
     return f;
   }
   /** The module's own table of functions, for call_indirect; returns its index. */
-  table(functions: readonly FunctionRef[]): number {
+  table(functions: readonly FunctionRef[], exportName?: string): number {
+    this.tableExport = exportName;
     this.elements = functions.map((f) => f.index);
     return this.nrImportedTables;
   }
@@ -402,7 +404,12 @@ export class ModuleBuilder {
     section(3, (s) => { s.u32(this.functions.length); for (const f of this.functions) s.u32(f.type); }); // prettier-ignore
     if (this.elements.length > 0) section(4, (s) => { s.bytes([1, FUNCREF, 0]); s.u32(this.elements.length); }); // prettier-ignore
     section(7, (s) => {
-      s.u32(this.exports.length);
+      s.u32(this.exports.length + (this.tableExport === undefined ? 0 : 1));
+      if (this.tableExport !== undefined) {
+        s.name(this.tableExport);
+        s.byte(1);
+        s.u32(this.nrImportedTables);
+      }
       for (const [name, index] of this.exports) {
         s.name(name);
         s.byte(0);
