@@ -1,6 +1,5 @@
 export * from './api.ts';
 export { buildPvDomain, describeKernel } from './dombuild/build-pv.ts';
-export { unpackKernel } from './dombuild/unpack/index.ts';
 export { DomBuildError } from './dombuild/errors.ts';
 export type { XcErrorKind } from './dombuild/errors.ts';
 export type * from './dombuild/types.ts';
