@@ -4,6 +4,8 @@
  */
 export const TARGET_NS = 300_000n;
 const MIN_BUDGET = 500;
+/** Some microseconds: the next run comes as near again. */
+const MIN_SAMPLE_BUDGET = 16;
 const MAX_BUDGET = 2_000_000;
 const FIRST_BUDGET = 10_000;
 /** One step of the steering changes the budget at most by this factor. */
@@ -21,8 +23,15 @@ export class RunBudget {
     return Math.max(MIN_BUDGET, Math.floor(this.#budget * part));
   }
 
-  /** A run used up `budget` in `elapsedNs`. */
+  /** Budget for a run that should end after `ns`, however short that is: for a sample of where the guest is. */
+  within(ns: bigint): number {
+    const part = Math.floor((this.#budget * Number(ns)) / Number(TARGET_NS));
+    return Math.min(Math.max(part, MIN_SAMPLE_BUDGET), this.#budget);
+  }
+
+  /** A run used up `budget` in `elapsedNs`. One that is very short tells of its entry more than of the guest. */
   used(budget: number, elapsedNs: bigint): void {
+    if (budget < MIN_BUDGET) return;
     const ideal = (budget * Number(TARGET_NS)) / Math.max(Number(elapsedNs), 1);
     const bounded = Math.min(Math.max(ideal, this.#budget / MAX_STEP), this.#budget * MAX_STEP);
     this.#budget = Math.floor(Math.min(Math.max(bounded, MIN_BUDGET), MAX_BUDGET));

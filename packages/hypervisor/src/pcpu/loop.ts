@@ -129,7 +129,8 @@ export class PcpuLoop {
     const { core, engine } = this.#m;
     const now = core.systemTimeNs();
     const sampleNs = core.tracer.on ? this.#sampler.beforeRun(vcpu, engine, now) : this.#sampler.idle();
-    const budget = this.#budget.next(earliest(this.#record.nextTimerNs, sampleNs), now);
+    const untilTimer = this.#budget.next(this.#record.nextTimerNs, now);
+    const budget = sampleNs === 0n ? untilTimer : Math.min(untilTimer, this.#budget.within(sampleNs - now));
     let leave: () => ExitReason;
     Atomics.store(this.#words, this.#inGuest, 1);
     core.lock.release();
