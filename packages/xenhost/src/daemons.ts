@@ -5,12 +5,18 @@ export interface DaemonRow {
   readonly after: readonly string[];
   /** Node flags; the hypervisor's keep background compiles off the vCPUs' cores and optimise the interpreter at once (docs/RATIONALE.md). */
   readonly nodeFlags: readonly string[];
+  /** What its environment has besides the host's. The hypervisor's returns to the system what compilers used for a moment. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Guests do not survive the end of this one: the host goes down with it. Others are restarted. */
   readonly vital: boolean;
 }
 
+/** glibc's malloc: few arenas, blocks of 64 KiB and more unmapped when freed (mallopt(3)). */
+const frugalMalloc = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '65536', MALLOC_TRIM_THRESHOLD_: '65536' };
+const hypervisorFlags = ['--v8-pool-size=1', '--max-semi-space-size=1', '--wasm-tier-mask-for-testing=1'];
+
 export const daemons: readonly DaemonRow[] = [
-  { name: 'hypervisor', after: [], nodeFlags: ['--v8-pool-size=1', '--wasm-tier-mask-for-testing=1'], vital: true },
+  { name: 'hypervisor', after: [], nodeFlags: hypervisorFlags, env: frugalMalloc, vital: true },
   { name: 'xenstored', after: [], nodeFlags: [], vital: true },
   { name: 'xenconsoled', after: ['xenstored'], nodeFlags: [], vital: false },
   { name: 'blkback', after: ['xenstored'], nodeFlags: [], vital: false },

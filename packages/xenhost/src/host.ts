@@ -52,12 +52,13 @@ export class Host {
       throw new Error(`a host is already running in ${this.paths.run} (pid ${running.pid}); xenhost down stops it`);
     }
     mkdirSync(this.paths.run, { recursive: true });
-    const specs = daemons.map(({ name, after, nodeFlags, vital }) => {
+    const specs = daemons.map(({ name, after, nodeFlags, env: own = {}, vital }) => {
       const { command, args } = program(name, 'main', nodeFlags);
       return {
         name,
         command,
         args: [...args, ...(name === 'hypervisor' ? hypervisorArgs(options) : [])],
+        env: own,
         vital,
         after,
       };

@@ -12,6 +12,8 @@ export interface DaemonSpec {
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
+  /** Added to the environment of all. */
+  readonly env?: Readonly<Record<string, string>>;
   readonly vital: boolean;
   /** Daemons that must be ready first. */
   readonly after: readonly string[];
@@ -115,7 +117,8 @@ export class Supervisor {
 
   #launch(child: Child): Promise<void> {
     const { spec } = child;
-    const proc = spawn(spec.command, spec.args, { env: this.#options.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const env = { ...this.#options.env, ...spec.env };
+    const proc = spawn(spec.command, spec.args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     child.process = proc;
     child.tail = [];
     this.#set(child, child.restarts > 0 ? 'restarting' : 'starting');
