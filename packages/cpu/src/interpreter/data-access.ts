@@ -9,7 +9,7 @@ import type { EngineCore } from './core.ts';
 import { handlerTable } from './generate.ts';
 import { SPECIAL } from './handlers.ts';
 import { RECORD, SIGNAL } from './memory-map.ts';
-import { ACCESS, TRANSLATED } from './slow-module.ts';
+import { ACCESS, TRANSLATED } from './translated.ts';
 
 /** Semantics whose memory accesses are stack accesses: #SS rather than #GP for non-canonical addresses. */
 const STACK_SEMANTICS = new Set(['push', 'pop', 'call', 'callind', 'ret', 'leave', 'enter', 'pushf', 'popf', 'pushseg', 'popseg']); // prettier-ignore

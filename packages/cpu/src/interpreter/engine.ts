@@ -75,14 +75,15 @@ export class InterpreterEngine implements Engine {
     const memories = { private: core.privateMemory, machine: modules.machineMemory };
     const translate = (info: number, record: number): number => this.data.translate(info, record);
     const tryTranslate = (info: number): number => this.data.tryTranslate(info);
-    const slowPaths = new WebAssembly.Instance(slow, { engine: { ...memories, translate, tryTranslate } });
+    const helper = (word: number, record: number): number => this.helpers.call(word, record);
+    const slowPaths = new WebAssembly.Instance(slow, { engine: { ...memories, translate, tryTranslate, helper } });
     this.jit = new JitTier(core, options.jit ?? 'on');
     this.jit.link(memories, slowPaths.exports);
     const imports: WebAssembly.Imports = {
       engine: {
         ...memories,
         resolve: () => this.code.resolve(),
-        helper: (word: number, record: number) => this.helpers.call(word, record),
+        helper: slowPaths.exports.helper as () => number,
         hot: (record: number) => this.jit.hot(record),
         regions: this.jit.table,
       },

@@ -13,15 +13,18 @@ import { RECORD, SIGNAL } from './memory-map.ts';
 import type { DerivedMode } from './mode.ts';
 
 const HELPER_LIST: readonly Helper[] = HELPER_NAMES.map((name) => HELPERS[name] as Helper);
+/** Words for arguments in the state. */
+const MAX_ARGS = (OFFSET.result - OFFSET.args) / 8;
 /** PAUSEs within one run after which the owner may want to run another. */
 const PAUSES_PER_EXIT = 32;
 
 type Outcome = (typeof SIGNAL)[keyof typeof SIGNAL];
 
-/** A helper's context with what the engine keeps there: RIP of the instruction, and how it ended. */
+/** A helper's context with what the engine keeps there: where the next instruction is, and how this one ended. */
 export interface EngineContext extends HelperContext {
   outcome: Outcome;
-  rip: bigint;
+  /** Distance of the next instruction from `ripBase`. */
+  nextOffset: number;
 }
 
 export class HelperCalls {
@@ -31,6 +34,8 @@ export class HelperCalls {
   private readonly core: EngineCore;
   private readonly mode: DerivedMode;
   private readonly busLock: Int32Array;
+  /** Arguments by their number: a helper reads them and does not keep them. */
+  private readonly args = Array.from({ length: MAX_ARGS + 1 }, (_, length) => Array<bigint>(length).fill(0n));
 
   constructor(
     options: { monitor: boolean },
@@ -42,20 +47,18 @@ export class HelperCalls {
     this.context = this.makeContext(options.monitor, modules.memory);
   }
 
-  /** `word`: helper number and, above it, how many arguments stand in the state. */
+  /** `word`: helper number and, above it, how many arguments stand in the state, as RIP does. */
   call(word: number, record: number): number {
     const { core, context } = this;
-    const { view, state, longs } = core;
+    const { view, longs } = core;
     const id = word & ((1 << HELPER_ARITY_SHIFT) - 1);
     const nrArgs = word >> HELPER_ARITY_SHIFT;
-    const rip = BigInt.asUintN(64, state.ripBase + BigInt(view.getUint16(record + RECORD.offset, true)));
     context.length = view.getUint8(record + RECORD.length);
-    state.rip = rip;
-    context.rip = rip;
+    context.nextOffset = view.getUint16(record + RECORD.offset, true) + context.length;
     context.outcome = SIGNAL.none;
     core.currentRecord = record;
-    const args: bigint[] = [];
-    for (let i = 0; i < nrArgs; i++) args.push(longs[OFFSET.args / 8 + i] ?? 0n);
+    const args = this.args[nrArgs] ?? [];
+    for (let i = 0; i < nrArgs; i++) args[i] = longs[OFFSET.args / 8 + i] ?? 0n;
     try {
       const result = HELPER_LIST[id]?.(context, args);
       if (typeof result === 'bigint') longs[OFFSET.result / 8] = BigInt.asUintN(64, result);
@@ -81,11 +84,11 @@ export class HelperCalls {
       state,
       memory,
       monitor,
-      rip: 0n,
+      nextOffset: 0,
       length: 0,
       outcome: SIGNAL.none,
       get nextRip() {
-        return (this.rip + BigInt(this.length)) & state.ripMask;
+        return (state.ripBase + BigInt(this.nextOffset)) & state.ripMask;
       },
       cpuid: (leaf, subleaf) => host.cpuid(leaf, subleaf),
       readTsc: () => host.readTsc(),

@@ -9,19 +9,10 @@ import { LOADS, ModuleBuilder, STORES } from '../wasm/builder.ts';
 import type { FunctionBuilder, FunctionRef } from '../wasm/builder.ts';
 import { MACHINE, TemporaryPool } from './emit-frame.ts';
 import { HandlerEmitter } from './emitter.ts';
+import { buildFastHelpers } from './fast-helpers.ts';
+import type { ElementAccess } from './fast-strings.ts';
 import type { CcField, Frame, Value } from './emit-frame.ts';
-
-/** Bits of the word that describes an access to the host's `translate`. */
-export const ACCESS = { sizeMask: 0xff, write: 0x100, update: 0x200 } as const;
-/** What `translate` answers. */
-export const TRANSLATED = {
-  /** The machine address is in `slowHost`. */
-  direct: 0,
-  /** The value has gone through `bounce`. */
-  bounced: 1,
-  /** `signal` is set. */
-  fault: 2,
-} as const;
+import { ACCESS } from './translated.ts';
 
 const never = (): never => {
   throw new Error('not in a slow path');
@@ -117,6 +108,7 @@ export function buildSlowModule(): Uint8Array {
   m.importMemory('engine', 'machine', 1, 65536, true);
   const translate = m.importFunction('engine', 'translate', ['i32', 'i32'], ['i32']);
   const tryTranslate = m.importFunction('engine', 'tryTranslate', ['i32'], ['i32']);
+  const helper = m.importFunction('engine', 'helper', ['i32', 'i32'], ['i32']);
 
   const flags = m.function(['i32', 'i64', 'i64', 'i64'], ['i32'], 'flags');
   flags.get(foldFlags(emitterFor(flags, 0)).local);
@@ -124,6 +116,7 @@ export function buildSlowModule(): Uint8Array {
   carry.get(0).get(1).get(2).get(3).call(flags).i32(1).op('i32.and');
   buildCondition(m.function(['i32', 'i32', 'i64', 'i64', 'i64'], ['i32'], 'condition'), flags);
 
+  const elements: Record<number, ElementAccess> = {};
   const direct = (f: FunctionBuilder): FunctionBuilder => f.i32(0).load32(OFFSET.slowHost);
   for (const [size, type] of [
     [1, 'u8'],
@@ -158,6 +151,7 @@ export function buildSlowModule(): Uint8Array {
       .if();
     access(direct(store).get(1), MACHINE, true);
     store.end();
+    elements[size] = { load, store };
   }
   // For compiled code: the machine address, or -1 where the interpreter must do the instruction.
   const probe = m.function(['i64', 'i32'], ['i32'], 'probe');
@@ -175,5 +169,6 @@ export function buildSlowModule(): Uint8Array {
     .op('i32.eqz')
     .if('i32');
   direct(rmw).else().i32(-1).end();
+  buildFastHelpers(m, { tryTranslate, helper, access: elements });
   return m.build();
 }

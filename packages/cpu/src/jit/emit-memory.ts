@@ -5,7 +5,7 @@
 import { MACHINE } from '../interpreter/emit-frame.ts';
 import type { Value } from '../interpreter/emit-frame.ts';
 import { TLB_READ, TLB_WRITE } from '../interpreter/memory-map.ts';
-import { ACCESS } from '../interpreter/slow-module.ts';
+import { ACCESS } from '../interpreter/translated.ts';
 import type { MemoryType, Width } from '../semantics/algebra.ts';
 import { log2, memoryType } from '../semantics/base.ts';
 import { LOADS, STORES } from '../wasm/builder.ts';

@@ -9,8 +9,6 @@ const widened = <V>(e: Algebra<V>, value: V): V => e.zeroExtend(e.size, value);
 const counter = <V>(e: Algebra<V>): V => e.zeroExtend(e.addressSize, e.gpr(1, e.addressSize));
 
 type StringName = 'movs' | 'cmps' | 'stos' | 'lods' | 'scas' | 'ins' | 'outs';
-/** From this many elements on, MOVS and STOS go through their helpers, which work in whole pages. */
-const BULK = 24;
 const RSI = 6;
 const RDI = 7;
 
@@ -66,8 +64,8 @@ function stringStep<V>(e: Algebra<V>, name: StringName): void {
 }
 
 /**
- * String instructions. In 64-bit mode a repeated one does an element and comes back to itself; long moves and fills,
- * other address sizes and segments with a base are the helpers' (`helpers/string-operations.ts`).
+ * String instructions. In 64-bit mode one element is done here, and so are the repetitions of LODS, an element at a time;
+ * others, other address sizes and segments with a base are the helpers' (`helpers/string-operations.ts`), which work in whole pages.
  */
 const string =
   (name: StringName): Semantics =>
@@ -82,15 +80,13 @@ const string =
       return;
     }
     const count = e.gpr(1, 8);
-    const bulk = name === 'movs' || name === 'stos' ? e.or(based, e.ltU(e.i64(BULK), count)) : based;
+    const bulk = name === 'lods' ? based : e.or(based, e.ltU(e.i64(1), count));
     e.when(bulk, () => { stringHelper(e, name); }, () => {
       e.when(e.ne(count, e.i64(0)), () => {
         stringStep(e, name);
         const left = e.sub(count, e.i64(1));
         e.setGpr(1, 8, left);
-        let more = e.ne(left, e.i64(0));
-        if (name === 'scas' || name === 'cmps') more = e.and(more, e.condition(e.repeat === 'rep' ? 4 : 5));
-        e.when(more, () => { e.again(); });
+        if (name === 'lods') e.when(e.ne(left, e.i64(0)), () => { e.again(); });
       });
     });
   }; // prettier-ignore

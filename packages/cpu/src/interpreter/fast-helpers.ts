@@ -1,0 +1,73 @@
+/**
+ * Helpers that guests call all the time, in Wasm: the plain case of each, everything else goes on to the helper itself.
+ * What they answer is what the helpers answer (`SIGNAL`). The string instructions are in `fast-strings.ts`.
+ */
+import { OFFSET, SEGMENT_STRIDE } from '../engine/state.ts';
+import { HELPERS } from '../semantics/helpers/index.ts';
+import type { FunctionRef, ModuleBuilder } from '../wasm/builder.ts';
+import { HELPER_ARITY_SHIFT } from './emit-frame.ts';
+import { STRING_NAMES, buildCopy, buildString } from './fast-strings.ts';
+import type { ElementAccess } from './fast-strings.ts';
+import { RECORD, SIGNAL } from './memory-map.ts';
+
+const SIZES = [1, 2, 4, 8] as const;
+/** Arguments of a string helper: element size, address size, repeat (0 none, 1 REPE, 2 REPNE), segment. */
+const ARG = { size: OFFSET.args, addressSize: OFFSET.args + 8, repeat: OFFSET.args + 16, segment: OFFSET.args + 24 };
+/** Last segment register that has no base in 64-bit mode (DS). */
+const LAST_FLAT_SEGMENT = 3;
+/** atomic.fence */
+const FENCE = [0xfe, 0x03, 0x00] as const;
+
+export interface FastHelperImports {
+  /** As the engine's `tryTranslate`: access word -> TRANSLATED. */
+  readonly tryTranslate: FunctionRef;
+  /** The helpers themselves: (word, record) -> SIGNAL. */
+  readonly helper: FunctionRef;
+  /** Slow accesses of one element, by size. */
+  readonly access: Readonly<Record<number, ElementAccess>>;
+}
+
+const HELPER_NAMES = Object.keys(HELPERS);
+
+/** Exports `helper(word, record)`: the door of generated code to helpers. */
+export function buildFastHelpers(m: ModuleBuilder, imports: FastHelperImports): void {
+  const modules = { ...imports, copy: buildCopy(m) };
+  const strings = STRING_NAMES.map((name) => ({
+    name,
+    bySize: SIZES.map((size) => ({ size, f: buildString(m, name, size, modules) })),
+  }));
+  const f = m.function(['i32', 'i32'], ['i32'], 'helper');
+  const [word, record] = [0, 1];
+  const ifHelper = (name: string, then: () => void): void => {
+    const id = HELPER_NAMES.indexOf(name);
+    if (id < 0) throw new Error(`no helper '${name}'`);
+    f.get(word)
+      .i32((1 << HELPER_ARITY_SHIFT) - 1)
+      .op('i32.and')
+      .i32(id)
+      .op('i32.eq')
+      .if();
+    then();
+    f.end();
+  };
+  ifHelper('fence', () => {
+    f.raw(...FENCE)
+      .i32(SIGNAL.none)
+      .return();
+  });
+  ifHelper('selector', () => {
+    f.i32(0).i32(0).load32(OFFSET.args).i32(SEGMENT_STRIDE).op('i32.mul').access(0x33, OFFSET.esSelector);
+    f.store64(OFFSET.result).i32(SIGNAL.none).return();
+  });
+  for (const { name, bySize } of strings)
+    ifHelper(name, () => {
+      f.i32(0).load32(ARG.addressSize).i32(8).op('i32.eq').i32(0).load32(ARG.repeat).i32(0).op('i32.ne').op('i32.and');
+      f.i32(0).load32(ARG.segment).i32(LAST_FLAT_SEGMENT).op('i32.le_u').op('i32.and').if();
+      for (const { size, f: string } of bySize)
+        f.i32(0).load32(ARG.size).i32(size).op('i32.eq').if().get(record).call(string).return().end();
+      f.end();
+    });
+  // Helpers find RIP in the state.
+  f.i32(0).i32(0).load64(OFFSET.ripBase).get(record).access(0x33, RECORD.offset).op('i64.add').store64(OFFSET.rip);
+  f.get(word).get(record).call(imports.helper);
+}
