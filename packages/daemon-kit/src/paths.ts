@@ -4,7 +4,7 @@
  * `XENHOST_LIB`) makes several hosts live side by side. Unix socket paths stay under 108 bytes: keep run directories short.
  */
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 export interface HostPaths {
   readonly run: string;
@@ -12,6 +12,8 @@ export interface HostPaths {
   readonly lib: string;
   /** Socket of the hypervisor. */
   readonly privcmd: string;
+  /** Socket of the hypervisor's metrics, HTTP. */
+  readonly hypervisorMetrics: string;
   readonly xenstored: string;
   /** Folder of console sockets: `<domid>.sock` for the first PV console of each domain. */
   readonly consoles: string;
@@ -29,11 +31,13 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
   const run = env['XENHOST_RUN'] ?? (own === undefined ? '/var/run' : own);
   const log = env['XENHOST_LOG'] ?? (own === undefined ? '/var/log/xen' : join(own, 'log'));
   const lib = env['XENHOST_LIB'] ?? (own === undefined ? '/var/lib' : join(own, 'lib'));
+  const privcmd = env['XENHOST_PRIVCMD'] ?? join(run, 'xen', 'privcmd.sock');
   return {
     run,
     log,
     lib,
-    privcmd: env['XENHOST_PRIVCMD'] ?? join(run, 'xen', 'privcmd.sock'),
+    privcmd,
+    hypervisorMetrics: metricsBeside(privcmd),
     xenstored: env['XENSTORED_PATH'] ?? join(env['XENSTORED_RUNDIR'] ?? join(run, 'xenstored'), 'socket'),
     consoles: join(run, 'xenconsoled'),
     xendXmlrpc: join(run, 'xend', 'xmlrpc.sock'),
@@ -43,6 +47,9 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
     xendState: join(lib, 'xend'),
   };
 }
+
+/** The metrics socket of the hypervisor whose privcmd socket is `privcmd`. */
+export const metricsBeside = (privcmd: string): string => join(dirname(privcmd), 'metrics.sock');
 
 /** Undefined for root, who has Xen's own folders. */
 function ownDirectory(env: NodeJS.ProcessEnv): string | undefined {

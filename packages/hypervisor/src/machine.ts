@@ -6,6 +6,7 @@ import { EventChannelTable } from './event/channels.ts';
 import type { EventChannels } from './event/api.ts';
 import type { Engine, EngineHost } from '@xenhost/cpu';
 import type { Clock } from '@xenhost/base';
+import type { MetricFamily } from '@xenhost/daemon-kit';
 import { Errno } from '@xenhost/base';
 import { PAGE_SIZE, VIRQ } from '@xenhost/xen-abi';
 import { ConsoleIo } from './console/console-io.ts';
@@ -45,6 +46,7 @@ import { Timers } from './time/timers.ts';
 import { TraceBuffers, initTracing } from './trace/buffers.ts';
 import { COUNTER } from './trace/counter-table.ts';
 import { Counters } from './trace/counters.ts';
+import { hypervisorMetrics } from './trace/metrics.ts';
 import { PerfCounters } from './trace/perf.ts';
 import { Tracer } from './trace/tracer.ts';
 import { VcpuOperations } from './vcpu/vcpu-op.ts';
@@ -310,6 +312,12 @@ export class Machine {
   backend(): HypervisorBackend {
     const { core, lifecycle, scheduler, events, grants, memory, dispatch, pauses, traces } = this;
     return new HypervisorBackend({ core, lifecycle, scheduler, events, grants, memory, dispatch, pauses, traces });
+  }
+
+  /** What is told as metrics; control plane only. */
+  metrics(): MetricFamily[] {
+    const { core, table, pcpus, perf, memory } = this;
+    return hypervisorMetrics({ core, table, pcpus, perf, freeFrames: () => memory.heapInfo().freeFrames });
   }
 
   #handlers(): ConstructorParameters<typeof HypercallDispatch>[1]['handlers'] {

@@ -53,6 +53,13 @@ const commands: readonly Command[] = [
     run: async (values) => (await import('./commands/status.ts')).status(values),
   },
   {
+    name: 'metrics',
+    usage: 'metrics [--run-dir DIR]',
+    summary: "print the hypervisor's metrics as OpenMetrics text",
+    options: { 'run-dir': { type: 'string' } },
+    run: async (values) => (await import('./commands/metrics.ts')).metrics(values),
+  },
+  {
     name: 'start',
     usage: 'start [options]',
     summary: 'start a host and the embedded guest, and attach its console',

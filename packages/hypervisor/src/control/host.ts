@@ -7,7 +7,8 @@ import { systemClock } from '@xenhost/base';
 import type { JitMode } from '@xenhost/cpu';
 import { servePrivcmd } from '@xenhost/privcmd';
 import type { PrivcmdServer } from '@xenhost/privcmd';
-import type { Logger } from '@xenhost/daemon-kit';
+import { metricsBeside, serveMetrics } from '@xenhost/daemon-kit';
+import type { Logger, UnixListener } from '@xenhost/daemon-kit';
 import { bootMachine, Machine } from '../machine.ts';
 import { compileEngine } from '../pcpu/engine.ts';
 import type { PcpuMessage, PcpuStart } from '../pcpu/messages.ts';
@@ -22,6 +23,7 @@ export interface HostOptions {
   readonly memoryMiB: number;
   /** Number of pCPUs; default: the cores of the machine. */
   readonly nrPcpus?: number | undefined;
+  /** Metrics are served beside it. */
   readonly privcmdPath: string;
   readonly commandLine: string;
   readonly jit: JitMode;
@@ -80,6 +82,10 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
     },
     backend,
   );
+  const untold = (error: unknown): undefined => {
+    log.error({ err: error }, 'metrics cannot be told');
+  };
+  const metrics = await serveMetrics(metricsBeside(options.privcmdPath), () => machine.metrics(), untold).catch(untold);
   log.info({ memoryMiB: options.memoryMiB, nrPcpus, privcmd: options.privcmdPath }, 'hypervisor is up');
   const threads = soon(() => {
     const engine = compileEngine();
@@ -93,7 +99,7 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
     log.fatal({ err: error }, 'pCPUs cannot start');
     modules.failed('pCPUs cannot start');
   });
-  return { nrPcpus, stop: async () => stopHost(machine, await threads, server) };
+  return { nrPcpus, stop: async () => stopHost(machine, await threads, server, metrics) };
 }
 
 /** Runs `body` in a later turn: the daemons that wait for this one start meanwhile, and what they ask is kept for it. */
@@ -138,8 +144,13 @@ function startPcpu(entry: URL, start: PcpuStart, drain: () => void, modules: Hos
   return { worker, ended };
 }
 
-async function stopHost(machine: Machine, threads: readonly PcpuThread[], server: PrivcmdServer): Promise<void> {
-  await server.close();
+async function stopHost(
+  machine: Machine,
+  threads: readonly PcpuThread[],
+  server: PrivcmdServer,
+  metrics: UnixListener | undefined,
+): Promise<void> {
+  await Promise.all([server.close(), metrics?.close()]);
   threads.forEach((_, pcpu) => {
     machine.requests.post(pcpu, PcpuRequest.stop);
   });

@@ -30,7 +30,7 @@ export class PerfCounters {
   }
 
   query(): PerfCounter[] {
-    this.#publishOwn();
+    this.publishOwn();
     return COUNTER_ROWS.map(([key, row]) => {
       const first = placeOf(key);
       const since = (thread: number, i: number): number =>
@@ -44,12 +44,13 @@ export class PerfCounters {
   }
 
   reset(): void {
-    this.#publishOwn();
+    this.publishOwn();
     for (let n = 0; n < this.#threads; n++)
       for (let i = 0; i < NR_VALUES; i++) this.#reset[n * NR_VALUES + i] = this.value(n, i);
   }
 
-  #publishOwn(): void {
+  /** Makes the control plane's own counts readable. */
+  publishOwn(): void {
     this.#core.counters.publish(this.#core.lock, undefined);
   }
 }
