@@ -113,7 +113,16 @@ function undefinedFlags(row: Row): number {
 }
 
 /** Images that may cross from one faulting page into another: processors differ in which they tell. */
-const LARGE_IMAGES = new Set(['fxsave', 'fxrstor', 'x87.fnsave', 'x87.frstor', 'x87.fnstenv', 'x87.fldenv']);
+const LARGE_IMAGES = new Set([
+  'fxsave',
+  'fxrstor',
+  'xsave',
+  'xrstor',
+  'x87.fnsave',
+  'x87.frstor',
+  'x87.fnstenv',
+  'x87.fldenv',
+]);
 const PF_PRESENT = 1n;
 const PF_FETCH = 16n;
 
@@ -135,7 +144,7 @@ function isUndefined(row: Row, one: CpuCase): boolean {
 
 /** AMD's MXCSR has bit 17 (misaligned exception mask); for us, as for Intel, it is reserved. */
 function isAmdMxcsr(row: Row, expected: Outcome, actual: Outcome): boolean {
-  if (legacyName(row) !== 'ldmxcsr' && row.semantics !== 'fxrstor') return false;
+  if (legacyName(row) !== 'ldmxcsr' && row.semantics !== 'fxrstor' && row.semantics !== 'xrstor') return false;
   return expected.vector === BREAKPOINT && actual.vector === GENERAL_PROTECTION && (field(expected.fx, FX_MXCSR, 4) & AMD_MXCSR_BIT) !== 0n; // prettier-ignore
 }
 
@@ -206,6 +215,7 @@ function isClose(expected: Uint8Array, actual: Uint8Array, at: number): boolean 
 /** Bytes of FXSAVE images and environments that hold FOP, FIP and FDP, or that nobody writes: begin, end. */
 function ignoredRanges(row: Row, code: Uint8Array): readonly (readonly [number, number])[] {
   if (row.semantics === 'fxsave') return [[5, 24], [28, 32], [464, 512], ...registerPadding()]; // prettier-ignore
+  if (row.semantics === 'xsave') return [[5, 24], [28, 32], ...registerPadding()];
   if (row.semantics === 'x87.fnstenv' || row.semantics === 'x87.fnsave') return code.includes(0x66) ? [[6, 14]] : [[12, 28]]; // prettier-ignore
   return [];
 }

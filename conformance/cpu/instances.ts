@@ -58,7 +58,7 @@ function operandBytes(b: Builder, spec: OperandSpec): number {
     case 'qq':
       return 32;
     case '':
-      return 512;
+      return XSTATE_SEMANTICS.has(b.row.semantics) ? XSAVE_BYTES : 512;
     default:
       return b.operandSize * 2;
   }
@@ -75,7 +75,15 @@ function immediateBytes(b: Builder, spec: OperandSpec): number {
 function targetAddress(b: Builder, size: number): bigint {
   const { random } = b;
   const isVexMove = b.row.semantics === 'vex.mova';
-  const alignment = b.row.vex ? (isVexMove ? size : 1) : size === 16 || size === 512 ? 16 : 1;
+  const alignment = b.row.vex
+    ? isVexMove
+      ? size
+      : 1
+    : size === XSAVE_BYTES
+      ? 64
+      : size === 16 || size === 512
+        ? 16
+        : 1;
   switch (random.below(40)) {
     case 0: // read only
       return BigInt(READONLY_BASE + random.below(64) * 16);
@@ -285,7 +293,8 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
     fx: fxImage(random, row.feature === 'x87' || row.semantics === 'x87.fwait'),
     ymmHigh: new Uint8Array(YMM_HIGH_BYTES),
   };
-  if (!random.chance(4)) fillPatterns(random, vectors.ymmHigh);
+  // Processors differ in what they take for an initial configuration that is not to be saved.
+  if (!random.chance(4) || row.semantics === 'xsave') fillPatterns(random, vectors.ymmHigh);
   const memory = new Uint8Array(memorySize);
   fillPatterns(random, memory);
   if (row.feature === 'x87') fillExtended(random, memory);
@@ -312,11 +321,15 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
     if (isMemory) {
       const size = rmOperand ? operandBytes(b, rmOperand) : 8;
       limitBitOffset(b, reg | ((rex & 4) << 1));
+      const target = targetAddress(b, size);
+      if (row.semantics === 'xrstor') prepareXsaveImage(b, memory, target);
       const isVsib = row.operands.some((o) => o.method === 'vsib');
       const encoded = isVsib
-        ? encodeVsib(b, reg, targetAddress(b, size), vectors)
-        : encodeMemory(b, reg, targetAddress(b, size), !['lea'].includes(row.semantics));
+        ? encodeVsib(b, reg, target, vectors)
+        : encodeMemory(b, reg, target, !['lea'].includes(row.semantics));
       if (gprConflict(b)) return undefined;
+      // RAX says which components: not an address.
+      if (XSTATE_SEMANTICS.has(row.semantics) && (gpr[RAX] ?? 0n) > 7n) return undefined;
       rex |= encoded.rex;
       modrm = encoded.modrm;
       ripTarget = encoded.ripTarget;
@@ -369,6 +382,20 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
     rflags: BigInt(random.u32() & (random.chance(8) ? 0xcd5 : 0x8d5)) | 2n,
     ...vectors,
   };
+}
+
+/** A header that XRSTOR takes, mostly, and an MXCSR. */
+function prepareXsaveImage(b: Builder, memory: Uint8Array, target: bigint): void {
+  const { random } = b;
+  const at = Number(target - BigInt(b.memoryAddress));
+  if (!(at >= 0 && at + XSAVE_BYTES <= memory.length) || random.chance(10)) return;
+  const view = new DataView(memory.buffer, memory.byteOffset + at, XSAVE_BYTES);
+  view.setUint32(24, random.u32() & 0xffff, true);
+  const present = random.below(8);
+  for (let n = 512; n < 576; n += 8) view.setBigUint64(n, 0n, true);
+  view.setBigUint64(512, BigInt(present), true);
+  if (random.chance(3))
+    view.setBigUint64(520, BigInt(random.chance(8) ? 7 : present | random.below(8)) | (1n << 63n), true);
 }
 
 /** Puts extended numbers and boundary integers over the memory of x87 instructions. */
@@ -437,6 +464,11 @@ function prepareImplied(b: Builder): void {
     gpr[RCX] = BigInt(random.below(6));
   }
   if (row.semantics.endsWith('.maskmov') || row.semantics === 'maskmov') gpr[RDI] = middle();
+  if (XSTATE_SEMANTICS.has(row.semantics)) {
+    // The processor may have more components than x87, SSE and AVX.
+    gpr[RAX] = BigInt(random.below(8));
+    gpr[2] = 0n;
+  }
   if (row.semantics === 'xlat') gpr[RBX] = middle() - ((gpr[RAX] ?? 0n) & 0xffn);
   if (row.semantics === 'leave' || row.semantics === 'enter') gpr[RBP] = BigInt.asUintN(64, middle() & ~7n);
   if (row.semantics === 'pcmpstr' && random.chance(2)) {
@@ -449,6 +481,9 @@ function prepareImplied(b: Builder): void {
   }
 }
 
+const XSTATE_SEMANTICS = new Set(['xsave', 'xrstor']);
+/** Legacy region, header and the AVX component. */
+const XSAVE_BYTES = 832;
 const BIT_STRINGS = new Set(['bt', 'bts', 'btr', 'btc']);
 const STRING_SEMANTICS = new Set(['movs', 'cmps', 'stos', 'lods', 'scas', 'ins', 'outs']);
 const STACK_SEMANTICS = new Set([

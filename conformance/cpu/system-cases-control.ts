@@ -1,10 +1,11 @@
 /** Cases of control and debug registers, MSRs, flags, ports and the like. Sections are those of the Intel SDM. */
 import type { SystemCase } from './system.ts';
-import { KERNEL_CODE, KERNEL_DATA, TSS64, TSS32, UNMAPPED, USER_CODE } from './system-world.ts';
+import { KERNEL_CODE, KERNEL_DATA, TSS64, TSS32, UNMAPPED, USER_CODE, USER_DATA } from './system-world.ts';
 
 const PG = 1n << 31n;
 const CR0 = 0x8005_0033n;
 const CR4_64 = 0x1_06a0n;
+const OSXSAVE = 0x4_0000n;
 const SMALL_TSS = { trLimit: 0x67 } as const;
 
 const CONTROL = 'vol. 2 MOV to/from control registers';
@@ -106,6 +107,27 @@ const modelRegisters: readonly SystemCase[] = [
   { title: 'XGETBV without OSXSAVE', section: 'vol. 2 XGETBV', world: 'u64', code: 'db 0x0f, 0x01, 0xd0', set: { rcx: 0 }, fault: [6] },
   { title: 'XSETBV without x87', section: 'vol. 2 XSETBV', world: 'k64', code: 'db 0x0f, 0x01, 0xd1', set: { rcx: 0, rax: 2, rdx: 0, cr4: CR4_64 | 0x4_0000n }, fault: [13, 0] },
   { title: 'XSETBV', section: 'vol. 2 XSETBV', world: 'k64', code: 'db 0x0f, 0x01, 0xd1', set: { rcx: 0, rax: 3, rdx: 0, cr4: CR4_64 | 0x4_0000n }, want: { xcr0: 3 } },
+  { title: 'XSETBV with AVX', section: 'vol. 2 XSETBV', world: 'k64', code: 'xsetbv', set: { rcx: 0, rax: 7, rdx: 0, cr4: CR4_64 | OSXSAVE }, want: { xcr0: 7 } },
+  { title: 'XSETBV with AVX but not SSE', section: 'vol. 2 XSETBV', world: 'k64', code: 'xsetbv', set: { rcx: 0, rax: 5, rdx: 0, cr4: CR4_64 | OSXSAVE }, fault: [13, 0] },
+  { title: 'XSETBV of a component that there is not', section: 'vol. 2 XSETBV', world: 'k64', code: 'xsetbv', set: { rcx: 0, rax: 0xf, rdx: 0, cr4: CR4_64 | OSXSAVE }, fault: [13, 0] },
+  { title: 'XSETBV of XCR1', section: 'vol. 2 XSETBV', world: 'k64', code: 'xsetbv', set: { rcx: 1, rax: 3, rdx: 0, cr4: CR4_64 | OSXSAVE }, fault: [13, 0] },
+  { title: 'XSETBV in ring 3', section: 'vol. 2 XSETBV', world: 'u64', code: 'xsetbv', set: { rcx: 0, rax: 3, rdx: 0, cr4: CR4_64 | OSXSAVE }, fault: [13, 0] },
+  { title: 'XGETBV', section: 'vol. 2 XGETBV', world: 'u64', code: 'xgetbv', set: { rcx: 0, cr4: CR4_64 | OSXSAVE, xcr0: 7 }, want: { rax: 7, rdx: 0 } },
+  { title: 'XGETBV of XCR2', section: 'vol. 2 XGETBV', world: 'u64', code: 'xgetbv', set: { rcx: 2, cr4: CR4_64 | OSXSAVE, xcr0: 7 }, fault: [13, 0] },
+]; // prettier-ignore
+
+const AVX_STATE = 'vol. 2 2.4 (exceptions of instructions with a VEX prefix), vol. 1 13.5';
+const avx: readonly SystemCase[] = [
+  { title: 'AVX', section: AVX_STATE, world: 'u64', code: 'vzeroupper', set: { cr4: CR4_64 | OSXSAVE, xcr0: 7 }, want: {} },
+  { title: 'AVX without OSXSAVE', section: AVX_STATE, world: 'u64', code: 'vzeroupper', set: { cr4: CR4_64, xcr0: 7 }, fault: [6] },
+  { title: 'AVX without AVX in XCR0', section: AVX_STATE, world: 'u64', code: 'vzeroupper', set: { cr4: CR4_64 | OSXSAVE, xcr0: 3 }, fault: [6] },
+  { title: 'AVX under CR0.TS', section: AVX_STATE, world: 'u64', code: 'vzeroupper', set: { cr4: CR4_64 | OSXSAVE, xcr0: 7, cr0: CR0 | 8n }, fault: [7] },
+  { title: 'AVX after XSETBV', section: AVX_STATE, world: 'k64', code: 'xsetbv\nvzeroupper', set: { rcx: 0, rax: 7, rdx: 0, cr4: CR4_64 | OSXSAVE }, want: { xcr0: 7 } },
+  { title: 'BMI needs no state of its own', section: 'vol. 2 ANDN', world: 'u64', code: 'andn rax, rbx, rcx', set: { rax: 1, rbx: 3, rcx: 6, cr4: CR4_64, xcr0: 1 }, want: { rax: 4, rflags: 0x202 } },
+  { title: 'XSAVE without OSXSAVE', section: AVX_STATE, world: 'u64', code: 'xsave [rdi]', set: { rdi: USER_DATA, rax: 1, rdx: 0 }, fault: [6] },
+  { title: 'XSAVE under CR0.TS', section: AVX_STATE, world: 'u64', code: 'xsave [rdi]', set: { rdi: USER_DATA, rax: 1, rdx: 0, cr4: CR4_64 | OSXSAVE, cr0: CR0 | 8n }, fault: [7] },
+  { title: 'XSAVE of a misaligned area', section: AVX_STATE, world: 'u64', code: 'xsave [rdi]', set: { rdi: USER_DATA + 32, rax: 1, rdx: 0, cr4: CR4_64 | OSXSAVE }, fault: [13, 0] },
+  { title: 'XRSTOR of a component that XCR0 has not', section: AVX_STATE, world: 'u64', code: 'xrstor [rdi]', set: { rdi: USER_DATA, rax: 7, rdx: 0, cr4: CR4_64 | OSXSAVE, xcr0: 3 }, memory: [[USER_DATA + 512, 8, 4]], fault: [13, 0] },
 ]; // prettier-ignore
 
 const BASES = 'vol. 2 RDFSBASE, WRFSBASE, SWAPGS';
@@ -192,6 +214,7 @@ export const controlCases: readonly SystemCase[] = [
   ...bases,
   ...flags,
   ...rest,
+  ...avx,
   ...ports,
   ...traps,
 ];

@@ -8,7 +8,7 @@ import { ATTR, CPU_STATE_SIZE, type CpuState } from '../../packages/cpu/src/engi
 import { ACCESS_FETCH, ACCESS_USER, ACCESS_WRITE, Mmu, highHalf, lowHalf } from '../../packages/cpu/src/mmu/walk.ts';
 import type { Width } from '../../packages/cpu/src/semantics/algebra.ts';
 import { GuestFault, VECTOR, type ExitDetails, type HelperContext } from '../../packages/cpu/src/semantics/helper.ts';
-import { checkSegment, is64Bit, isCanonical, setStackPointer, stackMaskOf, stackRead, stackWrite } from '../../packages/cpu/src/semantics/helpers/addressing.ts'; // prettier-ignore
+import { CR0, CR4, checkSegment, is64Bit, isCanonical, setStackPointer, stackMaskOf, stackRead, stackWrite } from '../../packages/cpu/src/semantics/helpers/addressing.ts'; // prettier-ignore
 import { deliverEvent, type DeliveredEvent } from '../../packages/cpu/src/semantics/helpers/deliver.ts';
 import { SEMANTICS } from '../../packages/cpu/src/semantics/index.ts';
 import { Evaluator, Jumped, semanticSize, type ProbedMemory } from './evaluator.ts';
@@ -75,6 +75,8 @@ export interface Ending {
   readonly reason: ExitReason;
   readonly details: ExitDetails;
 }
+
+const XCR0_SSE_AVX = 6n;
 
 export class SystemOracle extends Evaluator {
   override mode: 64 | 32 = 64;
@@ -158,6 +160,7 @@ export class SystemOracle extends Evaluator {
     const instruction = this.fetch();
     this.begin(instruction);
     state.interruptShadow = 0;
+    if (instruction.row.feature === 'avx') this.checkAvx();
     try {
       const semantics = SEMANTICS[instruction.row.semantics];
       if (!semantics) throw new Error(`no semantics '${instruction.row.semantics}'`);
@@ -175,6 +178,12 @@ export class SystemOracle extends Evaluator {
       state.dr6 |= DR6_SINGLE_STEP;
       this.raise(new GuestFault(VECTOR.debug));
     }
+  }
+  /** Intel SDM vol. 2, 2.4: OSXSAVE, SSE and AVX in XCR0; then CR0.TS. */
+  private checkAvx(): void {
+    const { state } = this;
+    if (!(state.cr4 & CR4.osxsave) || (state.xcr0 & XCR0_SSE_AVX) !== XCR0_SSE_AVX) this.fault(VECTOR.invalidOpcode);
+    if (state.cr0 & CR0.ts) this.fault(VECTOR.deviceNotAvailable);
   }
   private begin(instruction: Instruction): void {
     const { state } = this;

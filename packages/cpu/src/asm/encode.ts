@@ -46,6 +46,8 @@ interface Parts {
   /** Displacement relative to the end of the instruction: its address. */
   ripTarget: bigint | undefined;
   reg: number;
+  /** Register in VEX.vvvv. */
+  vvvv: number;
   immediates: { value: bigint; size: number; relative: boolean }[];
 }
 
@@ -71,6 +73,8 @@ function typeSize(type: OperandSpec['type'], operandSize: OperandSize): number {
       return 10;
     case 'x':
       return 16;
+    case 'qq':
+      return 32;
     default:
       return 0;
   }
@@ -86,7 +90,7 @@ class Matcher {
   readonly #context: EncodeContext;
   readonly parts: Parts = {
     rex: 0, rexForced: false, rexForbidden: false, segment: undefined, opcodeReg: 0, modrm: undefined,
-    ripTarget: undefined, reg: 0, immediates: [],
+    ripTarget: undefined, reg: 0, vvvv: 0, immediates: [],
   }; // prettier-ignore
 
   constructor(row: Row, size: OperandSize, context: EncodeContext) {
@@ -129,7 +133,17 @@ class Matcher {
       if (r.number >= 8) parts.rex |= 4;
       return true;
     };
+    const isVector = (r.kind === 'xmm' || r.kind === 'ymm') && (spec.type === 'qq' ? 'ymm' : 'xmm') === r.kind;
     switch (spec.method) {
+      case 'H':
+        parts.vvvv = r.number;
+        return isVector;
+      case 'K':
+        parts.vvvv = r.number;
+        return general;
+      case 'L':
+        parts.immediates.push({ value: BigInt(r.number << 4), size: 1, relative: false });
+        return isVector;
       case 'gpr':
         return general && r.number === spec.fixed;
       case 'seg':
@@ -156,10 +170,10 @@ class Matcher {
       case 'D':
         return r.kind === 'debug' && inReg();
       case 'V':
-        return r.kind === 'xmm' && inReg();
+        return isVector && inReg();
       case 'W':
       case 'U':
-        return r.kind === 'xmm' && this.#row.form !== 'memory' && inRm();
+        return isVector && this.#row.form !== 'memory' && inRm();
       case 'P':
         return r.kind === 'mmx' && inReg();
       case 'Q':
@@ -231,6 +245,15 @@ class Matcher {
   }
 }
 
+const VEX_PREFIXES: readonly Row['prefix'][] = ['np', '66', 'f3', 'f2'];
+
+/** VEX prefix for the bits of a REX prefix; the short form where it can say all. */
+function vexPrefix(row: Row, rex: number, vvvv: number): number[] {
+  const last = ((~vvvv & 15) << 3) | ((row.vexL ?? 0) << 2) | VEX_PREFIXES.indexOf(row.prefix);
+  if (row.map === 1 && (rex & 11) === 0) return [0xc5, ((~rex & 4) << 5) | last];
+  return [0xc4, ((~rex & 7) << 5) | row.map, ((rex & 8) << 4) | last];
+}
+
 /** Puts the parts together; undefined when they contradict (a high-byte register with REX, a jump too far). */
 function emit(
   row: Row,
@@ -243,16 +266,19 @@ function emit(
   if (parts.segment !== undefined) bytes.push(parts.segment);
   const sized = row.sizeRule !== 'fixed';
   if (sized && size === 2) bytes.push(0x66);
-  if (row.prefix === '66' || row.prefix === 'f3' || row.prefix === 'f2') bytes.push(Number.parseInt(row.prefix, 16));
-  const wide = row.rexW === 1 || (size === 8 && row.sizeRule === 'v');
+  const wide = row.rexW === 1 || (size === 8 && (row.sizeRule === 'v' || row.vex));
   const rex = parts.rex | (wide ? 8 : 0);
-  if (rex !== 0 || parts.rexForced) {
-    if (parts.rexForbidden) return undefined;
-    bytes.push(0x40 | rex);
+  if (row.vex) bytes.push(...vexPrefix(row, rex, parts.vvvv));
+  else {
+    if (row.prefix === '66' || row.prefix === 'f3' || row.prefix === 'f2') bytes.push(Number.parseInt(row.prefix, 16));
+    if (rex !== 0 || parts.rexForced) {
+      if (parts.rexForbidden) return undefined;
+      bytes.push(0x40 | rex);
+    }
+    if (row.map >= 1) bytes.push(0x0f);
+    if (row.map === 2) bytes.push(0x38);
+    if (row.map === 3) bytes.push(0x3a);
   }
-  if (row.map >= 1) bytes.push(0x0f);
-  if (row.map === 2) bytes.push(0x38);
-  if (row.map === 3) bytes.push(0x3a);
   bytes.push(row.opcode + (row.plusReg ? parts.opcodeReg : 0));
   if (row.hasModrm) {
     const modrm = parts.modrm ?? [0xc0 | (row.rm ?? 0)];
@@ -354,7 +380,14 @@ export function encodeInstruction(statement: InstructionStatement, context: Enco
   let best: number[] | undefined;
   for (const row of rows) {
     if (row.valid === 'no64') continue;
-    const usual: readonly OperandSize[] = row.sizeRule === 'fixed' ? [4] : row.sizeRule === 'v' ? [4, 8] : [8];
+    const hasWidth = row.vex && row.operands.some((spec) => spec.type === 'y');
+    const usual: readonly OperandSize[] = hasWidth
+      ? [4, 8]
+      : row.sizeRule === 'fixed'
+        ? [4]
+        : row.sizeRule === 'v'
+          ? [4, 8]
+          : [8];
     const narrow: readonly OperandSize[] = row.sizeRule === 'v' || row.sizeRule === 'd64' ? [2] : [];
     // 16-bit operands only where the operands say so: an immediate alone would fit them too.
     const explicit = statement.operands.some((o) => o.kind === 'register' || (o.kind === 'memory' && o.size === 2));

@@ -1,7 +1,7 @@
 /** Register names of the source language and what they are. */
 
 export interface Register {
-  readonly kind: 'gpr' | 'high-byte' | 'segment' | 'control' | 'debug' | 'st' | 'mmx' | 'xmm' | 'rip';
+  readonly kind: 'gpr' | 'high-byte' | 'segment' | 'control' | 'debug' | 'st' | 'mmx' | 'xmm' | 'ymm' | 'rip';
   readonly number: number;
   /** Bytes. */
   readonly size: number;
@@ -42,6 +42,7 @@ for (let n = 0; n < 16; n++) {
   add(`cr${n}`, 'control', n, 8);
   add(`dr${n}`, 'debug', n, 8);
   add(`xmm${n}`, 'xmm', n, 16);
+  add(`ymm${n}`, 'ymm', n, 32);
   if (n < 8) add(`st${n}`, 'st', n, 10);
   if (n < 8) add(`mm${n}`, 'mmx', n, 8);
 }

@@ -53,11 +53,19 @@ export type Statement =
       readonly line: number;
     };
 
-const SIZES: Readonly<Record<string, number>> = { byte: 1, word: 2, dword: 4, qword: 8, tword: 10, oword: 16 };
+const SIZES: Readonly<Record<string, number>> = {
+  byte: 1,
+  word: 2,
+  dword: 4,
+  qword: 8,
+  tword: 10,
+  oword: 16,
+  yword: 32,
+};
 const DATA: Readonly<Record<string, 1 | 2 | 4 | 8>> = { db: 1, dw: 2, dd: 4, dq: 8 };
 const PREFIXES = new Set(['lock', 'rep', 'repe', 'repz', 'repne', 'repnz']);
 const REGISTER =
-  /^(r(1[0-5]|[89])[bwd]?|[re]?(ax|bx|cx|dx|si|di|bp|sp)|[abcd][hl]|(si|di|bp|sp)l|[cdefgs]s|cr\d|dr\d|st\d|mm[0-7]|xmm(1[0-5]|\d)|rip)$/;
+  /^(r(1[0-5]|[89])[bwd]?|[re]?(ax|bx|cx|dx|si|di|bp|sp)|[abcd][hl]|(si|di|bp|sp)l|[cdefgs]s|cr\d|dr\d|st\d|mm[0-7]|[xy]mm(1[0-5]|\d)|rip)$/;
 
 export const isRegister = (word: string): boolean => REGISTER.test(word);
 

@@ -41,7 +41,7 @@ export interface Compiled {
 }
 
 /** Memory operands are written only by these shapes: operand 0 of anything that is not here is a destination. */
-const READS_OPERAND_0 = new Set(['cmp', 'test', 'push', 'mul', 'imul1', 'div', 'idiv', 'bt', 'jmpind', 'callind', 'nop', 'movtoseg', 'lldt', 'ltr', 'verify', 'lgdt', 'lmsw', 'invlpg', 'jmpfar', 'callfar', 'clflush', 'cmps', 'scas', 'outs', 'lods', 'fxrstor', 'ldmxcsr']); // prettier-ignore
+const READS_OPERAND_0 = new Set(['cmp', 'test', 'push', 'mul', 'imul1', 'div', 'idiv', 'bt', 'jmpind', 'callind', 'nop', 'movtoseg', 'lldt', 'ltr', 'verify', 'lgdt', 'lmsw', 'invlpg', 'jmpfar', 'callfar', 'clflush', 'cmps', 'scas', 'outs', 'lods', 'fxrstor', 'ldmxcsr', 'vex.ldmxcsr', 'xrstor']); // prettier-ignore
 
 const isWritten = (instruction: Instruction): boolean =>
   instruction.operands[0]?.kind === 'memory' && !READS_OPERAND_0.has(instruction.row.semantics);

@@ -5,7 +5,7 @@ const R8 = ['al', 'cl', 'dl', 'bl', 'spl', 'bpl', 'sil', 'dil'];
 const R8_HIGH = ['ah', 'ch', 'dh', 'bh'];
 const BASE = ['ax', 'cx', 'dx', 'bx', 'sp', 'bp', 'si', 'di'];
 const SEGMENTS = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'];
-const SIZE_NAMES: Record<number, string> = { 1: 'byte ptr ', 2: 'word ptr ', 4: 'dword ptr ', 8: 'qword ptr ', 10: 'tbyte ptr ', 16: 'xmmword ptr ' }; // prettier-ignore
+const SIZE_NAMES: Record<number, string> = { 1: 'byte ptr ', 2: 'word ptr ', 4: 'dword ptr ', 8: 'qword ptr ', 10: 'tbyte ptr ', 16: 'xmmword ptr ', 32: 'ymmword ptr ' }; // prettier-ignore
 
 export function registerName(register: number, size: number, high = false): string {
   if (high) return R8_HIGH[register] ?? '?';
@@ -48,7 +48,7 @@ function operandText(operand: Operand, instruction: Instruction, nextRip: bigint
     case 'debug':
       return `dr${operand.register}`;
     case 'xmm':
-      return `xmm${operand.register}`;
+      return `${operand.size === 32 ? 'y' : 'x'}mm${operand.register}`;
     case 'mmx':
       return `mm${operand.register}`;
     case 'st':

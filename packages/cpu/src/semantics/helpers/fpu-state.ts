@@ -8,7 +8,7 @@ import { VECTOR } from '../helper.ts';
 import { is64Bit } from './addressing.ts';
 
 export const MXCSR_MASK = 0xffff;
-const FX_BYTES = 512;
+export const FX_BYTES = 512;
 const FX_MXCSR = 24;
 const FX_MXCSR_MASK = 28;
 const FX_ST = 32;
@@ -46,18 +46,19 @@ export function resetX87(state: CpuState): void {
   state.fds = 0;
 }
 
-/** Arguments: address, 1 for the 64-bit image (REX.W). Outside 64-bit mode there are eight XMM registers. */
-const fxsave: Helper = (helper, args) => {
-  const { state, memory } = helper;
-  const [address = 0n, isWide = 0n] = args;
-  const used = is64Bit(state) ? FX_USED_64 : FX_USED_32;
-  const image = new Uint8Array(used);
-  const view = new DataView(image.buffer);
+/** Registers that the mode has. */
+export function nrVectorRegisters(state: CpuState): number {
+  return is64Bit(state) ? 16 : 8;
+}
+
+/** x87 state into an image; `isWide`: the 64-bit form of the pointers (REX.W). */
+export function storeX87(state: CpuState, image: Uint8Array, isWide: boolean): void {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   view.setUint16(0, state.fcw, true);
   view.setUint16(2, state.fsw, true);
   view.setUint8(4, state.ftw);
   view.setUint16(6, state.fop, true);
-  if (isWide !== 0n) {
+  if (isWide) {
     view.setBigUint64(8, state.fip, true);
     view.setBigUint64(16, state.fdp, true);
   } else {
@@ -66,28 +67,16 @@ const fxsave: Helper = (helper, args) => {
     view.setUint32(16, Number(state.fdp & 0xffffffffn), true);
     view.setUint16(20, state.fds, true);
   }
-  view.setUint32(FX_MXCSR, state.mxcsr, true);
-  view.setUint32(FX_MXCSR_MASK, MXCSR_MASK, true);
   for (let i = 0; i < 8; i++) image.set(state.fpr(physical(state, i)), FX_ST + 16 * i);
-  const nrXmm = is64Bit(state) ? 16 : 8;
-  for (let i = 0; i < nrXmm; i++) image.set(state.xmm(i), FX_XMM + 16 * i);
-  memory.writeBytes(address, image);
-};
+}
 
-const fxrstor: Helper = (helper, args) => {
-  const { state, memory } = helper;
-  const [address = 0n, isWide = 0n] = args;
-  const image = new Uint8Array(FX_BYTES);
-  memory.readBytes(address, image);
-  const view = new DataView(image.buffer);
-  const mxcsr = view.getUint32(FX_MXCSR, true);
-  if ((mxcsr & ~MXCSR_MASK) !== 0) helper.fault(VECTOR.generalProtection, 0);
-  state.mxcsr = mxcsr;
+export function loadX87(state: CpuState, image: Uint8Array, isWide: boolean): void {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   state.fcw = (view.getUint16(0, true) & 0x1f3f) | 0x40;
   state.fsw = view.getUint16(2, true);
   state.ftw = view.getUint8(4);
   state.fop = view.getUint16(6, true) & 0x7ff;
-  if (isWide !== 0n) {
+  if (isWide) {
     state.fip = view.getBigUint64(8, true);
     state.fdp = view.getBigUint64(16, true);
     state.fcs = 0;
@@ -103,8 +92,45 @@ const fxrstor: Helper = (helper, args) => {
     const from = FX_ST + 16 * i;
     state.fpr(physical(state, i)).set(image.subarray(from, from + REGISTER_BYTES));
   }
-  const nrXmm = is64Bit(state) ? 16 : 8;
-  for (let i = 0; i < nrXmm; i++) state.xmm(i).set(image.subarray(FX_XMM + 16 * i, FX_XMM + 16 * i + 16));
+}
+
+export function storeXmm(state: CpuState, image: Uint8Array): void {
+  for (let i = 0; i < nrVectorRegisters(state); i++) image.set(state.xmm(i), FX_XMM + 16 * i);
+}
+export function loadXmm(state: CpuState, image: Uint8Array): void {
+  for (let i = 0; i < nrVectorRegisters(state); i++)
+    state.xmm(i).set(image.subarray(FX_XMM + 16 * i, FX_XMM + 16 * i + 16));
+}
+
+/** MXCSR and its mask. */
+export function storeMxcsr(state: CpuState, image: Uint8Array): void {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  view.setUint32(FX_MXCSR, state.mxcsr, true);
+  view.setUint32(FX_MXCSR_MASK, MXCSR_MASK, true);
+}
+/** MXCSR of an image; undefined when it has reserved bits set. */
+export function mxcsrOf(image: Uint8Array): number | undefined {
+  const mxcsr = new DataView(image.buffer, image.byteOffset, image.byteLength).getUint32(FX_MXCSR, true);
+  return (mxcsr & ~MXCSR_MASK) === 0 ? mxcsr : undefined;
+}
+
+/** Arguments: address, 1 for the 64-bit image (REX.W). Outside 64-bit mode there are eight XMM registers. */
+const fxsave: Helper = ({ state, memory }, [address = 0n, isWide = 0n]) => {
+  const image = new Uint8Array(is64Bit(state) ? FX_USED_64 : FX_USED_32);
+  storeX87(state, image, isWide !== 0n);
+  storeMxcsr(state, image);
+  storeXmm(state, image);
+  memory.writeBytes(address, image);
+};
+
+const fxrstor: Helper = (helper, [address = 0n, isWide = 0n]) => {
+  const { state, memory } = helper;
+  const image = new Uint8Array(FX_BYTES);
+  memory.readBytes(address, image);
+  const mxcsr = mxcsrOf(image) ?? helper.fault(VECTOR.generalProtection, 0);
+  state.mxcsr = mxcsr;
+  loadX87(state, image, isWide !== 0n);
+  loadXmm(state, image);
 };
 
 export const fpuStateHelpers: Readonly<Record<string, Helper>> = { fxsave, fxrstor };

@@ -8,6 +8,7 @@ import { segmentHelpers } from './segments.ts';
 import { stringHelpers } from './string-operations.ts';
 import { systemHelpers } from './system.ts';
 import { transferHelpers } from './transfers.ts';
+import { xsaveHelpers } from './xsave.ts';
 import { x87Helpers } from './x87.ts';
 
 export const HELPERS: Readonly<Record<string, Helper>> = {
@@ -20,4 +21,5 @@ export const HELPERS: Readonly<Record<string, Helper>> = {
   ...portHelpers,
   ...x87Helpers,
   ...avxHelpers,
+  ...xsaveHelpers,
 };

@@ -2,9 +2,11 @@
 import { ExitReason } from '../../engine/exit-reason.ts';
 import { RFLAGS } from '../../engine/state.ts';
 import type { CpuField, CpuState } from '../../engine/state.ts';
+import type { CpuidResult } from '../../engine/api.ts';
 import { VECTOR } from '../helper.ts';
 import type { Helper, HelperContext } from '../helper.ts';
 import { CR0, CR4, EFER, is64Bit, isCanonical, isLongMode, isProtected, isVirtual8086 } from './addressing.ts';
+import { xsaveBytes } from './xsave.ts';
 
 const iopl = (state: CpuState): number => (state.eflags >> 12) & 3;
 
@@ -107,6 +109,21 @@ function writeCr4(context: HelperContext, value: bigint): void {
   context.changed('mode');
 }
 
+const CPUID_FEATURES = 1;
+const CPUID_XSTATE = 0xd;
+const OSXSAVE = 1 << 27;
+const XSAVE = 1 << 26;
+const XSAVEC = 1 << 1;
+
+/** A leaf of CPUID with what depends on CR4 and XCR0: OSXSAVE, sizes of the XSAVE area in its two formats. */
+export function withState(state: CpuState, leaf: number, subleaf: number, fixed: CpuidResult): CpuidResult {
+  if (leaf === CPUID_FEATURES && (fixed.ecx & XSAVE) !== 0)
+    return { ...fixed, ecx: state.cr4 & CR4.osxsave ? fixed.ecx | OSXSAVE : fixed.ecx & ~OSXSAVE };
+  const hasSize = subleaf === 0 ? fixed.eax !== 0 : subleaf === 1 && (fixed.eax & XSAVEC) !== 0;
+  if (leaf === CPUID_XSTATE && hasSize) return { ...fixed, ebx: xsaveBytes(Number(state.xcr0)) };
+  return fixed;
+}
+
 export const systemHelpers: Readonly<Record<string, Helper>> = {
   popf(context, [size = 8n, value = 0n]) {
     const { state } = context;
@@ -152,7 +169,9 @@ export const systemHelpers: Readonly<Record<string, Helper>> = {
   },
   cpuid(context) {
     const { state } = context;
-    const r = context.cpuid(Number(state.rax & 0xffff_ffffn), Number(state.rcx & 0xffff_ffffn));
+    const leaf = Number(state.rax & 0xffff_ffffn);
+    const subleaf = Number(state.rcx & 0xffff_ffffn);
+    const r = withState(state, leaf, subleaf, context.cpuid(leaf, subleaf));
     state.rax = BigInt(r.eax >>> 0);
     state.rbx = BigInt(r.ebx >>> 0);
     state.rcx = BigInt(r.ecx >>> 0);
@@ -192,19 +211,6 @@ export const systemHelpers: Readonly<Record<string, Helper>> = {
   },
   wbinvd(context) {
     requireRing0(context);
-  },
-  xgetbv({ state, fault }) {
-    if (!(state.cr4 & CR4.osxsave)) fault(VECTOR.invalidOpcode);
-    if ((state.rcx & 0xffff_ffffn) !== 0n) fault(VECTOR.generalProtection, 0);
-    setPair(state, state.xcr0);
-  },
-  xsetbv(context) {
-    const { state, fault } = context;
-    if (!(state.cr4 & CR4.osxsave)) fault(VECTOR.invalidOpcode);
-    requireRing0(context);
-    const value = ((state.rdx & 0xffff_ffffn) << 32n) | (state.rax & 0xffff_ffffn);
-    if ((state.rcx & 0xffff_ffffn) !== 0n || !(value & 1n) || value & ~3n) fault(VECTOR.generalProtection, 0);
-    state.xcr0 = value;
   },
   lmsw(context, [value = 0n]) {
     requireRing0(context);

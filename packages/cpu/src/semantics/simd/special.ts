@@ -57,6 +57,12 @@ function maskedStore<V>(e: Algebra<V>, data: V, mask: V): void {
 export const specialSemantics: Readonly<Record<string, Semantics>> = {
   fxsave: state('fxsave'),
   fxrstor: state('fxrstor'),
+  xsave: (e) => {
+    e.helper('xsave', e.address(0), e.i32(e.variant & 1), e.i32(e.variant >> 1));
+  },
+  xrstor: (e) => {
+    e.helper('xrstor', e.address(0), e.i32(e.variant));
+  },
   pcmpstr: compareStrings,
   maskmov: (e) => {
     maskedStore(e, e.read(0), e.read(1));
