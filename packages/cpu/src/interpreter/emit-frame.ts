@@ -82,6 +82,7 @@ export class TemporaryPool {
     return (this.locals[type][n] ??= this.f.local(type));
   }
   release(): void {
-    for (const type of Object.keys(this.used) as ValueType[]) this.used[type] = 0;
+    const { used } = this;
+    used.i32 = used.i64 = used.f32 = used.f64 = used.v128 = 0;
   }
 }

@@ -30,11 +30,14 @@ interface Borrowed {
   readonly home: number;
 }
 
+const NO_ADDRESSES: (Value | undefined)[] = [];
+
 export class RegionEmitter extends RegionMemoryEmitter {
   readonly at: number;
   readonly instruction: Instruction;
   private readonly ways: Ways;
-  private readonly addresses = new Map<number, Value>();
+  /** Effective addresses already made, by operand. */
+  private addresses: (Value | undefined)[] = NO_ADDRESSES;
   private borrowed: Borrowed[] = [];
 
   constructor(instruction: Instruction, place: { at: number; context: RegionContext; ways: Ways }) {
@@ -64,6 +67,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
     return value;
   }
   private detach(of: (home: number) => boolean): void {
+    if (this.borrowed.length === 0) return;
     const rest: Borrowed[] = [];
     const copies = new Map<number, number>();
     for (const one of this.borrowed) {
@@ -248,7 +252,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
     return this.instruction.addressSize === 8 ? whole : this.and(whole, this.i64(0xffff_ffffn));
   }
   address(n: number): Value {
-    const known = this.addresses.get(n);
+    const known = this.addresses[n];
     if (known) return known;
     let address = this.offset(n);
     const operand = this.instruction.operands[n];
@@ -256,7 +260,8 @@ export class RegionEmitter extends RegionMemoryEmitter {
       this.f.i32(0).load64(OFFSET.esBase + operand.segment * SEGMENT_STRIDE);
       address = this.add(this.bind('i64'), address);
     }
-    this.addresses.set(n, address);
+    if (this.addresses === NO_ADDRESSES) this.addresses = [];
+    this.addresses[n] = address;
     return address;
   }
   segment(): Value {
@@ -280,14 +285,14 @@ export class RegionEmitter extends RegionMemoryEmitter {
   /** A body that happens only if the code before it goes there. */
   private branch(body: () => void): void {
     const { context } = this;
-    const addresses = new Map(this.addresses);
+    const { addresses } = this;
+    this.addresses = [...addresses];
     const { isDead } = context;
     context.depth++;
     body();
     context.depth--;
     this.borrowed = [];
-    this.addresses.clear();
-    for (const [n, address] of addresses) this.addresses.set(n, address);
+    this.addresses = addresses;
     context.isDead = isDead;
   }
   when(condition: Value, then: () => void, otherwise?: () => void): void {

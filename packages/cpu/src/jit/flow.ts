@@ -1,6 +1,5 @@
 /** The flow of a region: its edges, its loops as properly nested intervals of blocks, and where flags must be known. */
 import type { RegionPlan } from './plan.ts';
-import { targetOf } from './plan.ts';
 
 export interface Loop {
   readonly start: number;
@@ -35,7 +34,7 @@ function edgesOf(plan: RegionPlan): { jumps: Edge[]; calls: Edge[] } {
       if (row.repeatable && repeat !== 'none') jumps.push({ from, to: plan.indexOf.get(one.at) ?? from });
       if (row.semantics === 'ret')
         for (const position of plan.returns) calls.push({ from, to: plan.indexOf.get(position) ?? 0 });
-      const target = targetOf(one);
+      const { target } = one;
       const to = target === undefined ? undefined : plan.indexOf.get(target);
       if (to !== undefined) (row.semantics === 'call' ? calls : jumps).push({ from, to });
     }
@@ -92,30 +91,36 @@ export function flowOf(plan: RegionPlan): Flow {
 }
 
 /** Whether the flags are looked at after a way to `position` from block `from`; leaving or jumping back may end the run. */
-export function isSeenAfter(plan: RegionPlan, needs: readonly boolean[], from: number, position: number): boolean {
+function isSeenAfter(plan: RegionPlan, needs: readonly boolean[], from: number, position: number): boolean {
   const to = plan.indexOf.get(position);
   return to === undefined || to <= from || (needs[to] ?? true);
 }
 
-/** For each instruction of a block: whether somebody may see the flags as they are after it. */
-export function flagsSeenAfter(plan: RegionPlan, needs: readonly boolean[], n: number): boolean[] {
+/** Whether somebody may see the flags that a block is entered with; `note` is told the same of each of its instructions' ends. */
+function flagsSeen(plan: RegionPlan, needs: readonly boolean[], n: number, note?: boolean[]): boolean {
   const block = plan.blocks[n];
-  if (!block) return [];
+  if (!block) return true;
   const { instructions } = block;
-  const seenAfter = new Array<boolean>(instructions.length).fill(true);
   let seen = block.fallsThrough ? isSeenAfter(plan, needs, n, block.next) : false;
   for (let i = instructions.length - 1; i >= 0; i--) {
     const one = instructions[i];
     if (!one) continue;
     const { row, repeat } = one.instruction;
-    const target = targetOf(one);
+    const { target } = one;
     // Calls may end the run as jumps back do.
     if (target !== undefined) seen ||= row.semantics === 'call' || isSeenAfter(plan, needs, n, target);
     if (row.repeatable && repeat !== 'none') seen = true;
-    seenAfter[i] = seen;
+    if (note) note[i] = seen;
     if (one.traits.flags === 'observe' || one.traits.bails) seen = true;
     else if (one.traits.flags === 'kill') seen = false;
   }
+  return seen;
+}
+
+/** For each instruction of a block: whether somebody may see the flags as they are after it. */
+export function flagsSeenAfter(plan: RegionPlan, needs: readonly boolean[], n: number): boolean[] {
+  const seenAfter: boolean[] = [];
+  flagsSeen(plan, needs, n, seenAfter);
   return seenAfter;
 }
 
@@ -124,16 +129,10 @@ function flagNeeds(plan: RegionPlan): boolean[] {
   for (let changed = true; changed;) {
     changed = false;
     for (let n = plan.blocks.length - 1; n >= 0; n--) {
-      if (needs[n]) continue;
-      const first = plan.blocks[n]?.instructions[0];
-      const seen = flagsSeenAfter(plan, needs, n)[0] ?? true;
-      const traits = first?.traits;
-      const needed = traits === undefined || traits.bails || traits.flags === 'observe' || (traits.flags === 'none' && seen);
-      if (needed) {
-        needs[n] = true;
-        changed = true;
-      }
+      if (needs[n] || !flagsSeen(plan, needs, n)) continue;
+      needs[n] = true;
+      changed = true;
     }
   }
   return needs;
-} // prettier-ignore
+}

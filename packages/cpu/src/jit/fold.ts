@@ -55,22 +55,41 @@ function unary(name: string, a: bigint): { type: 'i32' | 'i64'; value: bigint } 
 const isConstant = (v: Value | undefined): v is Value => v !== undefined && v.local < 0 && v.type !== 'v128';
 const constant = (type: 'i32' | 'i64', value: bigint): Value => ({ type, local: -1, constant: value });
 
+interface Parsed {
+  readonly arithmetic: Arithmetic | undefined;
+  readonly type: 'i32' | 'i64';
+  readonly operation: string;
+  readonly isComparison: boolean;
+}
+const parsed = new Map<string, Parsed>();
+function parse(name: string): Parsed {
+  const known = parsed.get(name);
+  if (known) return known;
+  const [type = '', operation = ''] = name.split('.');
+  const one: Parsed = { arithmetic: ARITHMETIC[type], type: type as 'i32' | 'i64', operation, isComparison: /^(eq|ne|lt|le)/.test(operation) };
+  parsed.set(name, one);
+  return one;
+} // prettier-ignore
+
 /** The value of `name` applied to `args` where it needs no code: folded, or one of the arguments. */
 export function fold(name: string, args: readonly Value[]): Value | undefined {
-  const [a, b] = args;
+  const a = args[0];
+  const b = args[1];
   if (a === undefined) return undefined;
   if (b === undefined) {
     if (!isConstant(a)) return undefined;
     const result = unary(name, a.constant);
     return result && constant(result.type, result.value);
   }
-  const [type = '', operation = ''] = name.split('.');
-  const arithmetic = ARITHMETIC[type];
-  if (!arithmetic || !isConstant(b)) return identityLeft(operation, a, b);
+  if (!isConstant(b)) {
+    if (!isConstant(a)) return undefined;
+    return identityLeft(parse(name).operation, a, b);
+  }
+  const { arithmetic, type, operation, isComparison } = parse(name);
+  if (!arithmetic) return undefined;
   if (isConstant(a)) {
     const value = binary(operation, arithmetic, a.constant, b.constant);
-    if (value === undefined) return undefined;
-    return constant(/^(eq|ne|lt|le)/.test(operation) ? 'i32' : (type as 'i32' | 'i64'), value);
+    return value === undefined ? undefined : constant(isComparison ? 'i32' : type, value);
   }
   const zero = b.constant === 0n;
   switch (operation) {
@@ -83,7 +102,7 @@ export function fold(name: string, args: readonly Value[]): Value | undefined {
 }
 
 function identityLeft(operation: string, a: Value, b: Value): Value | undefined {
-  if (!isConstant(a) || b.type !== a.type) return undefined;
+  if (b.type !== a.type) return undefined;
   if (a.constant === 0n) {
     if (operation === 'add' || operation === 'or' || operation === 'xor') return b;
     if (operation === 'and') return a;

@@ -31,6 +31,8 @@ export interface PlacedInstruction {
   readonly at: number;
   readonly instruction: Instruction;
   readonly traits: Traits;
+  /** Where a direct jump or call goes. */
+  readonly target: number | undefined;
 }
 export interface Block {
   readonly at: number;
@@ -58,9 +60,9 @@ const CALLS = new Set(['call', 'callind']);
 const JUMPS = new Set(['jmp', 'jcc', 'loop', 'jrcxz', 'call']);
 
 const isJump = ({ row }: Instruction): boolean => JUMPS.has(row.semantics);
-export function targetOf({ at, instruction }: PlacedInstruction): number | undefined {
+function targetOf(at: number, instruction: Instruction): number | undefined {
   if (!isJump(instruction)) return undefined;
-  const operand = instruction.operands.find((o) => o.kind === 'relative');
+  const operand = instruction.operands[0];
   return operand?.kind === 'relative' ? at + instruction.length + operand.value : undefined;
 }
 
@@ -129,7 +131,8 @@ class Planner {
       if (this.placed.has(at) || this.placed.size >= MAX_INSTRUCTIONS || !this.isKnownCode(at)) return;
       const instruction = this.decode(at);
       if (!instruction) return;
-      const one: PlacedInstruction = { at, instruction, traits: traitsOf(instruction) };
+      const target = targetOf(at, instruction);
+      const one: PlacedInstruction = { at, instruction, traits: traitsOf(instruction), target };
       this.placed.set(at, one);
       const next = at + instruction.length;
       const { row } = instruction;
@@ -138,7 +141,6 @@ class Planner {
         this.lead(at, false);
         this.lead(next, false);
       }
-      const target = targetOf(one);
       if (target !== undefined) {
         if (this.isKnownCode(target) && this.isWorth(target)) this.lead(target, false);
         if (CALLS.has(row.semantics)) this.comesBack(next);
@@ -173,7 +175,8 @@ class Planner {
       for (let at = leader; ;) {
         const one = this.placed.get(at);
         if (!one) break;
-        block.instructions.push({ ...one, at: at + shift });
+        const { instruction, traits, target } = one;
+        block.instructions.push({ at: at + shift, instruction, traits, target: target === undefined ? undefined : target + shift });
         nrInstructions++;
         at += one.instruction.length;
         block.next = at + shift;

@@ -3,6 +3,14 @@ import type { Algebra, MemoryType, OperandInfo, ValueType, Width } from './algeb
 import type { CpuField } from '../engine/state.ts';
 import type { WasmOp } from '../wasm/ops.ts';
 
+const typedNames = new Map<string, Record<string, string>>();
+/** `i64.add` of `i64` and `add`: made once, so that tables find it by identity. */
+function typedName(type: ValueType, name: string): string {
+  let names = typedNames.get(name);
+  if (!names) typedNames.set(name, (names = { i32: `i32.${name}`, i64: `i64.${name}` }));
+  return names[type] ?? `${type}.${name}`;
+}
+
 export const log2 = (size: number): number => 31 - Math.clz32(size);
 export const memoryType = (size: Width): MemoryType => (({ 1: 'u8', 2: 'u16', 4: 'u32', 8: 'u64' }) as const)[size];
 
@@ -70,10 +78,10 @@ export abstract class AlgebraBase<V> implements Algebra<V> {
     return size === 8 ? this.i64(value) : this.i32(Number(BigInt.asIntN(32, BigInt(value))));
   }
   private binary(name: string, a: V, b: V): V {
-    return this.op(`${this.typeOf(a)}.${name}`, a, b);
+    return this.op(typedName(this.typeOf(a), name), a, b);
   }
   private unary(name: string, a: V): V {
-    return this.op(`${this.typeOf(a)}.${name}`, a);
+    return this.op(typedName(this.typeOf(a), name), a);
   }
   add(a: V, b: V): V { return this.binary('add', a, b); } // prettier-ignore
   sub(a: V, b: V): V { return this.binary('sub', a, b); } // prettier-ignore

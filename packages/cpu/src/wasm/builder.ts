@@ -16,9 +16,11 @@ class ByteSink {
     this.buffer[this.length++] = value;
   }
   bytes(values: ArrayLike<number>): void {
-    this.grow(values.length);
-    this.buffer.set(values, this.length);
-    this.length += values.length;
+    const { length } = values;
+    this.grow(length);
+    if (length > 8) this.buffer.set(values, this.length);
+    else for (let i = 0; i < length; i++) this.buffer[this.length + i] = values[i] ?? 0;
+    this.length += length;
   }
   u32(value: number): void {
     value >>>= 0;
@@ -117,7 +119,9 @@ export class FunctionBuilder implements FunctionRef {
     return this;
   }
   shuffle(lanes: readonly number[]): this {
-    this.code.bytes([0xfd, 13, ...lanes]);
+    this.code.byte(0xfd);
+    this.code.byte(13);
+    this.code.bytes(lanes);
     return this;
   }
   raw(...bytes: number[]): this {
@@ -155,7 +159,10 @@ export class FunctionBuilder implements FunctionRef {
   }
   i64(value: bigint | number): this {
     this.code.byte(0x42);
-    this.code.s64(BigInt(value));
+    const small = Number(value);
+    // The encodings of small numbers are the same.
+    if (small >= -0x8000_0000 && small <= 0x7fff_ffff) this.code.s32(small);
+    else this.code.s64(BigInt(value));
     return this;
   }
   v128(bytes: Uint8Array): this {
