@@ -124,6 +124,11 @@ export interface Engine {
   stateChanged(): void;
   /** Drops the translations of the loaded vCPU, in all its address spaces; those of global pages only when asked. */
   flushTlb(includeGlobal: boolean): void;
+  /**
+   * Machine address behind a linear address (given in halves) for an access of the loaded vCPU, with its rights, inside one
+   * page; A and D bits are set, the TLB is used and filled. -1 where the access would fault, be watched, or write to code.
+   */
+  hostAddress(low: number, high: number, isWrite: boolean): number;
   /** Drops all translations of all vCPUs. */
   flushAllTranslations(): void;
   /** Drops the page of an address from all address spaces of the loaded vCPU. */

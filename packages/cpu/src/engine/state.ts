@@ -165,7 +165,25 @@ export class CpuState {
 
   /** All of RFLAGS, lazily kept flags folded in. */
   get rflags(): bigint {
-    return BigInt((this.eflags | 2 | this.arithmeticFlags()) >>> 0);
+    return BigInt(this.flags32);
+  }
+  set rflags(value: bigint) {
+    this.flags32 = Number(value & 0x3f_ffffn);
+  }
+  /** All of RFLAGS that there is, as a number. */
+  get flags32(): number {
+    return (this.eflags | 2 | this.arithmeticFlags()) >>> 0;
+  }
+  set flags32(value: number) {
+    const flags = value & 0x3f_ffff;
+    const { dv, base } = this;
+    dv.setUint32(base + OFFSET.eflags, flags & ~ARITHMETIC, true);
+    const { low, high, kept } = lazyHalvesFrom(flags);
+    dv.setInt32(base + OFFSET.ccResult, low, true);
+    dv.setInt32(base + OFFSET.ccResult + 4, high, true);
+    dv.setInt32(base + OFFSET.ccA, kept, true);
+    dv.setInt32(base + OFFSET.ccA + 4, 0, true);
+    dv.setUint32(base + OFFSET.ccKind, CC_EXPLICIT, true);
   }
   private arithmeticFlags(): number {
     const { dv, base } = this;
@@ -178,18 +196,6 @@ export class CpuState {
     }); // prettier-ignore
     return folded ?? Number(flagsOf(this));
   }
-  set rflags(value: bigint) {
-    const flags = Number(value & 0x3f_ffffn);
-    const { dv, base } = this;
-    dv.setUint32(base + OFFSET.eflags, flags & ~ARITHMETIC, true);
-    const { low, high, kept } = lazyHalvesFrom(flags);
-    dv.setInt32(base + OFFSET.ccResult, low, true);
-    dv.setInt32(base + OFFSET.ccResult + 4, high, true);
-    dv.setInt32(base + OFFSET.ccA, kept, true);
-    dv.setInt32(base + OFFSET.ccA + 4, 0, true);
-    dv.setUint32(base + OFFSET.ccKind, CC_EXPLICIT, true);
-  }
-
   /** General register by its encoding. */
   gpr(n: number): bigint {
     return this.dv.getBigUint64(this.base + 8 * n, true);

@@ -188,6 +188,23 @@ export class DataAccess {
     return host;
   }
 
+  /** As `hostFor` without faults and exits: -1 for what is not plain memory to the guest (see `Engine.hostAddress`). */
+  reach(low: number, high: number, isWrite: boolean): number {
+    const { words, mmu, tlb, state, nrFrames } = this.core;
+    const known = tlb.lookup(low, high, isWrite);
+    if (known >= 0) return known;
+    const top = high >> 15;
+    if (tlb.isChecked || (top !== 0 && top !== -1)) return -1;
+    const access = (isWrite ? ACCESS_WRITE : 0) | (words[OFFSET.cpl / 4] === 3 ? ACCESS_USER : 0);
+    if (!mmu.walk(low, high, access, (state.eflags & EFLAGS.ac) !== 0)) return -1;
+    const { last } = mmu;
+    if (last.frame >= nrFrames) return -1;
+    const host = last.frame * 4096 + (low & 4095);
+    const isCode = this.isCode(host);
+    tlb.enter(low, high, last, isWrite, (isWrite || last.writable) && !isCode);
+    return isWrite && isCode ? -1 : host;
+  }
+
   /** Alignment checks and data breakpoints, for the view that is never filled. False with a fault set. */
   private checked(low: number, high: number, size: number, isWrite: boolean): boolean {
     const { core } = this;

@@ -246,6 +246,9 @@ export class InterpreterEngine implements Engine {
   flushTlb(includeGlobal: boolean): void {
     this.core.tlb.flushOwner(includeGlobal);
   }
+  hostAddress(low: number, high: number, isWrite: boolean): number {
+    return this.data.reach(low, high, isWrite);
+  }
   flushAllTranslations(): void {
     this.core.tlb.flush();
   }

@@ -3,7 +3,7 @@ import type { Engine } from '@xenhost/cpu';
 import { Shutdown } from '@xenhost/xen-abi';
 import type { Pv } from '../pv/api.ts';
 import { pcpuViews } from '../sched/runqueue.ts';
-import { DomainFlag, PcpuRequest, VcpuFlag } from '../state/records.ts';
+import { DomainFlag, HeaderLayout, PcpuRequest, VcpuFlag } from '../state/records.ts';
 import { MS, TestHost, vcpuName } from '../test-host.test-kit.ts';
 import { PcpuLoop } from './loop.ts';
 
@@ -29,11 +29,13 @@ function setup() {
       return ExitReason.budget;
     },
   } as unknown as Engine;
-  const pv: Pick<Pv, 'beforeEntry' | 'switchedIn' | 'switchingOut' | 'handleExit'> = {
+  const pv: Pick<Pv, 'beforeEntry' | 'switchedIn' | 'switchingOut' | 'handleExit' | 'fastExit' | 'hasPending'> = {
     beforeEntry: (vcpu) => {
       trace.push(`enter ${vcpuName(vcpu)}`);
       return 'resume';
     },
+    fastExit: () => false,
+    hasPending: () => false,
     switchedIn: () => 'resume',
     switchingOut: () => undefined,
     handleExit: (vcpu) => {
@@ -59,7 +61,7 @@ function setup() {
       reportBug: (error) => bugs.push(String(error)),
     },
   );
-  return { host, loop, trace, script, pv, bugs, stop };
+  return { host, loop, trace, script, pv, bugs, stop, engine };
 }
 
 test('runs a vCPU, handles its exits, saves it when told to stop', () => {
@@ -156,6 +158,54 @@ test('a vCPU that comes back keeps its translations unless they were flushed or 
   expect(untilLoaded()).toEqual(['load']);
   a.v.translationsOn = 2;
   expect(untilLoaded()).toEqual(['load afresh']);
+});
+
+describe('exits that need no lock', () => {
+  /** Exits are fast ones as long as `isFast` says so; tells what the loop did. */
+  function fast(isFast: () => boolean, left = 1000) {
+    const machine = setup();
+    const { host, trace, script, pv, engine } = machine;
+    host.domain();
+    Object.assign(engine, { state: { budgetLeft: left } });
+    let held = false;
+    pv.fastExit = () => {
+      const free = Atomics.load(host.core.memory.i32, lockWord(host)) === 0;
+      held ||= !free;
+      trace.push('fast');
+      return isFast();
+    };
+    return { ...machine, script, wasHeld: () => held };
+  }
+  const lockWord = (host: TestHost): number => (host.core.map.header * 4096 + HeaderLayout.offsets.lock) >>> 2;
+
+  test('are dealt with and guest code goes on', () => {
+    let left = 3;
+    const { loop, trace, script, wasHeld } = fast(() => left-- > 0);
+    for (let i = 0; i < 4; i++) script.push(() => ExitReason.syscall);
+    while (loop.turn(false) !== 'stop');
+    expect(trace.filter((line) => line === 'fast' || line.startsWith('e'))).toEqual([
+      'enter d1v0', 'fast', 'fast', 'fast', 'fast', 'exit d1v0', 'enter d1v0', 'fast',
+    ]); // prettier-ignore
+    expect(wasHeld()).toBe(false);
+  });
+
+  test('end a run when its budget is used up, when something is asked, when an event waits', () => {
+    const used = fast(() => true, 0);
+    used.script.push(() => ExitReason.syscall);
+    while (used.loop.turn(false) !== 'stop');
+    expect(used.trace.filter((line) => line.startsWith('enter'))).toHaveLength(2);
+
+    const asked = fast(() => true);
+    asked.script.push(() => (asked.host.requests.post(0, PcpuRequest.flushTlbGlobal), ExitReason.syscall));
+    while (asked.loop.turn(false) !== 'stop');
+    expect(asked.trace).toEqual(['load afresh', 'enter d1v0', 'fast', 'flush all', 'enter d1v0', 'fast', 'save']);
+
+    const waiting = fast(() => true);
+    waiting.pv.hasPending = () => true;
+    waiting.script.push(() => ExitReason.syscall);
+    while (waiting.loop.turn(false) !== 'stop');
+    expect(waiting.trace.filter((line) => line.startsWith('enter'))).toHaveLength(2);
+  });
 });
 
 test('serves requests before it enters again', () => {

@@ -68,6 +68,14 @@ export interface Pv {
    * `halt` are the run loop's (a PV guest's HLT arrives as #GP).
    */
   handleExit(vcpu: VcpuRef, engine: Engine, exit: Exit): PvOutcome;
+  /**
+   * Deals with the exit that the engine has just made where that needs nothing but this vCPU: the hypervisor lock need not
+   * be held, and the pCPU may still count as in guest code. True when the guest may run on (`hasPending` permitting);
+   * false, with nothing changed, for all that is `handleExit`'s.
+   */
+  fastExit(vcpu: VcpuRef, engine: Engine): boolean;
+  /** There is something for `beforeEntry` to deliver. Without the lock as well. */
+  hasPending(vcpu: VcpuRef): boolean;
   /** Before every entry to the guest: pending NMI, then event upcall. `stop` when the frame could not be written. */
   beforeEntry(vcpu: VcpuRef, engine: Engine): PvOutcome;
   /**

@@ -67,6 +67,9 @@ class FakeEngine implements Engine {
   flushTlb(): void {}
   flushAllTranslations(): void {}
   switchRoot(): void {}
+  hostAddress(): number {
+    return -1;
+  }
   invalidatePage(): void {}
   invalidateCode(): void {}
   dropWriteTranslations(): void {}

@@ -38,7 +38,7 @@ export function iretHandler(
       vcpu.v.iopl = Number((frame.rflags & RFLAGS.iopl) >> 12n);
     }
     setUpcallMask(modules.memory, vcpu, (frame.rflags & RFLAGS.if) === 0n ? 1 : 0);
-    states.private(vcpu).nmiMasked = 0;
+    states.unmaskNmi(vcpu);
 
     state.rax = frame.rax;
     state.rip = frame.rip;

@@ -13,6 +13,7 @@ import { Trap } from './constants.ts';
 import { GuestContexts, loadLdt } from './context.ts';
 import { DebugRegisters } from './debug.ts';
 import { Exceptions } from './exceptions.ts';
+import { FastExits } from './fast-exits.ts';
 import { fillHypercallPage } from './hypercall-page.ts';
 import { PvHypercalls } from './hypercalls.ts';
 import { iretHandler } from './iret.ts';
@@ -33,6 +34,7 @@ export function createPv(modules: PvModules): Pv {
   const emulator = new PrivilegedEmulator(modules, states, exceptions, debug, ports);
   exceptions.useEmulator(emulator);
   const contexts = new GuestContexts(modules, states, debug, emulator);
+  const fast = new FastExits(modules, states);
   const calls = new PvHypercalls(modules, states, debug, emulator);
 
   const deliverNmi = (vcpu: VcpuRef, engine: Engine): PvOutcome => {
@@ -48,6 +50,8 @@ export function createPv(modules: PvModules): Pv {
 
   return {
     handleExit: (vcpu, engine, exit) => exceptions.handle(vcpu, engine, exit),
+    fastExit: (vcpu, engine) => fast.handle(vcpu, engine, engine.exit),
+    hasPending: (vcpu) => (vcpu.v.flags & VcpuFlag.nmiPending) !== 0 || modules.events.hasDeliverable(vcpu),
 
     beforeEntry(vcpu, engine) {
       if (deliverNmi(vcpu, engine) === 'stop') return 'stop';

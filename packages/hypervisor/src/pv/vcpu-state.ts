@@ -50,6 +50,11 @@ export class PvVcpuState {
     return PvVcpuLayout.view(this.#memory, vcpu.address + VcpuLayout.offsets.pvPrivate);
   }
 
+  /** NMIs may be delivered again. */
+  unmaskNmi(vcpu: VcpuRef): void {
+    this.#memory.u32[(vcpu.address + VcpuLayout.offsets.pvPrivate + PvVcpuLayout.offsets.nmiMasked) / 4] = 0;
+  }
+
   ctrlreg(vcpu: VcpuRef, n: number): bigint {
     return this.#memory.dv.getBigUint64(vcpu.address + VcpuLayout.offsets.ctrlreg + 8 * n, true);
   }
