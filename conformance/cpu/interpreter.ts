@@ -1,4 +1,4 @@
-/** The interpreter as an engine under test: the runner's world behind page tables, in monitor mode. */
+/** An engine of ours, with or without its JIT, under test: the runner's world behind page tables, in monitor mode. */
 import { ExitReason, createEngine, type Engine } from '@xenhost/cpu';
 import {
   CODE_BASE,
@@ -24,13 +24,14 @@ const ROOT_FRAME = 1;
 const SLICE = 10_000;
 
 export class InterpreterUnderTest {
-  readonly name = 'interpreter';
+  readonly name: string;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #engine: Engine;
   #nextTable = ROOT_FRAME + 1;
 
-  constructor() {
+  constructor(jit: 'off' | 'force') {
+    this.name = jit === 'off' ? 'interpreter' : 'jit';
     const machineMemory = new WebAssembly.Memory({
       initial: MACHINE_BYTES / 65536,
       maximum: MACHINE_BYTES / 65536,
@@ -40,7 +41,7 @@ export class InterpreterUnderTest {
     this.#view = new DataView(machineMemory.buffer);
     const codeFrames = new Set<number>();
     this.#engine = createEngine(
-      { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE },
+      { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE, jit },
       {
         machineMemory,
         host: {
@@ -56,6 +57,10 @@ export class InterpreterUnderTest {
     for (let at = 0; at < DATA_BYTES; at += PAGE)
       this.#map(DATA_BASE + at, DATA_FRAME + at / PAGE, WRITABLE | NO_EXECUTE);
     this.#map(READONLY_BASE, READONLY_FRAME, NO_EXECUTE);
+  }
+
+  get counters(): Engine['counters'] {
+    return this.#engine.counters;
   }
 
   #map(address: number, frame: number, rights: bigint): void {

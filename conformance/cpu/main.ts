@@ -4,7 +4,8 @@
  * memory and faults. Needs gcc and an x86-64 Linux. Privileged and system instructions, which no process can run, come
  * from tables with what the manual says (`system.ts`), run on the interpreter and the reference; not under --only.
  *
- * Options: --cases N (in all, default 100000), --seed S, --only MNEMONIC (several by commas), --engine NAME, --verbose.
+ * Options: --cases N (in all, default 100000), --seed S, --only MNEMONIC (several by commas), --engine NAME (reference,
+ * interpreter, jit: compiled at its first execution), --verbose.
  */
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -147,7 +148,7 @@ function groupOf(row: Row): string {
 }
 
 async function availableEngines(): Promise<TestedEngine[]> {
-  return Promise.resolve([new ReferenceEngine(), new InterpreterUnderTest()]);
+  return Promise.resolve([new ReferenceEngine(), new InterpreterUnderTest('off'), new InterpreterUnderTest('force')]);
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href)
