@@ -4,6 +4,7 @@
  * There is no record of what was modified since an XRSTOR: XSAVEOPT leaves out only components in their initial
  * configuration, which the manual allows.
  */
+import { OFFSET } from '../../engine/state.ts';
 import type { CpuState } from '../../engine/state.ts';
 import { VECTOR } from '../helper.ts';
 import type { Helper, HelperContext } from '../helper.ts';
@@ -33,17 +34,45 @@ export function xsaveBytes(components: number): number {
 export type SaveKind = 'xsave' | 'xsaveopt' | 'xsavec';
 export const SAVE_KINDS: readonly SaveKind[] = ['xsave', 'xsaveopt', 'xsavec'];
 
-const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);
+const isZero = (bytes: Uint8Array): boolean => {
+  for (const byte of bytes) if (byte !== 0) return false;
+  return true;
+};
 
-/** Components that are not in their initial configuration: XINUSE. */
+/** Components that are not in their initial configuration: XINUSE. Asked at every save: plain loops. */
 function inUse(state: CpuState): number {
-  const hasX87 =
-    state.fcw !== 0x37f || state.fsw !== 0 || state.ftw !== 0 || state.fop !== 0 || state.fip !== 0n ||
-    state.fdp !== 0n || state.fcs !== 0 || state.fds !== 0 || !Array.from({ length: 8 }, (_, i) => state.fpr(i)).every(isZero); // prettier-ignore
-  const vectors = Array.from({ length: nrVectorRegisters(state) }, (_, i) => i);
-  const hasSse = vectors.some((i) => !isZero(state.xmm(i)));
-  const hasAvx = vectors.some((i) => !isZero(state.ymmHigh(i)));
-  return (hasX87 ? XSTATE.x87 : 0) | (hasSse ? XSTATE.sse : 0) | (hasAvx ? XSTATE.avx : 0);
+  const isInitialX87 =
+    state.fcw === 0x37f && state.fsw === 0 && state.ftw === 0 && state.fop === 0 && state.fip === 0n &&
+    state.fdp === 0n && state.fcs === 0 && state.fds === 0 && isZero(state.u8.subarray(state.base + OFFSET.fpr, state.base + OFFSET.fpr + 128)); // prettier-ignore
+  let low = 0;
+  let high = 0;
+  const end = state.base + OFFSET.xmm + 32 * nrVectorRegisters(state);
+  for (let at = state.base + OFFSET.xmm; at < end; at += 32)
+    for (let n = 0; n < 16; n += 4) {
+      low |= state.dv.getInt32(at + n, true);
+      high |= state.dv.getInt32(at + 16 + n, true);
+    }
+  return (isInitialX87 ? 0 : XSTATE.x87) | (low !== 0 ? XSTATE.sse : 0) | (high !== 0 ? XSTATE.avx : 0);
+}
+
+const PAGE_BYTES = 4096n;
+
+/** An image in guest memory to work on, in place where that is possible; `commit` ends the work. */
+interface Area {
+  readonly image: Uint8Array;
+  commit(): void;
+}
+const nothing = (): void => undefined;
+
+function areaAt({ memory }: HelperContext, address: bigint, bytes: number, isWrite: boolean): Area {
+  const end = address + BigInt(bytes - 1);
+  if (address / PAGE_BYTES === end / PAGE_BYTES) {
+    const image = memory.span(address, bytes, isWrite);
+    if (image) return { image, commit: nothing };
+  } else if (isWrite) for (const at of [address, end]) memory.span(BigInt.asUintN(64, at), 1, true);
+  const image = new Uint8Array(bytes);
+  memory.readBytes(address, image);
+  return { image, commit: isWrite ? () => { memory.writeBytes(address, image); } : nothing }; // prettier-ignore
 }
 
 /** The components that the instruction is about: EDX:EAX as far as XCR0 allows. Faults come first. */
@@ -56,38 +85,33 @@ function requested({ state, fault }: HelperContext, address: bigint): number {
 
 /** Arguments: address, 1 for REX.W, number of the kind. */
 const xsave: Helper = (context, [address = 0n, isWide = 0n, kindNumber = 0n]) => {
-  const { state, memory } = context;
+  const { state } = context;
   const kind = SAVE_KINDS[Number(kindNumber)] ?? 'xsave';
   const wanted = requested(context, address);
   const used = inUse(state);
   // XSAVEC counts SSE state as used when MXCSR alone is not as after reset.
   const counted = kind === 'xsavec' && state.mxcsr !== MXCSR_DEFAULT ? used | XSTATE.sse : used;
   const written = kind === 'xsave' ? wanted : wanted & counted;
-  const image = new Uint8Array(IMAGE_BYTES);
-  const view = new DataView(image.buffer);
-  const isCompact = kind === 'xsavec';
   const touchesAvx = (written & XSTATE.avx) !== 0;
-  const bytes = touchesAvx ? IMAGE_BYTES : AVX;
-  for (const at of [address, address + BigInt(bytes - 1)]) memory.span(BigInt.asUintN(64, at), 1, true);
-  // What stays as it is in memory is read first.
-  memory.readBytes(address, image.subarray(0, AVX));
-  const old = view.getUint32(HEADER, true);
-  const oldHigh = view.getUint32(HEADER + 4, true);
-  if (touchesAvx) memory.readBytes(address + BigInt(AVX), image.subarray(AVX));
+  const isCompact = kind === 'xsavec';
+  // What is not written stays as it is in memory.
+  const { image, commit } = areaAt(context, address, touchesAvx ? IMAGE_BYTES : AVX, true);
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   if (written & XSTATE.x87) storeX87(state, image, isWide !== 0n);
   if (written & XSTATE.sse) storeXmm(state, image);
   const savesMxcsr = isCompact ? written & XSTATE.sse : wanted & (XSTATE.sse | XSTATE.avx);
   if (savesMxcsr) storeMxcsr(state, image);
   if (touchesAvx) for (let i = 0; i < nrVectorRegisters(state); i++) image.set(state.ymmHigh(i), AVX + 16 * i);
-  view.setUint32(HEADER, isCompact ? wanted & counted : (old & ~wanted) | (wanted & used), true);
-  view.setUint32(HEADER + 4, isCompact ? 0 : oldHigh, true);
-  if (isCompact) view.setBigUint64(XCOMP_BV, COMPACTED | BigInt(wanted), true);
-  memory.writeBytes(address, image.subarray(0, bytes));
+  if (isCompact) {
+    view.setBigUint64(HEADER, BigInt(wanted & counted), true);
+    view.setBigUint64(XCOMP_BV, COMPACTED | BigInt(wanted), true);
+  } else view.setUint32(HEADER, (view.getUint32(HEADER, true) & ~wanted) | (wanted & used), true);
+  commit();
 };
 
 /** Components of an image, checked. */
 function imageComponents({ state, fault }: HelperContext, image: Uint8Array): { present: number; isCompact: boolean } {
-  const view = new DataView(image.buffer);
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   const bits = view.getBigUint64(HEADER, true);
   const compaction = view.getBigUint64(XCOMP_BV, true);
   const isCompact = (compaction & COMPACTED) !== 0n;
@@ -99,13 +123,12 @@ function imageComponents({ state, fault }: HelperContext, image: Uint8Array): { 
 
 /** Arguments: address, 1 for REX.W. */
 const xrstor: Helper = (context, [address = 0n, isWide = 0n]) => {
-  const { state, memory } = context;
+  const { state } = context;
   const wanted = requested(context, address);
-  const image = new Uint8Array(IMAGE_BYTES);
-  memory.readBytes(address, image.subarray(0, AVX));
+  const { image } = areaAt(context, address, AVX, false);
   const { present, isCompact } = imageComponents(context, image);
   const loaded = wanted & present;
-  if (loaded & XSTATE.avx) memory.readBytes(address + BigInt(AVX), image.subarray(AVX));
+  const upper = loaded & XSTATE.avx ? areaAt(context, address + BigInt(AVX), AVX_BYTES, false).image : undefined;
   const loadsMxcsr = isCompact ? loaded & XSTATE.sse : wanted & (XSTATE.sse | XSTATE.avx);
   if (loadsMxcsr) state.mxcsr = mxcsrOf(image) ?? context.fault(VECTOR.generalProtection, 0);
   else if (wanted & XSTATE.sse) state.mxcsr = MXCSR_DEFAULT;
@@ -119,7 +142,7 @@ const xrstor: Helper = (context, [address = 0n, isWide = 0n]) => {
   else if (wanted & XSTATE.sse) for (let i = 0; i < count; i++) state.xmm(i).fill(0);
   if (!(wanted & XSTATE.avx)) return;
   for (let i = 0; i < count; i++)
-    if (loaded & XSTATE.avx) state.ymmHigh(i).set(image.subarray(AVX + 16 * i, AVX + 16 * i + 16));
+    if (upper) state.ymmHigh(i).set(upper.subarray(16 * i, 16 * i + 16));
     else state.ymmHigh(i).fill(0);
 };
 
