@@ -7,7 +7,7 @@ import { TemporaryPool } from '../interpreter/emit-frame.ts';
 import type { SlowImports, Value } from '../interpreter/emit-frame.ts';
 import { OFFSET } from '../engine/state.ts';
 import type { FunctionBuilder, FunctionRef, Label } from '../wasm/builder.ts';
-import { GENERIC } from './lazy.ts';
+import { GENERIC, keyOfFlags } from './lazy.ts';
 import type { FlagState } from './lazy.ts';
 
 /** Functions that a region calls. */
@@ -25,10 +25,14 @@ export interface Events {
   /** Flags could be seen (read, or by a way out) before they were all set. */
   observes: boolean;
   kills: boolean;
+  /** Sets all flags, whoever saw them before. */
+  sets: boolean;
   /** Always left to the interpreter. */
   bails: boolean;
   /** Has changed the guest's state. */
   writes: boolean;
+  /** Computes with the flags of before, or keeps some of them. */
+  usesFlags: boolean;
 }
 
 export class RegionContext {
@@ -47,10 +51,17 @@ export class RegionContext {
   readonly position: number;
   readonly entry: number;
   readonly scratch: number;
+  /** Which description holds where flags are `joined` or a way out was taken; 0 is generic. */
+  readonly form: number;
+  /** How the function ends. */
+  readonly result: number;
+  private readonly forms = new Map<string, { readonly id: number; readonly state: FlagState }>();
   readonly cc: { readonly kind: number; readonly result: number; readonly a: number; readonly b: number };
   flags: FlagState = GENERIC;
   /** The flags after the instruction at hand are of no interest. */
   flagsAreDead = false;
+  /** The instruction at hand neither sets nor reads flags. */
+  leavesFlags = false;
   /** Nesting of computations that may not happen. */
   depth = 0;
   /** Code from here on is not reached. */
@@ -58,7 +69,7 @@ export class RegionContext {
   /** Fields of the state that were found 0 in this block: `guard`. */
   readonly checkedBlocks = new Set<string>();
   bailLabel: Label = 0;
-  readonly events: Events = { observes: false, kills: false, bails: false, writes: false };
+  readonly events: Events = { observes: false, kills: false, sets: false, bails: false, writes: false, usesFlags: false };
   private readonly gprs: number[] = [];
   private readonly xmms: number[] = [];
   private readonly writtenGprs = new Set<number>();
@@ -76,6 +87,8 @@ export class RegionContext {
     this.position = f.local('i32');
     this.entry = f.local('i32');
     this.scratch = f.local('i32');
+    this.form = f.local('i32');
+    this.result = f.local('i32');
     this.cc = { kind: f.local('i32'), result: f.local('i64'), a: f.local('i64'), b: f.local('i64') };
   }
 
@@ -102,8 +115,44 @@ export class RegionContext {
     return local;
   }
 
+  /** The instruction computes with the flags as they are. */
+  use(): void {
+    this.observe();
+    if (!this.events.sets) this.events.usesFlags = true;
+  }
   observe(): void {
     if (!this.events.kills) this.events.observes = true;
+  }
+
+  /** Notes in the local `form` what is known of the flags, for a way out or a block that several ways lead to. */
+  emitForm(state: FlagState): void {
+    if (state.form === 'joined' || state.form === 'dead') return;
+    this.f.i32(this.formOf(state)).set(this.form);
+  }
+  private formOf(state: FlagState): number {
+    if (state.form === 'generic') return 0;
+    const key = keyOfFlags(state);
+    const known = this.forms.get(key);
+    if (known) return known.id;
+    const id = this.forms.size + 1;
+    this.forms.set(key, { id, state });
+    return id;
+  }
+  /** Makes the lazy words of whatever `form` says. `emit` makes those of one description. */
+  emitResolve(emit: (state: FlagState) => void): void {
+    const { f, forms } = this;
+    if (forms.size === 0) return;
+    const done = f.block();
+    const labels: Label[] = [];
+    for (let i = 0; i < forms.size; i++) labels.unshift(f.block());
+    f.get(this.form).brTable([done, ...labels], done);
+    for (const { state } of forms.values()) {
+      f.end();
+      emit(state);
+      this.temporaries.release();
+      f.br(done);
+    }
+    f.end().i32(0).set(this.form); // prettier-ignore
   }
 
   /** Registers and flags from the state to their locals. */
@@ -113,6 +162,7 @@ export class RegionContext {
     this.xmms.forEach((local, n) => f.i32(0).simdAccess(0, OFFSET.xmm + 32 * n).set(local)); // prettier-ignore
     f.i32(0).load32(OFFSET.ccKind).set(cc.kind).i32(0).load64(OFFSET.ccResult).set(cc.result);
     f.i32(0).load64(OFFSET.ccA).set(cc.a).i32(0).load64(OFFSET.ccB).set(cc.b);
+    f.i32(0).set(this.form);
     f.i32(0).load32(OFFSET.tlbView).set(this.view).i32(0).load32(OFFSET.codeView).set(this.codeView);
   }
   /** The locals that were written back to the state. */

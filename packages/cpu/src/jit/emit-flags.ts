@@ -49,7 +49,11 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
     return this.op(size === 1 ? 'i32.extend8_s' : 'i32.extend16_s', value);
   }
   private noteKill(): boolean {
-    if (this.context.depth === 0 && !this.context.events.observes) this.context.events.kills = true;
+    const { events } = this.context;
+    if (this.context.depth === 0) {
+      events.sets = true;
+      if (!events.observes) events.kills = true;
+    }
     if (!this.context.flagsAreDead) return false;
     this.context.flags = DEAD;
     return true;
@@ -75,6 +79,7 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
   }
   private step(form: 'inc' | 'dec', size: Width, r: Value): void {
     const { context } = this;
+    if (!context.events.sets) context.events.usesFlags = true;
     if (context.flagsAreDead) {
       context.flags = DEAD;
       return;
@@ -107,6 +112,7 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
     const { context } = this;
     const isAll = (mask & ALL_FLAGS) === ALL_FLAGS;
     if (isAll && this.noteKill()) return;
+    if (!context.events.sets) context.events.usesFlags = true;
     if (context.flagsAreDead) {
       context.flags = DEAD;
       return;
@@ -119,15 +125,15 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
 
   // Readers ----------------------------------------------------------------------------------------------------------
   flags(): Value {
-    this.context.observe();
+    this.context.use();
     return this.flagsOf(this.context.flags);
   }
   carry(): Value {
-    this.context.observe();
+    this.context.use();
     return this.carryOf(this.context.flags);
   }
   condition(code: number): Value {
-    this.context.observe();
+    this.context.use();
     const value = this.conditionOf(this.context.flags, code >> 1);
     return code & 1 ? this.eqz(value) : value;
   }
@@ -155,7 +161,8 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
   private flagsOf(state: FlagState): Value {
     switch (state.form) {
       case 'dead':
-        throw new Error('flags that were thought dead are looked at');
+      case 'joined':
+        throw new Error(`flags that were thought ${state.form} are looked at`);
       case 'changed': {
         const bits = this.and(state.bits, this.i32(state.mask));
         if ((state.mask & ALL_FLAGS) === ALL_FLAGS) return bits;
@@ -175,6 +182,8 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
     switch (state.form) {
       case 'generic':
         return this.genericCarry();
+      case 'joined':
+        throw new Error('the carry of joined flags is asked for');
       case 'inc':
       case 'dec':
         return this.carryOf(state.before);
@@ -227,7 +236,8 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
       case 'generic':
         return this.genericCondition(group);
       case 'dead':
-        throw new Error('flags that were thought dead decide a condition');
+      case 'joined':
+        throw new Error(`flags that were thought ${state.form} decide a condition`);
       case 'changed': {
         const wanted = CONDITION_FLAGS[group] ?? 0;
         if ((wanted & ~state.mask) === 0) return this.conditionOfBits(state.bits, group);
@@ -320,6 +330,7 @@ export abstract class RegionFlagEmitter extends NumericEmitter {
     const { f, context } = this;
     const { cc } = context;
     if (state.form === 'generic' || state.form === 'dead') return;
+    if (state.form === 'joined') throw new Error('joined flags cannot be made generic here');
     if (state.form === 'changed') {
       this.emitUnfolded(state);
       return;

@@ -15,6 +15,7 @@ import { memoryType } from '../semantics/base.ts';
 import { ADDRESSED } from '../semantics/index.ts';
 import type { RegionContext } from './context.ts';
 import { RegionMemoryEmitter } from './emit-memory.ts';
+import { GENERIC } from './lazy.ts';
 
 /** Ways on from an instruction other than to the next one. */
 export interface Ways {
@@ -310,7 +311,15 @@ export class RegionEmitter extends RegionMemoryEmitter {
     f.if();
     this.branch(then);
     const changes = context.flags !== before;
+    // What depends on the run time counts as use of what was before.
+    if (changes && !context.events.sets) context.events.usesFlags = true;
     if (!changes && !otherwise) {
+      f.end();
+      return;
+    }
+    if (context.leavesFlags) {
+      f.else();
+      if (otherwise) this.branch(otherwise);
       f.end();
       return;
     }
@@ -321,7 +330,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
     if (otherwise) this.branch(otherwise);
     this.emitGeneric(context.flags);
     f.end();
-    context.flags = merges ? { form: 'generic' } : before;
+    context.flags = merges ? GENERIC : before;
   }
   choose(type: ValueType, condition: Value, then: () => Value, otherwise: () => Value): Value {
     if (condition.local < 0) return condition.constant !== 0n ? then() : otherwise();
@@ -370,7 +379,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
     context.observe();
     // What has changed something already cannot be done again.
     if (context.depth === 0 || context.events.writes) context.events.bails = true;
-    this.emitGeneric(context.flags);
+    context.emitForm(context.flags);
     f.i32(this.at).set(context.position).br(context.bailLabel);
     context.isDead = true;
   }

@@ -17,6 +17,8 @@ export interface Flow {
   readonly nrWaysIn: readonly number[];
   /** Somebody may see the flags that a block is entered with. */
   readonly needsFlags: readonly boolean[];
+  /** Flags may be `joined` at its start: they are all set anew before anything is computed with them. */
+  readonly joins: readonly boolean[];
 }
 
 interface Edge {
@@ -87,7 +89,7 @@ export function flowOf(plan: RegionPlan): Flow {
   enteredInTheMiddle(jumps, loops, dispatched);
   const nrWaysIn: number[] = plan.blocks.map((block) => (block.isEntry ? 1 : 0));
   for (const { to } of [...jumps, ...calls]) nrWaysIn[to] = (nrWaysIn[to] ?? 0) + 1;
-  return { loops, dispatched, nrWaysIn, needsFlags: flagNeeds(plan) };
+  return { loops, dispatched, nrWaysIn, needsFlags: flagNeeds(plan), joins: joinsOf(plan) };
 }
 
 /** Whether the flags are looked at after a way to `position` from block `from`; leaving or jumping back may end the run. */
@@ -135,4 +137,34 @@ function flagNeeds(plan: RegionPlan): boolean[] {
     }
   }
   return needs;
+}
+
+/** True where flags are all set, or code of this region is left, before anything is computed with them. */
+function joinsOf(plan: RegionPlan): boolean[] {
+  const joins = plan.blocks.map(() => true);
+  const mayGo = (position: number): boolean => {
+    const to = plan.indexOf.get(position);
+    return to === undefined || (joins[to] ?? true);
+  };
+  const check = (n: number): boolean => {
+    const block = plan.blocks[n];
+    if (!block) return true;
+    for (const { instruction, traits, target } of block.instructions) {
+      if (traits.bails) return true;
+      if (traits.usesFlags) return false;
+      if (traits.setsFlags) return true;
+      if (target !== undefined && !mayGo(target)) return false;
+      if (instruction.row.semantics === 'ret' && !plan.returns.every(mayGo)) return false;
+    }
+    return !block.fallsThrough || mayGo(block.next);
+  };
+  for (let changed = true; changed;) {
+    changed = false;
+    for (let n = plan.blocks.length - 1; n >= 0; n--)
+      if (joins[n] && !check(n)) {
+        joins[n] = false;
+        changed = true;
+      }
+  }
+  return joins;
 }

@@ -47,13 +47,28 @@ export type FlagState =
   | ChangedFlags
   /** In the locals of the lazy words, kind known at run time only. */
   | { readonly form: 'generic' }
+  /** As the local `form` says: one of the descriptions of this region, or generic. Only ways out ask. */
+  | { readonly form: 'joined' }
   /** Nobody looks at them before they are set again. */
   | { readonly form: 'dead' };
 
 export const GENERIC: FlagState = { form: 'generic' };
+export const JOINED: FlagState = { form: 'joined' };
 export const DEAD: FlagState = { form: 'dead' };
 
 /** All six flags. */
 export const ALL_FLAGS = 0x8d5;
 /** Flags that a condition code looks at, by code / 2. */
 export const CONDITION_FLAGS = [0x800, 1, 0x40, 0x41, 0x80, 4, 0x880, 0x8c0] as const;
+
+const keyOfValue = ({ type, local, constant }: Value): string => (local < 0 ? `${type}=${constant}` : `${type}@${local}`);
+/** The same for descriptions that stand for the same computation. */
+export function keyOfFlags(state: FlagState): string {
+  switch (state.form) {
+    case 'generic': case 'joined': case 'dead': return state.form;
+    case 'inc': case 'dec': return `${state.form}${state.size}${keyOfValue(state.r)}(${keyOfFlags(state.before)})`;
+    case 'result': return `result${state.size}${keyOfValue(state.r)}${keyOfValue(state.bits)}`;
+    case 'changed': return `changed${state.mask}${keyOfValue(state.bits)}(${keyOfFlags(state.before)})`;
+    default: return `${state.form}${state.size}${keyOfValue(state.a)}${keyOfValue(state.b)}${keyOfValue(state.r)}`;
+  } // prettier-ignore
+}

@@ -17,7 +17,7 @@ import { RegionEmitter } from './emitter.ts';
 import type { Ways } from './emitter.ts';
 import { flagsSeenAfter, flowOf } from './flow.ts';
 import type { Flow, Loop } from './flow.ts';
-import { DEAD, GENERIC } from './lazy.ts';
+import { DEAD, GENERIC, JOINED } from './lazy.ts';
 import type { FlagState } from './lazy.ts';
 import type { PlacedInstruction, RegionPlan } from './plan.ts';
 import { emitWhole } from './traits.ts';
@@ -73,23 +73,22 @@ export class RegionBuilder implements Ways {
     this.enterLabel = f.loop();
     f.get(context.word).i32(ENTRY.blockMask).op('i32.and').set(context.entry);
     this.emitBase();
+    const finish = f.block();
     context.bailLabel = f.block();
     this.budgetLabel = f.block();
     this.lookupLabel = f.block();
     this.dispatchLabel = f.loop();
     this.emitSequence(0, this.plan.blocks.length - 1, this.flow.loops, undefined);
-    f.end().unreachable();
-    f.end();
+    f.end().unreachable().end(); // prettier-ignore
     this.emitLookup();
+    f.end().i32(RUN_BUDGET).set(context.result).br(finish);
+    f.end().i32(SIGNAL.bail).set(context.result);
     f.end();
-    this.emitPositionAsRip();
+    this.emitResolve();
+    f.i32(0).get(context.base).get(context.position).op('i64.extend_i32_s').op('i64.add').store64(OFFSET.rip);
     f.i32(0).get(context.budget).store32(OFFSET.budgetLeft);
     context.emitStores();
-    f.i32(RUN_BUDGET).return().end(); // prettier-ignore
-    this.emitPositionAsRip();
-    f.i32(0).get(context.budget).store32(OFFSET.budgetLeft);
-    context.emitStores();
-    f.i32(SIGNAL.bail).return().end().unreachable(); // prettier-ignore
+    f.get(context.result).return().end().unreachable(); // prettier-ignore
     f.prepend(() => {
       context.emitLoads();
     });
@@ -109,9 +108,12 @@ export class RegionBuilder implements Ways {
     });
     f.set(context.base);
   }
-  private emitPositionAsRip(): void {
-    const { f, context } = this;
-    f.i32(0).get(context.base).get(context.position).op('i64.extend_i32_s').op('i64.add').store64(OFFSET.rip);
+  /** The lazy words of the flags. */
+  private emitResolve(): void {
+    const emitter = this.anEmitter();
+    this.context.emitResolve((state) => {
+      emitter.emitGeneric(state);
+    });
   }
 
   // Structure --------------------------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ export class RegionBuilder implements Ways {
     const block = plan.blocks[n];
     if (!block) throw new Error(`no block ${n}`);
     this.block = n;
-    context.flags = (flow.nrWaysIn[n] === 1 ? this.flagsAtEntry[n] : undefined) ?? (flow.needsFlags[n] ? GENERIC : DEAD);
+    context.flags = (flow.nrWaysIn[n] === 1 ? this.flagsAtEntry[n] : undefined) ?? (flow.needsFlags[n] ? (flow.joins[n] ? JOINED : GENERIC) : DEAD);
     context.isDead = false;
     context.checkedBlocks.clear();
     const seenAfter = flagsSeenAfter(plan, flow.needsFlags, n);
@@ -171,6 +173,7 @@ export class RegionBuilder implements Ways {
     const emitter = new RegionEmitter(one.instruction, { at: one.at, context, ways: this });
     const last = one.at + one.instruction.length - 1;
     if (Math.floor(last / PAGE) !== Math.floor(one.at / PAGE)) this.emitPageCheck(Math.floor(last / PAGE), () => { emitter.bail(); }); // prettier-ignore
+    context.leavesFlags = !one.traits.usesFlags && !one.traits.setsFlags;
     if (one.traits.bails) emitter.bail();
     else emitWhole(emitter);
     context.temporaries.release();
@@ -202,10 +205,10 @@ export class RegionBuilder implements Ways {
     this.f.op('i32.wrap_i64').i32(8).op('i32.shr_u').i32((CODE_TLB_ENTRIES - 1) << 4).op('i32.and'); // prettier-ignore
     this.f.get(this.context.codeView).op('i32.add');
   }
-  private emitBudget(emitter: RegionEmitter, position: number): void {
+  private emitBudget(position: number): void {
     const { f, context } = this;
     f.get(context.budget).i32(1).op('i32.sub').tee(context.budget).i32(0).op('i32.lt_s').if(); // prettier-ignore
-    emitter.emitGeneric(context.flags);
+    context.emitForm(context.flags);
     f.i32(position).set(context.position).br(this.budgetLabel).end(); // prettier-ignore
   }
   /** Something that emits code where no instruction is at hand. */
@@ -220,29 +223,29 @@ export class RegionBuilder implements Ways {
     const { plan, context } = this;
     const target = plan.indexOf.get(position);
     if (target === undefined) {
-      this.leave(emitter, position);
+      this.leave(position);
       return;
     }
     const page = Math.floor(position / PAGE);
     const from = Math.floor((given ? given.at : (plan.blocks[this.block]?.instructions.at(-1)?.at ?? position)) / PAGE);
-    if (page !== from) this.emitPageCheck(page, () => { this.leave(emitter, position); }); // prettier-ignore
+    if (page !== from) this.emitPageCheck(page, () => { this.leave(position); }); // prettier-ignore
     const isCall = given?.instruction.row.semantics === 'call';
-    if (target <= this.block || isCall) this.emitBudget(emitter, position);
+    if (target <= this.block || isCall) this.emitBudget(position);
     this.passFlags(emitter, target);
     this.emitBranch(target, isCall);
     context.isDead = true;
   }
   /** To code outside of the region. */
-  private leave(emitter: RegionEmitter, position: number): void {
+  private leave(position: number): void {
     const { f, context } = this;
-    context.observe();
-    emitter.emitGeneric(context.flags);
+    context.emitForm(context.flags);
     f.get(context.base).i64(BigInt(position)).op('i64.add').set(context.nextRip).br(this.lookupLabel); // prettier-ignore
   }
   private passFlags(emitter: RegionEmitter, target: number): void {
     const { flow, context } = this;
     // A way back is found only after its target was made.
     if (flow.nrWaysIn[target] === 1 && target > this.block) this.flagsAtEntry[target] = context.flags;
+    else if (flow.needsFlags[target] && flow.joins[target]) context.emitForm(context.flags);
     else if (flow.needsFlags[target]) emitter.emitGeneric(context.flags);
   }
   private emitBranch(target: number, byNumber: boolean): void {
@@ -272,8 +275,7 @@ export class RegionBuilder implements Ways {
     f.set(context.nextRip);
     if (isReturn && plan.returns.length <= MAX_PREDICTED_RETURNS)
       for (const position of plan.returns) this.emitPredicted(emitter, position);
-    context.observe();
-    emitter.emitGeneric(context.flags);
+    context.emitForm(context.flags);
     f.br(this.lookupLabel);
   }
   /** To `position` if that is where `nextRip` says. */
@@ -285,7 +287,7 @@ export class RegionBuilder implements Ways {
     if (Math.floor(position / PAGE) !== Math.floor(emitter.at / PAGE)) return;
     f.get(context.nextRip).get(context.base).i64(BigInt(position)).op('i64.add').op('i64.eq').if(); // prettier-ignore
     const { flags } = context;
-    this.emitBudget(emitter, position);
+    this.emitBudget(position);
     this.passFlags(emitter, target);
     this.emitBranch(target, true);
     context.flags = flags;
@@ -296,6 +298,7 @@ export class RegionBuilder implements Ways {
   private emitLookup(): void {
     const { f, context } = this;
     const word = context.entry;
+    this.emitResolve();
     const miss = f.block();
     f.get(context.budget).i32(0).op('i32.le_s').brIf(miss); // prettier-ignore
     f.get(context.nextRip);

@@ -12,6 +12,10 @@ export interface Traits {
   readonly bails: boolean;
   /** `observe`: flags may be seen as they are before it. `kill`: they are all set, and nobody saw them before. */
   readonly flags: 'observe' | 'kill' | 'none';
+  /** Computes with the flags of before or keeps some of them, not only lets them be seen. */
+  readonly usesFlags: boolean;
+  /** Sets all flags, though they may be seen before. */
+  readonly setsFlags: boolean;
 }
 
 const nowhere: Ways = { to: () => undefined, toAddress: (emitter) => { emitter.context.observe(); } }; // prettier-ignore
@@ -38,8 +42,8 @@ export function traitsOf(instruction: Instruction): Traits {
   context.bailLabel = context.f.block();
   const emitter = new RegionEmitter(instruction, { at: 0, context, ways: nowhere });
   emitWhole(emitter);
-  const { observes, kills, bails } = context.events;
-  const traits: Traits = { bails, flags: observes ? 'observe' : kills ? 'kill' : 'none' };
+  const { observes, kills, bails, usesFlags, sets } = context.events;
+  const traits: Traits = { bails, flags: observes ? 'observe' : kills ? 'kill' : 'none', usesFlags, setsFlags: sets };
   known.set(key, traits);
   return traits;
 }
