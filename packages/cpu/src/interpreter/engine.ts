@@ -77,7 +77,7 @@ export class InterpreterEngine implements Engine {
     const tryTranslate = (info: number): number => this.data.tryTranslate(info);
     const helper = (word: number, record: number): number => this.helpers.call(word, record);
     const slowPaths = new WebAssembly.Instance(slow, { engine: { ...memories, translate, tryTranslate, helper } });
-    this.jit = new JitTier(core, options.jit ?? 'on');
+    this.jit = new JitTier(core, options.jit ?? 'on', options.hotAfter);
     this.jit.link(memories, slowPaths.exports);
     const imports: WebAssembly.Imports = {
       engine: {

@@ -32,7 +32,9 @@ type RegionFunction = (word: number, budget: number) => number;
 
 /** One compiled region, or one that is about to be. */
 class Region implements Compiled {
-  readonly plan: RegionPlan;
+  /** Until it is compiled: a plan is large. */
+  plan: RegionPlan | undefined;
+  readonly pages: readonly CodePage[];
   slot = -1;
   bytes = 0;
   isDropped = false;
@@ -41,13 +43,14 @@ class Region implements Compiled {
   private readonly tier: JitTier;
   constructor(plan: RegionPlan, tier: JitTier) {
     this.plan = plan;
+    this.pages = [...plan.pages.values()];
     this.tier = tier;
-    for (const page of plan.pages.values()) page.compiled.add(this);
+    for (const page of this.pages) page.compiled.add(this);
   }
   drop(): void {
     if (this.isDropped) return;
     this.isDropped = true;
-    for (const page of this.plan.pages.values()) page.compiled.delete(this);
+    for (const page of this.pages) page.compiled.delete(this);
     this.tier.removed(this, 'invalidated');
   }
 }
@@ -66,14 +69,17 @@ export class JitTier {
   private waited = 0;
   private codeBytes = 0;
 
-  constructor(core: EngineCore, mode: JitMode) {
+  constructor(core: EngineCore, mode: JitMode, hotAfter = HOT_AFTER) {
     this.core = core;
     this.mode = mode;
     for (let slot = NR_REGIONS - 1; slot >= 0; slot--) this.freeSlots.push(slot);
-    core.words[HOT_THRESHOLD / 4] = mode === 'off' ? NEVER | 0 : mode === 'force' ? 1 : HOT_AFTER;
+    core.words[HOT_THRESHOLD / 4] = mode === 'off' ? NEVER | 0 : mode === 'force' ? 1 : hotAfter;
   }
   /** What modules of regions are linked with; once, before the first run. */
-  link(memories: { private: WebAssembly.Memory; machine: WebAssembly.Memory }, slow: Readonly<Record<string, unknown>>): void {
+  link(
+    memories: { private: WebAssembly.Memory; machine: WebAssembly.Memory },
+    slow: Readonly<Record<string, unknown>>,
+  ): void {
     const { probe, flags, carry, condition } = slow;
     this.imports = { engine: { ...memories, regions: this.table }, slow: { probe, flags, carry, condition } } as WebAssembly.Imports; // prettier-ignore
   }
@@ -164,6 +170,7 @@ export class JitTier {
     // Function 0 would be given to the optimising compiler at once.
     m.function([], []);
     regions.forEach(({ plan }, n) => {
+      if (!plan) throw new Error('a region is compiled once');
       const f = m.function(['i32', 'i32'], ['i32'], `r${n}`);
       new RegionBuilder(plan, f, { imports, regionType, table: imports.table }).emit();
       counters.blocksCompiled += plan.blocks.length;
@@ -183,6 +190,8 @@ export class JitTier {
   private install(region: Region, code: RegionFunction, bytes: number): void {
     while (this.freeSlots.length === 0 || this.codeBytes + bytes > MAX_CODE_BYTES) this.evict();
     const { plan } = region;
+    if (!plan) throw new Error('a region is compiled once');
+    region.plan = undefined;
     const { cache, words } = this.core;
     region.slot = this.freeSlots.pop() ?? 0;
     region.bytes = bytes;
@@ -205,7 +214,7 @@ export class JitTier {
     const [oldest] = this.live;
     if (!oldest) throw new Error('no region to evict');
     oldest.isDropped = true;
-    for (const page of oldest.plan.pages.values()) page.compiled.delete(oldest);
+    for (const page of oldest.pages) page.compiled.delete(oldest);
     this.removed(oldest, 'evicted');
   }
 }
