@@ -159,6 +159,7 @@ export class Evaluator extends AlgebraBase<Value> {
   /** Decodes and runs the instruction at `code`; RIP in the state must be that of it. */
   step(code: Uint8Array): Evaluation {
     const decoded = decodeInstruction(code, 64);
+    if (decoded === 'too-long') return { vector: 13, errorCode: 0, address: 0n };
     if (typeof decoded === 'string') return { vector: 6, errorCode: -1, address: 0n };
     this.instruction = decoded;
     this.operands = decoded.operands;
