@@ -5,7 +5,10 @@ import { compileEngine, createEngine } from '@xenhost/cpu';
 import { consoleShell, consoleShellPrompt } from '@xenhost/guest-kernels';
 import { buildPvDomain, openXenctrl, ShutdownReason } from '@xenhost/libxenctrl';
 import type { BuiltDomain } from '@xenhost/libxenctrl';
+import { openMetrics } from '@xenhost/daemon-kit';
 import { localPrivcmd } from '@xenhost/privcmd';
+import { DOMID, Hypercall, MAX_PROFILE_HZ, PAGE_SIZE, TraceClass, TraceEvent } from '@xenhost/xen-abi';
+import { recordsOf, TraceReader } from '@xenhost/xentrace';
 import { bootMachine, Machine } from './machine.ts';
 import { MachineMemory } from './state/machine-memory.ts';
 
@@ -234,4 +237,46 @@ test('a paused guest stands still, also for reading its registers', async () => 
   await host.xc.domainUnpause(guest.domid);
   await guest.type('echo back');
   await guest.until(() => guest.output.split('back').length === 3);
+});
+
+test("a guest's boot is counted, traced and sampled as tools see it", async () => {
+  const host = new OneThreadHost();
+  const { xc } = host;
+  await expect(xc.profileSet(1000, DOMID.IDLE)).rejects.toMatchObject({ code: 'EINVAL' });
+  await xc.tbufSetCpuMask(1n);
+  const info = await xc.tbufEnable(16);
+  expect(info).toMatchObject({ eventMask: TraceClass.ALL, sizeBytes: PAGE_SIZE });
+  const reader = await TraceReader.open(xc, info);
+  await xc.profileSet(MAX_PROFILE_HZ, DOMID.IDLE);
+  await xc.perfcReset();
+  const guest = await host.boot();
+  await guest.until(() => guest.output.includes(consoleShellPrompt));
+  await xc.tbufDisable();
+  const windows = await reader.read();
+  expect(windows.map(({ cpu }) => cpu)).toEqual([0]);
+  const records = windows.flatMap(({ cpu, bytes }) => [...recordsOf(bytes, cpu)]);
+  expect(await reader.read()).toEqual([]);
+  const named = (name: keyof typeof TraceEvent) => records.filter(({ event }) => event === TraceEvent[name]);
+  expect(named('DOM0_DOM_ADD').map(({ data }) => data)).toEqual([[guest.domid]]);
+  const mine = (guest.domid << 16) >>> 0;
+  expect(
+    records.find(({ event }) => (event & 0xf_f00f) === (TraceEvent.SCHED_RUNSTATE_CHANGE & 0xf_f00f))?.data,
+  ).toEqual([mine]);
+  expect(named('PROFILE_SAMPLE').length).toBeGreaterThan(0);
+  expect(named('PROFILE_SAMPLE').every(({ data }) => data[0] === mine)).toBe(true);
+  const counters = new Map((await xc.perfcQuery()).map(({ name, values }) => [name, values]));
+  // The guest's, and none of those that tools make.
+  const traced = named('PV_HYPERCALL_V2').map(({ data }) => (data[0] ?? 0) & 0xf_ffff);
+  const counted = counters.get('hypercalls') ?? [];
+  for (const op of [Hypercall.iret, Hypercall.sched_op, Hypercall.vm_assist])
+    expect(traced.filter((number) => number === op).length).toBe(counted[op]);
+  expect(traced.length).toBeGreaterThan(10);
+  expect(traced).not.toContain(Hypercall.domctl);
+  expect(counters.get('trace: lost records')).toEqual([0, 0]);
+  expect((counters.get('sched: runs through scheduler') ?? [])[0]).toBeGreaterThan(0);
+  const text = openMetrics(host.machine.metrics());
+  expect(text).toMatch(new RegExp(`xen_vcpu_exits_total\\{domid="${guest.domid}",vcpu="0",cause="syscall"\\} [1-9]`));
+  // No frame of Xen's but these is given to tools.
+  await expect(xc.readFrame(DOMID.XEN, host.machine.core.map.header)).rejects.toMatchObject({ code: 'EINVAL' });
+  await expect(xc.writeFrame(DOMID.XEN, info.mfn, 0, new Uint8Array(4))).rejects.toMatchObject({ code: 'EINVAL' });
 });

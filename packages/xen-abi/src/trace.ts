@@ -28,21 +28,14 @@ export const TraceEvent = {
   /** | old run state << 8 | new run state << 4. */
   SCHED_RUNSTATE_CHANGE: 0x0002_1001,
   SCHED_CONTINUE_RUNNING: 0x0002_1002,
-  SCHED_DOM_ADD: 0x0002_8001,
-  SCHED_DOM_REM: 0x0002_8002,
-  SCHED_SLEEP: 0x0002_8003,
   SCHED_WAKE: 0x0002_8004,
   SCHED_YIELD: 0x0002_8005,
   SCHED_BLOCK: 0x0002_8006,
-  SCHED_SHUTDOWN: 0x0002_8007,
-  SCHED_SWITCH: 0x0002_800a,
   DOM0_DOM_ADD: 0x0004_1001,
   DOM0_DOM_REM: 0x0004_1002,
   PV_TRAP: 0x0020_1003,
   PV_PAGE_FAULT: 0x0020_1004,
-  PV_FORCED_INVALID_OP: 0x0020_1005,
   PV_EMULATE_PRIVOP: 0x0020_1006,
-  PV_MATH_STATE_RESTORE: 0x0020_1008,
   PV_PTWR_EMULATION: 0x0020_100b,
   PV_HYPERCALL_V2: 0x0020_100d,
   PV_HYPERCALL_SUBCALL: 0x0020_200e,
@@ -52,7 +45,6 @@ export const TraceEvent = {
 
 /** PV_HYPERCALL_V2: marks in its first word which arguments follow as 32-bit words. */
 export const hypercallArg32 = (i: number): number => 1 << (20 + 2 * i);
-export const TRC_PV_HYPERCALL_V2_ARG_MASK = 0xfff0_0000;
 
 /** Head of a trace buffer; records follow. Both indices run modulo twice the size of the data. */
 export const TraceBuf = layout('t_buf', { cons: 'u32', prod: 'u32' });

@@ -4,7 +4,7 @@
  */
 import { domid as toDomid, Errno } from '@xenhost/base';
 import type { Engine } from '@xenhost/cpu';
-import { DOMID, LEGACY_MAX_VCPUS, PAGE_SIZE, Shutdown, VcpuInfo, VIRQ } from '@xenhost/xen-abi';
+import { DOMID, LEGACY_MAX_VCPUS, PAGE_SIZE, Shutdown, TraceEvent, VcpuInfo, VIRQ } from '@xenhost/xen-abi';
 import type { ConsolePort } from '../console/api.ts';
 import type { EventLimits } from '../event/api.ts';
 import type { GrantLimits } from '../grant/api.ts';
@@ -260,6 +260,7 @@ export class Lifecycle implements DomainPort {
     const frames: number[] = [];
     this.forEachVcpu(domain, (vcpu) => frames.push(vcpu.frame));
     for (const policy of [domain.v.cpuidPolicyMfn, domain.v.memoryMapMfn]) if (policy) memory.freeXenFrame(policy);
+    if (this.#core.tracer.on) this.#core.tracer.record(TraceEvent.DOM0_DOM_REM, 1, domain.domid);
     table.remove(domain);
     for (const frame of frames) memory.freeXenFrames(frame, VCPU_RECORD_FRAMES);
     memory.freeXenFrame(domain.frame);
@@ -283,7 +284,10 @@ export class Lifecycle implements DomainPort {
     const domain = table.insert(frame);
     this.#core.memory.u8.set(options.handle.subarray(0, 16), domain.address + DomainLayout.offsets.uuid);
     const error = this.#populate(domain, options);
-    if (error === 0) return domain;
+    if (error === 0) {
+      if (this.#core.tracer.on) this.#core.tracer.record(TraceEvent.DOM0_DOM_ADD, 1, id);
+      return domain;
+    }
     table.remove(domain);
     memory.freeXenFrame(frame);
     return error;

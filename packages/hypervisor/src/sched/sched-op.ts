@@ -1,6 +1,6 @@
 /** sched_op (29) and its old form (6). `xen/include/public/sched.h`. */
 import { bytesOf, Errno, evtchnPort } from '@xenhost/base';
-import { SchedOp, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog } from '@xenhost/xen-abi';
+import { SchedOp, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog, TraceEvent } from '@xenhost/xen-abi';
 import type { DomainPort } from '../domain/api.ts';
 import type { EventChannels } from '../event/api.ts';
 import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
@@ -92,7 +92,13 @@ export class SchedOperations {
     this.#m.events.setUpcallMask(vcpu, false);
     if (this.#m.events.hasDeliverable(vcpu) || vcpu.v.flags & VcpuFlag.nmiPending) return 0;
     vcpu.v.flags |= VcpuFlag.blocked;
+    this.#traceBlock(vcpu);
     return 0;
+  }
+
+  #traceBlock(vcpu: VcpuRef): void {
+    const { tracer } = this.#core;
+    if (tracer.on) tracer.ofVcpu(TraceEvent.SCHED_BLOCK, vcpu.domid, vcpu.vcpuId);
   }
 
   #poll(call: HypercallCall, vcpu: VcpuRef, pointer: bigint): number {
@@ -112,6 +118,7 @@ export class SchedOperations {
     ports.forEach((port, i) => (this.#core.memory.u32[at + i] = port));
     vcpu.v.pollCount = count;
     vcpu.v.flags |= VcpuFlag.polling | VcpuFlag.blocked;
+    this.#traceBlock(vcpu);
     if (timeout !== 0n) this.#m.timers.setPoll(vcpu, timeout > MAX_DEADLINE ? MAX_DEADLINE : timeout);
     return 0;
   }

@@ -3,7 +3,7 @@
  * `credit.ts`. Called with the hypervisor lock held; on the control plane (no pCPU of its own) only `wake`, `sleep` and
  * the settings are used.
  */
-import { Runstate } from '@xenhost/xen-abi';
+import { Runstate, TraceEvent } from '@xenhost/xen-abi';
 import type { DomainTable } from '../domain/table.ts';
 import type { PcpuRequests } from '../pcpu/requests.ts';
 import type { Core } from '../state/core.ts';
@@ -101,6 +101,7 @@ export class Scheduler implements SchedulerPort {
       this.#setIdleRunstate(vcpu, now);
       return;
     }
+    if (this.#core.tracer.on) this.#core.tracer.ofVcpu(TraceEvent.SCHED_WAKE, vcpu.domid, vcpu.vcpuId);
     setRunstate(this.#core, vcpu, Runstate.runnable, now);
     if (v.schedFlags & SchedVcpuFlag.parked) return;
     if (v.priority === SchedPriority.under) v.priority = SchedPriority.boost;
@@ -129,6 +130,7 @@ export class Scheduler implements SchedulerPort {
 
   /** SCHEDOP_yield: next time somebody of a lower priority may go first. */
   yield(vcpu: VcpuRef): void {
+    if (this.#core.tracer.on) this.#core.tracer.ofVcpu(TraceEvent.SCHED_YIELD, vcpu.domid, vcpu.vcpuId);
     vcpu.v.schedFlags |= SchedVcpuFlag.yielded;
     if (this.#core.pcpu !== undefined) this.#modules.requests.post(this.#core.pcpu, PcpuRequest.reschedule);
   }
@@ -187,6 +189,8 @@ export class Scheduler implements SchedulerPort {
     record.nextTickNs = now + TICK_NS;
     record.sliceEndNs = now + BigInt(this.#core.header.timesliceUs) * 1000n;
     next.v.schedules++;
+    if (this.#core.tracer.on && next.v.runstate === Runstate.running)
+      this.#core.tracer.continueRunning(next.domid, next.vcpuId);
     setRunstate(this.#core, next, Runstate.running, now);
     return next;
   }

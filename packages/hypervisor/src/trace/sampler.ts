@@ -17,12 +17,15 @@ const U32 = 0xffff_ffffn;
 
 export class Sampler {
   readonly #core: Core;
+  readonly #random: () => number;
   /** System time of the next sample, 0n for none drawn. */
   #dueNs = 0n;
   #compiledSlices = 0;
 
-  constructor(core: Core) {
+  /** `random`: from 0 to below 1. */
+  constructor(core: Core, random: () => number = Math.random) {
     this.#core = core;
+    this.#random = random;
   }
 
   /** Time does not count until the next run: the pCPU goes idle, or nothing is sampled. */
@@ -72,6 +75,6 @@ export class Sampler {
   /** Gaps without memory (exponential): no rhythm of the guest's keeps step with them, and idle time may cut one. */
   #draw(now: bigint): void {
     const period = Number(this.#core.header.profilePeriodNs);
-    this.#dueNs = now + BigInt(Math.ceil(-period * Math.log(1 - Math.random())));
+    this.#dueNs = now + BigInt(Math.ceil(-period * Math.log(1 - this.#random())));
   }
 }

@@ -118,6 +118,16 @@ export class Tracer {
     this.#runstate(DOMID.IDLE, this.#pcpu, RUNNABLE, RUNNING);
   }
 
+  /** The scheduler chose again what runs. */
+  continueRunning(domid: number, vcpuId: number): void {
+    this.record(TraceEvent.SCHED_CONTINUE_RUNNING, 1, vcpuOf(domid, vcpuId));
+  }
+
+  /** An event whose data are domain and vCPU, a word each. */
+  ofVcpu(event: number, domid: number, vcpuId: number): void {
+    this.record(event, 2, domid, vcpuId);
+  }
+
   #runstate(domid: number, vcpuId: number, from: number, to: number): void {
     this.record(TraceEvent.SCHED_RUNSTATE_CHANGE | (from << 8) | (to << 4), 1, vcpuOf(domid, vcpuId));
   }
