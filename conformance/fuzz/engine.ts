@@ -35,6 +35,7 @@ export interface Disturbances {
 export interface EngineSetup {
   readonly name: string;
   readonly jit: JitMode;
+  readonly hotAfter?: number;
   /** Undefined: whole slices, undisturbed. */
   readonly disturbances?: Disturbances;
 }
@@ -83,7 +84,12 @@ export class EngineMachine implements Contestant {
     this.#view = new DataView(machineMemory.buffer);
     const codeFrames = this.#codeFrames;
     this.#engine = createEngine(
-      { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE, jit: setup.jit },
+      {
+        trapMode: 'monitor',
+        nrFrames: MACHINE_BYTES / PAGE,
+        jit: setup.jit,
+        ...(setup.hotAfter !== undefined && { hotAfter: setup.hotAfter }),
+      },
       {
         machineMemory,
         code: modules.code,

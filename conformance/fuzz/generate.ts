@@ -18,7 +18,9 @@ import { CONTROL_BASE, DATA_BASE, DATA_PAGES, PAGE, READONLY_BASE } from './worl
 
 /** About how many instructions a program may execute: for all contestants, or without the oracle. */
 export const SHORT_COST = 2_500;
-const LONG_COSTS = [60_000, 400_000] as const;
+const LONG_COSTS = [20_000, 20_000, 60_000, 300_000] as const;
+/** Each patch in a loop costs a new translation. */
+const PATCHED_COST = 6000;
 /** One in so many programs is short enough for the oracle. */
 const SHORT_ONE_IN = 4;
 const MAX_DEPTH = 4;
@@ -56,11 +58,13 @@ function flavour(random: Random): Flavour {
     [...simd, ...simd, 'integer', 'integer', 'integer'] as const,
     ['x87', 'x87', 'x87', 'integer', 'integer', 'moves'] as const,
   ]);
+  const nrPatches = random.pick([0, 0, 0, 1, 2, 4, 10]);
+  const long = random.pick(LONG_COSTS);
   return {
     weights,
     faultsOneIn: random.pick([0, 0, 30, 12]),
-    nrPatches: random.pick([0, 0, 0, 1, 2, 4, 10]),
-    maxCost: random.chance(SHORT_ONE_IN) ? SHORT_COST : random.pick(LONG_COSTS),
+    nrPatches,
+    maxCost: random.chance(SHORT_ONE_IN) ? SHORT_COST : nrPatches > 0 ? Math.min(long, PATCHED_COST) : long,
   };
 }
 

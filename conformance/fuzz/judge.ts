@@ -1,6 +1,5 @@
 /** Runs programs on all contestants and says who differs from whom. */
 import { compareRuns, type Difference } from './compare.ts';
-import { SHORT_COST } from './generate.ts';
 import { undefinedAt, type Layout, type Program } from './program.ts';
 import type { Contestant, Run } from './world.ts';
 
@@ -35,21 +34,18 @@ export function differencesOf(layout: Layout, reference: Contestant, expected: R
 
 /**
  * `contestants` in the order of trust: each is compared with the first one, and with the first of ours, whose flags
- * count in full. `slow` ones see short programs only.
+ * count in full; those two must take part in every program.
  */
 export function judge(
   entries: readonly Entry[],
   contestants: readonly Contestant[],
-  slow: ReadonlySet<Contestant>,
+  takesPart: (contestant: Contestant, entry: Entry) => boolean,
 ): Verdict {
-  const images = entries.map(({ layout }) => layout.image);
   const runs = new Map<Contestant, (Run | undefined)[]>();
   for (const contestant of contestants) {
-    if (!slow.has(contestant)) {
-      runs.set(contestant, contestant.run(images));
-      continue;
-    }
-    runs.set(contestant, entries.map(({ program, layout }) => (program.cost <= SHORT_COST ? contestant.run([layout.image])[0] : undefined))); // prettier-ignore
+    const taken = entries.filter((entry) => takesPart(contestant, entry));
+    const results = contestant.run(taken.map(({ layout }) => layout.image));
+    runs.set(contestant, entries.map((entry) => results[taken.indexOf(entry)])); // prettier-ignore
   }
   const [first] = contestants;
   const ours = contestants.find((contestant) => contestant.ours);

@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
 import { compileEngine, type EngineModules } from '@xenhost/cpu';
 import { EngineMachine, type EngineSetup } from './engine.ts';
-import { generateProgram } from './generate.ts';
+import { SHORT_COST, generateProgram } from './generate.ts';
 import { judge, type Entry, type Mismatch } from './judge.ts';
 import { NativeMachine } from './native.ts';
 import { OracleMachine } from './oracle.ts';
@@ -26,14 +26,16 @@ const ORACLE_STEPS = 200_000;
 const SEED_STRIDE = 1_000_003;
 const PROGRESS_MS = 60_000;
 
+const NEVER = 2 ** 31;
 const DISTURBED = { seed: 7, slice: 40, oneIn: 8 };
 const SETUPS: readonly EngineSetup[] = [
   { name: 'interpreter', jit: 'off' },
   { name: 'interpreter in slices', jit: 'off', disturbances: DISTURBED },
   { name: 'JIT forced', jit: 'force' },
   { name: 'JIT forced in slices', jit: 'force', disturbances: DISTURBED },
-  { name: 'JIT', jit: 'on' },
-  { name: 'JIT in slices', jit: 'on', disturbances: { ...DISTURBED, slice: 2000 } },
+  // Slices let it compile; without disturbances code stays long enough to be linked and evicted.
+  { name: 'JIT, soon hot', jit: 'on', hotAfter: 12, disturbances: { ...DISTURBED, slice: 60, oneIn: NEVER } },
+  { name: 'JIT in slices', jit: 'on', hotAfter: 40, disturbances: { ...DISTURBED, slice: 300 } },
 ];
 
 interface Options {
@@ -76,9 +78,17 @@ class Field {
     this.#setups = SETUPS.filter((setup) => setup.jit === 'off' || jit === 'all' || jit === setup.jit);
   }
 
-  all(): { contestants: Contestant[]; slow: ReadonlySet<Contestant> } {
+  all(): Contestant[] {
     const engines = this.#setups.map((setup) => new EngineMachine(setup, { code: this.#code }));
-    return { contestants: [...(this.#native ? [this.#native] : []), ...engines, this.#oracle], slow: new Set([this.#oracle]) }; // prettier-ignore
+    return [...(this.#native ? [this.#native] : []), ...engines, this.#oracle];
+  }
+
+  /** Processor and interpreter run every program, the oracle short ones; the others take turns. */
+  takesPart(contestant: Contestant, { seed, program }: Entry): boolean {
+    if (contestant === this.#oracle) return program.cost <= SHORT_COST;
+    const turns = this.#setups.slice(1);
+    const turn = turns.findIndex(({ name }) => name === contestant.name);
+    return turn < 0 || seed % turns.length === turn;
   }
 
   /** The same contestant, with nothing left from programs before. */
@@ -95,8 +105,11 @@ function entryOf(seed: number): Entry | undefined {
 }
 
 function explain(found: Mismatch, field: Field): string {
-  const { contestants, slow } = { contestants: [field.fresh(found.reference), field.fresh(found.contestant)], slow: new Set<Contestant>() }; // prettier-ignore
-  const again = judge([found.entry], contestants, slow).mismatches[0];
+  const [again] = judge(
+    [found.entry],
+    [field.fresh(found.reference), field.fresh(found.contestant)],
+    () => true,
+  ).mismatches;
   if (!again) return `${describe(found)}\n  not seen again on a new engine: it depends on the programs before`;
   const small = shrink(again, {
     timeLimitMs: SHRINK_MS,
@@ -117,7 +130,7 @@ export async function run(argv: readonly string[]): Promise<number> {
 
 async function hunt(options: Options, native: NativeMachine | undefined): Promise<number> {
   const field = new Field(options.jit, native);
-  const { contestants, slow } = field.all();
+  const contestants = field.all();
   const start = Date.now();
   const minutes = options.minutes ?? (options.count === undefined && options.program === undefined ? 1 : Infinity);
   const count = options.program === undefined ? (options.count ?? Infinity) : 1;
@@ -129,7 +142,7 @@ async function hunt(options: Options, native: NativeMachine | undefined): Promis
       if (entry) entries.push(entry);
       else if (options.program !== undefined) throw new Error('this seed makes no program');
     }
-    const verdict = judge(entries, contestants, slow);
+    const verdict = judge(entries, contestants, (contestant, entry) => options.program !== undefined || field.takesPart(contestant, entry)); // prettier-ignore
     done += entries.length;
     skipped += verdict.skipped;
     const seen = new Set<number>();
