@@ -30,7 +30,8 @@ class Sampled {
     this.host.traces.profile(hz, domid);
     const tracer: Pick<Tracer, 'record' | 'profiling'> = {
       profiling: true,
-      record: (event, _nr, _vcpu, info = 0, low = 0, high = 0) => {
+      record: (event, _nr, ...data) => {
+        const [, info = 0, low = 0, high = 0] = data;
         expect(event).toBe(TraceEvent.PROFILE_SAMPLE);
         this.samples.push([info, (BigInt(high) << 32n) | BigInt(low)]);
       },
