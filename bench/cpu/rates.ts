@@ -1,5 +1,5 @@
 /**
- * The lines of the bench on every machine in one run: each line goes round the machines before the next one starts, so that
+ * The lines of the bench on every machine in one run: each line goes round all machines before the next one starts, so that
  * whatever else the computer does meets all of them alike. Medians over the rounds; check values must agree.
  */
 import { geometricMean, median, print } from '../lib/figures.ts';
@@ -15,7 +15,7 @@ export interface RatesOptions extends MachineOptions {
 
 const LINE_TIMEOUT_MS = 300_000;
 
-type Seen = Map<string, Partial<Record<MachineName, Answer[]>>>;
+type Found = Partial<Record<MachineName, Answer[]>>;
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
@@ -24,39 +24,39 @@ export async function rates(options: RatesOptions): Promise<number> {
   const wanted = (Object.keys(groups) as Group[]).flatMap((group) =>
     groups[group].filter((name) => options.lines.has(name)).map((name) => [group, name] as const),
   );
-  const seen: Seen = new Map(wanted.map(([, name]) => [name, {}]));
-  const running = new Fleet(options);
+  const fleet = new Fleet(options);
+  const ratios = new Map<Group, { tcg: number[]; v86: number[] }>();
+  let wrong = 0;
   try {
-    await running.start();
-    for (let round = 0; round < options.runs; round++) {
-      for (const [name, found] of seen) {
-        const order = options.machines.map((_, i, all) => all[(i + round) % all.length] ?? 'ours');
-        for (const machine of order) {
-          const answer = await running.run(machine, name);
-          if (answer) (found[machine] ??= []).push(answer);
-        }
-      }
+    await fleet.start();
+    for (const [group, name] of wanted) {
+      const { ok, toTcg, toV86 } = report(group, name, await measure(fleet, name, options));
+      if (!ok) wrong++;
+      const all = ratios.get(group) ?? { tcg: [], v86: [] };
+      ratios.set(group, all);
+      if (toTcg !== undefined) all.tcg.push(toTcg);
+      if (toV86 !== undefined) all.v86.push(toV86);
     }
   } finally {
-    await running.stop();
-  }
-  const ratios = new Map<Group, { tcg: number[]; v86: number[] }>();
-  let wrong = running.failures;
-  for (const [group, name] of wanted) {
-    const { ok, toTcg, toV86 } = report(group, name, seen.get(name) ?? {});
-    if (!ok) wrong++;
-    const all = ratios.get(group) ?? { tcg: [], v86: [] };
-    ratios.set(group, all);
-    if (toTcg !== undefined) all.tcg.push(toTcg);
-    if (toV86 !== undefined) all.v86.push(toV86);
+    await fleet.stop();
   }
   for (const [group, { tcg, v86 }] of ratios) means(group, tcg, v86);
-  means(
-    'all',
-    [...ratios.values()].flatMap(({ tcg }) => tcg),
-    [...ratios.values()].flatMap(({ v86 }) => v86),
-  );
-  return wrong;
+  const all = [...ratios.values()];
+  means('all', all.flatMap(({ tcg }) => tcg), all.flatMap(({ v86 }) => v86)); // prettier-ignore
+  return wrong + fleet.failures;
+}
+
+/** One line, round and round the machines; each round begins with another one. */
+async function measure(fleet: Fleet, line: string, { machines, runs }: RatesOptions): Promise<Found> {
+  const found: Found = {};
+  for (let round = 0; round < runs; round++) {
+    for (let i = 0; i < machines.length; i++) {
+      const machine = machines[(i + round) % machines.length];
+      const answer = machine === undefined ? undefined : await fleet.run(machine, line);
+      if (machine !== undefined && answer) (found[machine] ??= []).push(answer);
+    }
+  }
+  return found;
 }
 
 function means(name: string, tcg: readonly number[], v86: readonly number[]): void {
@@ -73,7 +73,7 @@ interface Reported {
   readonly toV86: number | undefined;
 }
 
-function report(group: Group, name: string, found: Partial<Record<MachineName, Answer[]>>): Reported {
+function report(group: Group, name: string, found: Found): Reported {
   const all = Object.values(found).flat();
   const checks = new Set(all.map(({ check }) => check));
   const medianOf = (machine: MachineName): number | undefined => {

@@ -18,8 +18,11 @@ export class ConsoleSession {
     };
     child.stdout.on('data', add);
     child.stderr.on('data', add);
+    const abandon = (): void => void child.kill('SIGKILL');
+    process.on('exit', abandon);
     child.once('close', () => {
       this.#closed = true;
+      process.off('exit', abandon);
       this.#wake();
     });
     child.stdin.on('error', () => undefined);

@@ -20,6 +20,8 @@ export async function runNamed(folder: URL, command: string, [name, ...argv]: re
     process.stderr.write(`Usage: ${command} ${names.join('|')} [options]\n`);
     return 1;
   }
+  // By `exit`, so that what a run has started is ended with it.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   const module = (await import(entry(name).href)) as NamedRun;
   return module.run(argv);
 }

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Host, hostDefaults, program } from '@xenhost/xenhost';
+import { Host, hostDefaults, program, readState } from '@xenhost/xenhost';
 import { ConsoleSession } from './console-session.ts';
 
 export interface CommandResult {
@@ -26,6 +26,10 @@ export class TestHost {
   readonly host: Host;
   readonly directory: string;
   readonly #sessions = new Set<ConsoleSession>();
+  /** This process ends without having stopped the host: its daemons shall not stay behind. */
+  readonly #abandon = (): void => {
+    for (const { pid } of readState(this.host.paths.run)?.daemons ?? []) if (pid !== undefined) kill(pid);
+  };
 
   private constructor(host: Host, directory: string) {
     this.host = host;
@@ -42,6 +46,7 @@ export class TestHost {
       jit: options.jit,
     });
     const self = new TestHost(host, directory);
+    process.on('exit', self.#abandon);
     try {
       await host.start();
     } catch (error) {
@@ -100,7 +105,16 @@ export class TestHost {
   async stop(): Promise<void> {
     for (const session of this.#sessions) session.close();
     await this.host.stop();
+    process.off('exit', this.#abandon);
     rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
   }
 }
 
