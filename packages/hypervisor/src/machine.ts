@@ -39,7 +39,7 @@ import { HypervisorLock } from './state/lock.ts';
 import type { Core } from './state/core.ts';
 import type { MachineMemory } from './state/machine-memory.ts';
 import { memoryMap } from './state/memory-map.ts';
-import { HeaderLayout, VcpuFlag } from './state/records.ts';
+import { HeaderLayout, PcpuRequest, VcpuFlag } from './state/records.ts';
 import type { VcpuRef } from './state/refs.ts';
 import { readTsc, TSC_KHZ } from './time/clock.ts';
 import { Timers } from './time/timers.ts';
@@ -205,7 +205,7 @@ export class Machine {
         this.lifecycle.shutdown(of, reason);
       },
       wakePcpu: (pcpu) => {
-        this.requests.wake(pcpu);
+        this.requests.post(pcpu, PcpuRequest.attend);
       },
     });
     this.lifecycle = new Lifecycle(core, {

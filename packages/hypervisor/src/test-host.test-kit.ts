@@ -15,7 +15,7 @@ import { HypervisorLock } from './state/lock.ts';
 import type { Core } from './state/core.ts';
 import { MachineMemory } from './state/machine-memory.ts';
 import { memoryMap } from './state/memory-map.ts';
-import { HeaderLayout, VcpuFlag } from './state/records.ts';
+import { HeaderLayout, PcpuRequest, VcpuFlag } from './state/records.ts';
 import type { DomainRef, VcpuRef } from './state/refs.ts';
 import { initTracing, TraceBuffers } from './trace/buffers.ts';
 import { quietObserver } from './trace/observer.test-kit.ts';
@@ -89,7 +89,7 @@ export class TestHost {
         this.lifecycle.shutdown(domain, reason);
       },
       wakePcpu: (pcpu) => {
-        this.requests.wake(pcpu);
+        this.requests.post(pcpu, PcpuRequest.attend);
       },
     });
     this.console = new ConsoleRing(this.core, { written: () => this.conRings++ });

@@ -13,12 +13,14 @@ import type { Pv } from '../pv/api.ts';
 import type { PcpuView } from '../sched/runqueue.ts';
 import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
+import { spinFor } from '../state/spin.ts';
 import type { Timers } from '../time/timers.ts';
 import { refreshVcpuTime } from '../time/shared-time.ts';
 import { COUNTER } from '../trace/counter-table.ts';
 import { Sampler } from '../trace/sampler.ts';
 import { updateRunstateArea } from '../vcpu/runstate.ts';
-import { RunBudget, TARGET_NS } from './budget.ts';
+import { RunBudget } from './budget.ts';
+import { IdlePoll } from './idle-poll.ts';
 import type { PcpuRequests } from './requests.ts';
 
 export interface PcpuLoopOptions {
@@ -41,12 +43,14 @@ export interface PcpuLoopModules {
   reportBug(error: unknown, domid: number): void;
 }
 
-/** How long a pCPU steps back for the control plane at most. */
+/** How long a pCPU steps back for the control plane: looking, and then asleep at most. */
+const STEP_BACK_SPIN_NS = 50_000;
 const STEP_BACK_MS = 1;
 const NS_PER_MS = 1e6;
 /** What an exit that is dealt with without the lock takes from the budget: some hundred nanoseconds in taken branches. */
 const FAST_EXIT_BUDGET = 20;
-/** Rest of a spinning vCPU between two tries. */
+/** How long a vCPU spins before it rests between two tries, and how long it rests. */
+const SPIN_NS = 50_000n;
 const SPIN_REST_MS = 0.03;
 
 export class PcpuLoop {
@@ -57,6 +61,7 @@ export class PcpuLoop {
   readonly #inGuest: number;
   readonly #budget = new RunBudget();
   readonly #sampler: Sampler;
+  readonly #idlePoll = new IdlePoll();
   #stopping = false;
   /** A `reschedule` request that the rate limit holds back. */
   #wantsPreemption = false;
@@ -96,6 +101,8 @@ export class PcpuLoop {
     const now = core.systemTimeNs();
     timers.expire(this.#pcpu, now);
     const next = scheduler.schedule(this.#pcpu, now);
+    // Whoever asked for another decision has it.
+    this.#serveRequests();
     this.#wantsPreemption = false;
     core.counters.publish(core.lock, this.#m.engine.counters);
     if (core.tracer.takeFilling()) this.#m.traceFilling();
@@ -118,30 +125,25 @@ export class PcpuLoop {
       const leave = this.#runEngine(vcpu);
       this.#serveRequests();
       const goesOn = this.#guarded(vcpu, () => this.#handleExit(vcpu, leave()));
-      this.#serveRequests();
       const now = core.systemTimeNs();
       timers.expire(this.#pcpu, now);
+      const ticked = scheduler.tick(this.#pcpu, now);
+      this.#serveRequests();
       if (!goesOn || this.#stopping || !scheduler.mayContinue(vcpu, this.#pcpu, now)) return;
-      if (this.#wantsPreemption && scheduler.shouldPreempt(vcpu, this.#pcpu, now)) return;
+      if ((ticked || this.#wantsPreemption) && scheduler.shouldPreempt(vcpu, this.#pcpu, now)) return;
     }
   }
 
-  /** One run of guest code, the lock released meanwhile. The answer gives its exit, or throws what the engine threw. */
+  /** Guest code until it leaves or must, the lock released meanwhile. The answer gives the exit, or throws what the engine threw. */
   #runEngine(vcpu: VcpuRef): () => ExitReason {
     const { core, engine } = this.#m;
-    const now = core.systemTimeNs();
-    const sampleNs = core.tracer.on ? this.#sampler.beforeRun(vcpu, engine, now) : this.#sampler.idle();
-    const untilTimer = this.#budget.next(this.#record.nextTimerNs, now);
-    const budget = sampleNs === 0n ? untilTimer : Math.min(untilTimer, this.#budget.within(sampleNs - now));
+    const sampleNs = core.tracer.on ? this.#sampler.beforeRun(vcpu, engine, core.systemTimeNs()) : this.#sampler.idle();
+    const deadline = this.#deadline();
     let leave: () => ExitReason;
     Atomics.store(this.#words, this.#inGuest, 1);
     core.lock.release();
     try {
-      const started = core.clock.monotonicNs();
-      let reason = this.#runGuest(vcpu, budget);
-      // A guest that spins need not trouble the lock for it: whom it waits for may need the lock.
-      while (reason === ExitReason.pause && this.#maySpin(started)) reason = this.#runGuest(vcpu, budget);
-      if (reason === ExitReason.budget) this.#budget.used(budget, core.clock.monotonicNs() - started);
+      const reason = this.#runUntil(vcpu, deadline, sampleNs);
       if (this.#sampler.drawn) this.#sampler.afterRun(vcpu, engine, reason, core.systemTimeNs());
       leave = () => reason;
     } catch (error) {
@@ -168,16 +170,53 @@ export class PcpuLoop {
     }
   }
 
+  /** System time at which timers or the scheduler are to be looked at again, whatever the guest does. */
+  #deadline(): bigint {
+    const { nextTimerNs, nextTickNs, sliceEndNs } = this.#record;
+    const sched = earliest(nextTickNs, sliceEndNs);
+    const preempt = this.#wantsPreemption ? this.#m.scheduler.preemptibleAt(this.#pcpu) : 0n;
+    return earliest(earliest(nextTimerNs, sched), preempt);
+  }
+
   /**
-   * Nobody asks for anything, and a run's time is not over yet. A short rest lets the operating system run the pCPU that
-   * is waited for, should this machine have fewer cores to give than pCPUs.
+   * Runs of the engine, one after the other, while nobody asks this pCPU for anything and neither the deadline nor the
+   * time of a sample (0n: none) has come.
    */
-  #maySpin(started: bigint): boolean {
+  #runUntil(vcpu: VcpuRef, deadline: bigint, sampleNs: bigint): ExitReason {
     const { core, requests } = this.#m;
-    if (requests.peek(this.#pcpu) !== 0 || core.clock.monotonicNs() - started >= TARGET_NS) return false;
-    const wake = requests.word(this.#pcpu, 'wake');
-    Atomics.wait(this.#words, wake, Atomics.load(this.#words, wake), SPIN_REST_MS);
-    return true;
+    let now = core.systemTimeNs();
+    let spinsSince = 0n;
+    for (;;) {
+      const whole = this.#budget.next(deadline, now);
+      const budget = sampleNs === 0n ? whole : Math.min(whole, this.#budget.within(sampleNs - now));
+      const reason = this.#runGuest(vcpu, budget);
+      const started = now;
+      now = core.systemTimeNs();
+      if (reason === ExitReason.budget) {
+        this.#budget.used(budget, now - started);
+        spinsSince = 0n;
+      } else if (reason !== ExitReason.pause || this.#othersWait()) return reason;
+      if (requests.peek(this.#pcpu) !== 0 || now >= deadline || (sampleNs !== 0n && now >= sampleNs)) return reason;
+      if (reason !== ExitReason.pause) continue;
+      // A guest that spins does not trouble the lock for it: whom it waits for may need the lock.
+      if (spinsSince === 0n) spinsSince = started;
+      else if (now - spinsSince >= SPIN_NS) this.#rest();
+    }
+  }
+
+  /** Another vCPU could run here: perhaps the one that is waited for. A look without the lock: wrong is no harm. */
+  #othersWait(): boolean {
+    return this.#record.runqHead !== 0;
+  }
+
+  /**
+   * Lets the operating system run the pCPU that a spinning vCPU waits for, should this machine have fewer cores to give
+   * than pCPUs. Ends early when this pCPU is asked for something.
+   */
+  #rest(): void {
+    const wake = this.#m.requests.word(this.#pcpu, 'wake');
+    const seen = Atomics.load(this.#words, wake);
+    if (this.#m.requests.peek(this.#pcpu) === 0) this.#sleep(wake, seen, SPIN_REST_MS);
   }
 
   /** False when the domain was crashed. */
@@ -189,10 +228,7 @@ export class PcpuLoop {
       case ExitReason.interruptWindow:
         return true;
       case ExitReason.pause:
-        if (!scheduler.queues.isEmpty(this.#pcpu)) {
-          scheduler.yield(vcpu);
-          this.#wantsPreemption = true;
-        }
+        if (!scheduler.queues.isEmpty(this.#pcpu)) scheduler.yield(vcpu);
         return true;
       case ExitReason.exception:
       case ExitReason.softwareInterrupt:
@@ -289,27 +325,38 @@ export class PcpuLoop {
     core.lock.release();
   }
 
-  /** Releases the lock and sleeps until a request, a wake or the next timer. */
+  /** Releases the lock and waits until a request, a wake or the next timer: awake for a little while, then asleep. */
   #idle(mayWait: boolean): void {
     const { core, requests, scheduler } = this.#m;
     const wake = requests.word(this.#pcpu, 'wake');
     const seen = Atomics.load(this.#words, wake);
     const deadline = earliest(this.#record.nextTimerNs, scheduler.idleDeadline());
-    this.#record.sleeping = 1;
     core.lock.release();
     if (!mayWait) return;
-    if (deadline === 0n) Atomics.wait(this.#words, wake, seen);
-    else {
-      const ms = Number(deadline - core.systemTimeNs()) / NS_PER_MS;
-      if (ms > 0) Atomics.wait(this.#words, wake, seen, ms);
+    const started = core.systemTimeNs();
+    const until = deadline === 0n ? undefined : deadline;
+    const isAsked = (): boolean => Atomics.load(this.#words, wake) !== seen;
+    if (!this.#idlePoll.poll(() => core.systemTimeNs(), until, isAsked)) {
+      const ms = until === undefined ? Infinity : Number(until - core.systemTimeNs()) / NS_PER_MS;
+      if (ms > 0) this.#sleep(wake, seen, ms);
     }
+    this.#idlePoll.waited(core.systemTimeNs() - started);
+  }
+
+  /** Until somebody raises the wake word beyond `seen`. */
+  #sleep(wake: number, seen: number, ms: number): void {
+    const sleeping = this.#m.requests.word(this.#pcpu, 'sleeping');
+    Atomics.store(this.#words, sleeping, 1);
+    Atomics.wait(this.#words, wake, seen, ms);
+    Atomics.store(this.#words, sleeping, 0);
   }
 
   /** The control plane goes first: its few requests must not starve behind busy pCPUs. */
   #acquire(): void {
     const { core } = this.#m;
     const waiting = (core.map.header * PAGE_SIZE + HeaderLayout.offsets.controlWaiting) >>> 2;
-    if (Atomics.load(this.#words, waiting) === 1) Atomics.wait(this.#words, waiting, 1, STEP_BACK_MS);
+    const isOver = (): boolean => Atomics.load(this.#words, waiting) === 0;
+    if (!isOver() && !spinFor(STEP_BACK_SPIN_NS, isOver)) Atomics.wait(this.#words, waiting, 1, STEP_BACK_MS);
     core.lock.acquire();
   }
 }

@@ -1,7 +1,7 @@
 /**
  * What one thread asks of the pCPUs: look at the scheduler again, flush, drop code. Requests are posted with the
  * hypervisor lock held. A pCPU that is out of guest code serves them before it enters again, so a poster waits only for
- * those that are in guest code: for at most one slice.
+ * those that are in guest code: for about one run of its engine (budget.ts).
  */
 import { PAGE_SIZE } from '@xenhost/xen-abi';
 import type { Engine } from '@xenhost/cpu';
@@ -11,13 +11,15 @@ import type { PcpuView } from '../sched/runqueue.ts';
 import { pcpuAddress } from '../sched/runqueue.ts';
 import type { Core } from '../state/core.ts';
 import { PcpuLayout, PcpuRequest } from '../state/records.ts';
+import { waitWhile } from '../state/spin.ts';
 import { COUNTER } from '../trace/counter-table.ts';
 import type { DomainRef } from '../state/refs.ts';
 
 /** Entries of the ring of frames to drop. */
 const DROP_RING = PcpuLayout.fields.dropFrames.length;
 const OFFSETS = PcpuLayout.offsets;
-/** Upper bound of one wait for a pCPU to leave guest code; the wait repeats. */
+/** A pCPU leaves guest code within about one run of its engine: how long to look for it before sleeping, and one sleep at most. */
+const WAIT_SPIN_NS = 100_000;
 const WAIT_MS = 1;
 
 export class PcpuRequests implements TlbPort, CodeWatchPort {
@@ -50,7 +52,8 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
   wake(pcpu: number): void {
     const word = this.word(pcpu, 'wake');
     Atomics.add(this.#words, word, 1);
-    Atomics.notify(this.#words, word);
+    // One that is about to sleep sees that the word has changed.
+    if (Atomics.load(this.#words, this.word(pcpu, 'sleeping')) !== 0) Atomics.notify(this.#words, word);
   }
 
   /** Request bits that wait, without taking them. */
@@ -171,8 +174,7 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
   }
 
   #waitOutOfGuest(pcpu: number): void {
-    const word = this.word(pcpu, 'inGuest');
-    while (Atomics.load(this.#words, word) === 1) Atomics.wait(this.#words, word, 1, WAIT_MS);
+    waitWhile(this.#words, this.word(pcpu, 'inGuest'), 1, WAIT_SPIN_NS, WAIT_MS);
   }
 
   #codeWord(pcpu: number, frame: number): number {

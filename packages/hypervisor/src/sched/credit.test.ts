@@ -1,5 +1,5 @@
 import { SchedPriority } from '../state/records.ts';
-import { account, CREDITS_PER_TSLICE, shares } from './credit.ts';
+import { account, burnCredits, CREDITS_PER_TSLICE, MAX_DEBT, shares } from './credit.ts';
 import type { VcpuView } from './credit.ts';
 
 const vcpus = (n: number, credit = 0): VcpuView[] =>
@@ -23,7 +23,7 @@ describe('shares of one period', () => {
 describe('accounting', () => {
   test('debt makes OVER, credit makes UNDER', () => {
     const [rich] = vcpus(1, 0);
-    const [poor] = vcpus(1, -2 * T);
+    const [poor] = vcpus(1, -MAX_DEBT - T);
     account(
       [
         { weight: 256, cap: 0, vcpus: [rich as VcpuView] },
@@ -32,13 +32,19 @@ describe('accounting', () => {
       1,
     );
     expect([rich?.priority, rich?.credit]).toEqual([SchedPriority.under, T / 2]);
-    expect([poor?.priority, poor?.credit]).toEqual([SchedPriority.over, -T]);
+    expect([poor?.priority, poor?.credit]).toEqual([SchedPriority.over, -MAX_DEBT]);
   });
 
   test('a capped vCPU in debt beyond its cap is parked', () => {
     const capped = vcpus(1, -T);
     const { park } = account([{ weight: 256, cap: 20, vcpus: capped }], 1);
     expect(park).toEqual(capped);
+  });
+
+  test('short runs add up', () => {
+    const v = { credit: T, creditRemainderNs: 0 } as VcpuView;
+    for (let i = 0; i < 1000; i++) burnCredits(v, 30_000n);
+    expect(v.credit).toBe(0);
   });
 
   test('earning stops at a full slice', () => {

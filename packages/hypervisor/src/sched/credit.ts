@@ -11,6 +11,8 @@ export const TICK_MS = 10;
 /** Accounting period and default time slice. */
 export const TSLICE_MS = 30;
 export const CREDITS_PER_TSLICE = CREDITS_PER_MS * TSLICE_MS;
+/** Debt beyond is forgotten, so that nobody starves for what it ran when nobody else wanted to. Twice Xen's: weights of 1 to 16 hold. */
+export const MAX_DEBT = 2 * CREDITS_PER_TSLICE;
 export const DEFAULT_RATELIMIT_US = 1000;
 export const DEFAULT_WEIGHT = 256;
 
@@ -18,9 +20,12 @@ const NS_PER_CREDIT = 1_000_000 / CREDITS_PER_MS;
 
 export type VcpuView = View<(typeof VcpuLayout)['fields']>;
 
-/** Charges a vCPU for time on a pCPU. */
+/** Charges a vCPU for time on a pCPU. What is less than a credit is kept for the next time: short runs are not free. */
 export function burnCredits(v: VcpuView, ranNs: bigint): void {
-  v.credit -= Math.round(Number(ranNs) / NS_PER_CREDIT);
+  const total = Number(ranNs) + v.creditRemainderNs;
+  const credits = Math.floor(total / NS_PER_CREDIT);
+  v.credit -= credits;
+  v.creditRemainderNs = total - credits * NS_PER_CREDIT;
 }
 
 /** One domain that has runnable vCPUs, for `distribute`. */
@@ -82,7 +87,7 @@ export function account(claims: readonly ShareClaim[], nrPcpus: number): { park:
       if (v.credit < 0) {
         v.priority = SchedPriority.over;
         if (claim.cap !== 0 && v.credit < -capEach && !parked) park.push(v);
-        v.credit = Math.max(v.credit, -CREDITS_PER_TSLICE);
+        v.credit = Math.max(v.credit, -MAX_DEBT);
       } else {
         v.priority = SchedPriority.under;
         if (parked) unpark.push(v);

@@ -1,13 +1,14 @@
 /**
- * Run queues: one per pCPU, a list of vCPU records in machine memory ordered by priority, first come first served within
- * one. A vCPU stands in the queue of its `processor`, and in none while it runs.
+ * Run queues: one per pCPU, a list of vCPU records in machine memory ordered by priority; within one, who has more credit
+ * left goes first, and among the boosted and those alike who came first. A vCPU stands in the queue of its `processor`,
+ * and in none while it runs.
  */
 import { PAGE_SIZE } from '@xenhost/xen-abi';
 import type { View } from '@xenhost/base';
 import type { DomainTable } from '../domain/table.ts';
 import type { Core } from '../state/core.ts';
 import { PCPU_RECORD_SIZE } from '../state/memory-map.ts';
-import { PcpuLayout } from '../state/records.ts';
+import { PcpuLayout, SchedPriority } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
 
 export type PcpuView = View<(typeof PcpuLayout)['fields']>;
@@ -17,6 +18,12 @@ export const pcpuAddress = (core: Core, pcpu: number): number => core.map.pcpus 
 /** Views of all pCPU records of the host. */
 export function pcpuViews(core: Core): readonly PcpuView[] {
   return Array.from({ length: core.map.nrPcpus }, (_, i) => PcpuLayout.view(core.memory, pcpuAddress(core, i)));
+}
+
+/** True when `a`, be it the later one, is to run before `b`. */
+export function goesBefore(a: VcpuRef, b: VcpuRef): boolean {
+  if (a.v.priority !== b.v.priority) return a.v.priority > b.v.priority;
+  return a.v.priority !== SchedPriority.boost && a.v.credit > b.v.credit;
 }
 
 export class RunQueues {
@@ -41,13 +48,13 @@ export class RunQueues {
     return this.#pcpu(pcpu).runqHead === 0;
   }
 
-  /** Behind all others of its priority and above; `behindOne` lets one of a lower priority go first (yield). */
-  insert(vcpu: VcpuRef, behindOne = false): void {
+  /** In its place; `yields`: behind all of its priority and one of a lower. */
+  insert(vcpu: VcpuRef, yields = false): void {
     const queue = this.#pcpu(vcpu.v.processor);
     let previous: VcpuRef | undefined;
     let at = this.head(vcpu.v.processor);
-    let yielding = behindOne;
-    while (at && (at.v.priority >= vcpu.v.priority || yielding)) {
+    let yielding = yields;
+    while (at && (!goesBefore(vcpu, at) || yielding)) {
       if (at.v.priority < vcpu.v.priority) yielding = false;
       previous = at;
       at = this.next(at);
@@ -59,6 +66,16 @@ export class RunQueues {
     if (at) at.v.runqPrev = vcpu.frame;
     else queue.runqTail = vcpu.frame;
     vcpu.v.onRunq = 1;
+  }
+
+  /** Puts the queue of a pCPU in order after priorities and credits have changed. */
+  sort(pcpu: number): void {
+    const waiting: VcpuRef[] = [];
+    for (let at = this.head(pcpu); at; at = this.head(pcpu)) {
+      waiting.push(at);
+      this.remove(at);
+    }
+    for (const vcpu of waiting) this.insert(vcpu);
   }
 
   /** Nothing when it is in no queue. */

@@ -46,7 +46,9 @@ test('an idle pCPU takes work from a busy one, within affinity', () => {
   const host = new TestHost({ nrPcpus: 2 });
   const a = host.domain();
   const b = host.domain();
+  host.scheduler.queues.remove(host.vcpu(b));
   host.vcpu(b).v.processor = 0;
+  host.scheduler.queues.insert(host.vcpu(b));
   expect(host.schedule(0)).toBe('d1v0');
   expect(host.schedule(1)).toBe('d2v0');
   expect(host.vcpu(b).v.processor).toBe(1);

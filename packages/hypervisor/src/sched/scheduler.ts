@@ -23,7 +23,7 @@ import {
 } from './credit.ts';
 import type { ShareClaim, VcpuView } from './credit.ts';
 import type { PcpuView } from './runqueue.ts';
-import { RunQueues } from './runqueue.ts';
+import { goesBefore, RunQueues } from './runqueue.ts';
 
 const NS_PER_MS = 1_000_000n;
 const TICK_NS = BigInt(TICK_MS) * NS_PER_MS;
@@ -95,7 +95,11 @@ export class Scheduler implements SchedulerPort {
 
   wake(vcpu: VcpuRef): void {
     const { v } = vcpu;
-    if (v.onRunq || this.#isCurrent(vcpu)) return;
+    if (v.onRunq) return;
+    if (this.#isCurrent(vcpu)) {
+      if (v.processor !== this.#core.pcpu) this.#modules.requests.post(v.processor, PcpuRequest.attend);
+      return;
+    }
     const now = this.#core.systemTimeNs();
     if (!this.isRunnable(vcpu)) {
       this.#setIdleRunstate(vcpu, now);
@@ -155,24 +159,22 @@ export class Scheduler implements SchedulerPort {
   schedule(pcpu: number, now: bigint): VcpuRef | undefined {
     const record = this.#pcpu(pcpu);
     this.#core.counters.count(COUNTER.schedRuns);
+    this.#charge(record, now);
     this.#accounting(now);
     const previous = record.running === 0 ? undefined : this.#modules.table.vcpuAt(record.running);
-    if (previous) {
-      const ranNs = now - record.sliceStartNs;
-      burnCredits(previous.v, ranNs);
-      record.sliceStartNs = now;
-      previous.v.schedFlags |= SchedVcpuFlag.active;
-      if (previous.v.priority === SchedPriority.boost && record.nextTickNs <= now)
-        previous.v.priority = SchedPriority.under;
-      if (this.#keeps(previous, pcpu)) {
-        const yielding = (previous.v.schedFlags & SchedVcpuFlag.yielded) !== 0;
-        previous.v.schedFlags &= ~SchedVcpuFlag.yielded;
-        this.queues.insert(previous, yielding);
-      }
+    const stays = previous && this.#keeps(previous) ? previous : undefined;
+    const next = this.#pick(pcpu, stays, now);
+    if (previous && previous.frame === next?.frame) {
+      if (now >= record.sliceEndNs || this.#hasYielded(previous)) this.#beginSlice(record, now);
+      previous.v.schedFlags &= ~SchedVcpuFlag.yielded;
+      return previous;
     }
     record.running = 0;
-    const next = this.#pick(pcpu);
-    if (previous && previous.frame !== next?.frame) this.#letGo(previous, pcpu, now);
+    if (stays) this.queues.insert(stays, this.#hasYielded(stays));
+    if (previous) {
+      previous.v.schedFlags &= ~SchedVcpuFlag.yielded;
+      this.#letGo(previous, pcpu, now);
+    }
     if (!next) {
       if (previous || record.idleSinceNs === 0n) record.idleSinceNs = now;
       if (this.#core.tracer.on) this.#core.tracer.idle();
@@ -185,9 +187,8 @@ export class Scheduler implements SchedulerPort {
     this.queues.remove(next);
     if (next.v.processor !== pcpu) this.#move(next, pcpu);
     record.running = next.frame;
-    record.sliceStartNs = now;
-    record.nextTickNs = now + TICK_NS;
-    record.sliceEndNs = now + BigInt(this.#core.header.timesliceUs) * 1000n;
+    record.chargedNs = now;
+    this.#beginSlice(record, now);
     next.v.schedules++;
     if (this.#core.tracer.on && next.v.runstate === Runstate.running)
       this.#core.tracer.continueRunning(next.domid, next.vcpuId);
@@ -195,26 +196,38 @@ export class Scheduler implements SchedulerPort {
     return next;
   }
 
-  /** False when the running vCPU must go through `schedule` before it is entered again. */
-  mayContinue(vcpu: VcpuRef, pcpu: number, now: bigint): boolean {
+  /** Every `TICK_MS` of a running vCPU: charges it, ends its boost, does the accounting. True when it was time for that. */
+  tick(pcpu: number, now: bigint): boolean {
     const record = this.#pcpu(pcpu);
-    if (!this.isRunnable(vcpu)) return false;
-    if (now >= record.sliceEndNs) return false;
-    const nextTick = record.nextTickNs;
-    if (now >= nextTick) return false;
+    if (now < record.nextTickNs || record.running === 0) return false;
+    this.#charge(record, now);
+    record.nextTickNs = now + TICK_NS;
+    const { v } = this.#modules.table.vcpuAt(record.running);
+    if (v.priority === SchedPriority.boost) v.priority = SchedPriority.under;
+    this.#accounting(now);
     return true;
   }
 
+  /** False when the running vCPU must go through `schedule` before it is entered again. */
+  mayContinue(vcpu: VcpuRef, pcpu: number, now: bigint): boolean {
+    return this.#keeps(vcpu) && now < this.#pcpu(pcpu).sliceEndNs;
+  }
+
   /**
-   * Somebody of a higher priority waits here, and the running one has had its minimum; called after a `reschedule`
-   * request.
+   * Somebody of a higher priority waits, here or with a peer who is busy, and the running one has had its minimum; called
+   * after a `reschedule` request and at ticks.
    */
   shouldPreempt(vcpu: VcpuRef, pcpu: number, now: bigint): boolean {
-    if (!this.isRunnable(vcpu) || vcpu.v.schedFlags & SchedVcpuFlag.yielded) return true;
+    if (!this.#keeps(vcpu) || this.#hasYielded(vcpu)) return true;
     if (((vcpu.v.affinity >> BigInt(pcpu)) & 1n) === 0n) return true;
-    const head = this.queues.head(pcpu);
-    if (!head || head.v.priority <= vcpu.v.priority) return false;
-    return now - this.#pcpu(pcpu).sliceStartNs >= BigInt(this.#core.header.ratelimitUs) * 1000n;
+    return this.#pick(pcpu, vcpu, now)?.frame !== vcpu.frame && now >= this.preemptibleAt(pcpu);
+  }
+
+  /** System time from which the vCPU that runs here may be preempted. */
+  preemptibleAt(pcpu: number): bigint {
+    const { running } = this.#pcpu(pcpu);
+    if (running === 0) return 0n;
+    return this.#modules.table.vcpuAt(running).v.runstateEntryNs + BigInt(this.#core.header.ratelimitUs) * 1000n;
   }
 
   /** System time at which an idle pCPU must look again for the scheduler's own sake; 0n for never. */
@@ -229,11 +242,26 @@ export class Scheduler implements SchedulerPort {
     vcpu.v.schedFlags = 0;
   }
 
-  #keeps(previous: VcpuRef, pcpu: number): boolean {
-    if (!this.isRunnable(previous) || previous.v.schedFlags & SchedVcpuFlag.parked) return false;
-    if ((previous.v.affinity >> BigInt(pcpu)) & 1n) return true;
-    // It may not stay here: let it wait where it may run.
-    return true;
+  #keeps(vcpu: VcpuRef): boolean {
+    return this.isRunnable(vcpu) && (vcpu.v.schedFlags & SchedVcpuFlag.parked) === 0;
+  }
+
+  #hasYielded(vcpu: VcpuRef): boolean {
+    return (vcpu.v.schedFlags & SchedVcpuFlag.yielded) !== 0;
+  }
+
+  #beginSlice(record: PcpuView, now: bigint): void {
+    record.nextTickNs = now + TICK_NS;
+    record.sliceEndNs = now + BigInt(this.#core.header.timesliceUs) * 1000n;
+  }
+
+  /** Charges what runs on a pCPU for the time until now. */
+  #charge(record: PcpuView, now: bigint): void {
+    if (record.running === 0) return;
+    const { v } = this.#modules.table.vcpuAt(record.running);
+    burnCredits(v, now - record.chargedNs);
+    record.chargedNs = now;
+    v.schedFlags |= SchedVcpuFlag.active;
   }
 
   /** The vCPU leaves this pCPU: what it is from now on, and where it goes when it may not stay. */
@@ -251,9 +279,19 @@ export class Scheduler implements SchedulerPort {
     this.#tickle(previous);
   }
 
-  /** Head of the own queue, or better work of a peer. */
-  #pick(pcpu: number): VcpuRef | undefined {
-    let best = this.#firstAllowed(pcpu, pcpu);
+  /**
+   * The vCPU that runs now (`stays`: it could go on), the head of the own queue, or better work of a peer. The one that
+   * runs gives way to its equals when its slice is over, and to anyone when it has yielded.
+   */
+  #pick(pcpu: number, stays: VcpuRef | undefined, now: bigint): VcpuRef | undefined {
+    const head = this.#firstAllowed(pcpu, pcpu);
+    let best = head ?? stays;
+    if (stays && head) {
+      const sliceIsOver = now >= this.#pcpu(pcpu).sliceEndNs;
+      const givesWay = sliceIsOver ? !goesBefore(stays, head) : head.v.priority > stays.v.priority;
+      if (!givesWay && !this.#hasYielded(stays)) best = stays;
+    }
+    if (stays && best === stays && ((stays.v.affinity >> BigInt(pcpu)) & 1n) === 0n) best = head;
     if (best && best.v.priority > SchedPriority.over) return best;
     for (let peer = 0; peer < this.#core.map.nrPcpus; peer++) {
       if (peer === pcpu) continue;
@@ -339,6 +377,7 @@ export class Scheduler implements SchedulerPort {
       return true;
     });
     const { park, unpark } = account(claims, this.#core.map.nrPcpus);
+    for (let pcpu = 0; pcpu < this.#core.map.nrPcpus; pcpu++) this.queues.sort(pcpu);
     for (const v of park) this.#park(refs.get(v));
     for (const v of unpark) this.#unpark(refs.get(v));
   }

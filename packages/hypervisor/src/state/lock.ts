@@ -4,11 +4,13 @@
  * without it. Not recursive. docs/RATIONALE.md says why one lock.
  */
 import type { MachineMemory } from './machine-memory.ts';
+import { spinFor } from './spin.ts';
 
 const FREE = 0;
 const HELD = 1;
 const CONTENDED = 2;
-const SPINS = 200;
+/** It is held for microseconds: sleeping for it costs more than waiting, and each sleeper costs who releases it. */
+const SPIN_NS = 50_000;
 
 export class HypervisorLock {
   /** What this thread has seen of it: times taken, times it was not free, times slept for. */
@@ -25,12 +27,17 @@ export class HypervisorLock {
 
   acquire(): void {
     this.acquired++;
-    if (Atomics.compareExchange(this.#words, this.#index, FREE, HELD) === FREE) return;
+    const words = this.#words;
+    const index = this.#index;
+    if (Atomics.compareExchange(words, index, FREE, HELD) === FREE) return;
     this.contended++;
-    for (let i = 1; i < SPINS; i++) if (Atomics.compareExchange(this.#words, this.#index, FREE, HELD) === FREE) return;
+    const taken = spinFor(
+      SPIN_NS,
+      () => Atomics.load(words, index) === FREE && Atomics.compareExchange(words, index, FREE, HELD) === FREE,
+    );
+    if (taken) return;
     this.slept++;
-    while (Atomics.exchange(this.#words, this.#index, CONTENDED) !== FREE)
-      Atomics.wait(this.#words, this.#index, CONTENDED);
+    while (Atomics.exchange(words, index, CONTENDED) !== FREE) Atomics.wait(words, index, CONTENDED);
   }
 
   release(): void {

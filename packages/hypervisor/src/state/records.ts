@@ -200,6 +200,8 @@ export const VcpuLayout = layout('vcpu', {
   /* sched: credit scheduler */
   affinitySoft: 'u64',
   credit: 'i32',
+  /** Time it ran that makes no whole credit yet. */
+  creditRemainderNs: 'u32',
   /** SchedPriority. */
   priority: 'i32',
   /** Neighbours in the run queue of `processor`: frames, 0 for none. */
@@ -249,7 +251,8 @@ export const PcpuLayout = layout('pcpu', {
   /** System time of the next vCPU timer here, 0 for none. */
   nextTimerNs: 'u64',
   nextTickNs: 'u64',
-  sliceStartNs: 'u64',
+  /** Until when the running vCPU has been charged. */
+  chargedNs: 'u64',
   sliceEndNs: 'u64',
   idleSinceNs: 'u64',
   /* trace: atomic lock of its buffer; records that found no room since the last one that did, TSC of the first */
@@ -272,4 +275,6 @@ export const PcpuRequest = {
   dropCode: 8,
   dropWrites: 16,
   stop: 32,
+  /** The running vCPU has something to take: look before it goes on. */
+  attend: 64,
 } as const;

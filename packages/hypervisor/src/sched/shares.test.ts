@@ -1,0 +1,144 @@
+/** Who gets how much over ten seconds: several pCPUs in turns over a clock that only the test moves. */
+import { VcpuFlag } from '../state/records.ts';
+import type { VcpuRef } from '../state/refs.ts';
+import { MS, TestHost } from '../test-host.test-kit.ts';
+
+const SECONDS = 10;
+/** Between two looks of a pCPU: what a run of the engine takes at most. */
+const STEP_NS = MS / 10n;
+const STEPS = (SECONDS * 1_000_000_000) / Number(STEP_NS);
+const TOLERANCE = 0.05;
+
+interface Claim {
+  readonly weight?: number;
+  readonly cap?: number;
+  readonly vcpus?: number;
+}
+
+/** A pCPU as its loop drives the scheduler, guests that never stop. */
+class Spinning {
+  readonly host: TestHost;
+  readonly ranNs = new Map<number, number>();
+  readonly #running: (VcpuRef | undefined)[];
+
+  constructor(nrPcpus: number, claims: readonly Claim[]) {
+    this.host = new TestHost({ nrPcpus });
+    this.#running = Array.from({ length: nrPcpus }, () => undefined);
+    for (const { weight = 256, cap = 0, vcpus = 1 } of claims) {
+      const domain = this.host.domain({ maxVcpus: vcpus });
+      domain.v.weight = weight;
+      domain.v.cap = cap;
+    }
+  }
+
+  /** Time passes on all pCPUs; `before` may wake and block vCPUs. */
+  run(steps: number, before: (step: number) => void = () => undefined): void {
+    const { clock } = this.host;
+    for (let step = 0; step < steps; step++) {
+      before(step);
+      this.#running.forEach((_, pcpu) => {
+        this.#look(pcpu);
+      });
+      clock.advance(STEP_NS);
+      for (const vcpu of this.#running)
+        if (vcpu) this.ranNs.set(vcpu.frame, (this.ranNs.get(vcpu.frame) ?? 0) + Number(STEP_NS));
+    }
+  }
+
+  isRunning(vcpu: VcpuRef): boolean {
+    return this.#running.some((running) => running?.frame === vcpu.frame);
+  }
+
+  #look(pcpu: number): void {
+    const { scheduler, requests, core } = this.host;
+    const now = core.systemTimeNs();
+    const vcpu = this.#running[pcpu];
+    const asked = requests.take(pcpu) !== 0;
+    const ticked = scheduler.tick(pcpu, now);
+    const goesOn = vcpu && scheduler.mayContinue(vcpu, pcpu, now);
+    if (goesOn && !((ticked || asked) && scheduler.shouldPreempt(vcpu, pcpu, now))) return;
+    if (vcpu) vcpu.v.isRunning = 0;
+    const next = scheduler.schedule(pcpu, now);
+    if (next) next.v.isRunning = 1;
+    this.#running[pcpu] = next;
+  }
+
+  /** Seconds of pCPU that each domain has had. */
+  seconds(): number[] {
+    const { table } = this.host;
+    const result: number[] = [];
+    table.forEach((domain) => {
+      let ns = 0;
+      table.forEachVcpu(domain, (vcpu) => (ns += this.ranNs.get(vcpu.frame) ?? 0));
+      result.push(ns / 1e9);
+      return true;
+    });
+    return result;
+  }
+}
+
+const ws = (...weights: number[]): Claim[] => weights.map((weight) => ({ weight }));
+const caps = (...of: number[]): Claim[] => of.map((cap) => ({ cap }));
+
+test.each<[name: string, nrPcpus: number, claims: Claim[], expected: number[]]>([
+  ['two alike on one pCPU', 1, ws(256, 256), [5, 5]],
+  ['weights 2:1', 1, ws(512, 256), [6.667, 3.333]],
+  ['weights 4:1', 1, ws(1024, 256), [8, 2]],
+  ['weights 1:2:4', 1, ws(128, 256, 512), [1.4286, 2.857, 5.714]],
+  ['four alike', 1, ws(256, 256, 256, 256), [2.5, 2.5, 2.5, 2.5]],
+  ['weights 1:2:3:4', 1, ws(100, 200, 300, 400), [1, 2, 3, 4]],
+  ['three alike on two pCPUs', 2, ws(256, 256, 256), [6.667, 6.667, 6.667]],
+  ['four alike on two pCPUs', 2, ws(256, 256, 256, 256), [5, 5, 5, 5]],
+  ['1:1:2 on two pCPUs: the heavy one has a pCPU', 2, ws(256, 256, 512), [5, 5, 10]],
+  ['1:1:1:3 on two pCPUs', 2, ws(256, 256, 256, 768), [3.333, 3.333, 3.333, 10]],
+  ['1:1:4 on two pCPUs', 2, ws(256, 256, 1024), [5, 5, 10]],
+  ['1:1:1:8 on two pCPUs', 2, ws(256, 256, 256, 2048), [3.333, 3.333, 3.333, 10]],
+  ['1:16', 1, ws(128, 2048), [0.588, 9.412]],
+  ['1:2:2:2 on two pCPUs', 2, ws(128, 256, 256, 256), [2.857, 5.714, 5.714, 5.714]],
+  ['two vCPUs weigh twice', 2, [{ vcpus: 2 }, {}, {}], [10, 5, 5]],
+  ['a cap of 20 %', 1, caps(20), [2]],
+  ['a cap of 5 %', 1, caps(5), [0.5]],
+  ['a cap of 75 %', 1, caps(75), [7.5]],
+  ['a capped one beside one that is not', 1, caps(25, 0), [2.5, 7.5]],
+  ['two caps', 1, caps(30, 40), [3, 4]],
+  ['a cap of 150 % of two vCPUs', 2, [{ cap: 150, vcpus: 2 }], [15]],
+  ['caps and weights on two pCPUs', 2, [{ cap: 50 }, { weight: 512 }, {}], [5, 10, 5]],
+])('%s', (_name, nrPcpus, claims, expected) => {
+  const spinning = new Spinning(nrPcpus, claims);
+  spinning.run(STEPS);
+  const got = spinning.seconds();
+  const errors = got.map((seconds, i) => seconds / (expected[i] ?? NaN) - 1);
+  for (const error of errors) if (!(Math.abs(error) <= TOLERANCE)) throw new Error(`got ${got.map((s) => s.toFixed(2)).join(' ')}`);
+}); // prettier-ignore
+
+test.each([1, 3])('an idle vCPU that wakes beside %d that spin runs at the next look', (spinners) => {
+  const spinning = new Spinning(1, [...ws(256), ...Array.from({ length: spinners }, () => ({}))]);
+  const sleeper = firstVcpu(spinning);
+  let late = 0;
+  let wakes = 0;
+  spinning.run(STEPS / 5, (step) => {
+    const phase = step % 53;
+    if (phase === 50) wake(spinning, sleeper);
+    else if (phase === 52) {
+      wakes++;
+      if (!spinning.isRunning(sleeper)) late++;
+      block(spinning, sleeper);
+    }
+  });
+  expect(late / wakes).toBeLessThan(0.25);
+});
+
+const firstVcpu = ({ host }: Spinning): VcpuRef => {
+  const domain = host.table.lookup(1);
+  if (!domain) throw new Error('no domain');
+  return host.vcpu(domain);
+};
+
+function block({ host }: Spinning, vcpu: VcpuRef): void {
+  vcpu.v.flags |= VcpuFlag.blocked;
+  host.scheduler.sleep(vcpu);
+}
+
+function wake({ host }: Spinning, vcpu: VcpuRef): void {
+  host.scheduler.kick(vcpu);
+}
