@@ -272,6 +272,8 @@ function fxImage(random: Random, isX87: boolean): Uint8Array {
   return fx;
 }
 
+const usesX87 = (row: Row): boolean => row.feature === 'x87' || row.semantics === 'x87.fwait';
+
 /** Builds one random instance. Undefined when the dice gave something that the row does not have. */
 export function instance(row: Row, random: Random): CpuCase | undefined {
   const memorySize = memoryBytes(row);
@@ -290,7 +292,7 @@ export function instance(row: Row, random: Random): CpuCase | undefined {
   prepareImplied(b);
 
   const vectors: Vectors = {
-    fx: fxImage(random, row.feature === 'x87' || row.semantics === 'x87.fwait'),
+    fx: fxImage(random, usesX87(row) || (row.feature === 'mmx' && random.chance(2))),
     ymmHigh: new Uint8Array(YMM_HIGH_BYTES),
   };
   // Processors differ in what they take for an initial configuration that is not to be saved.

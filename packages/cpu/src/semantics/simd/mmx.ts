@@ -1,6 +1,6 @@
 /**
  * MMX forms. The registers are the significands of the physical x87 registers; an MMX instruction (but EMMS) makes all
- * of them valid, sets TOP to 0 and writes ones above the register it changes (Intel SDM vol. 1, 9.5; vol. 3, 12.2).
+ * of them valid, sets TOP to 0 (EMMS does that too) and writes ones above the register it changes (Intel SDM vol. 1, 9.5; vol. 3, 12.2).
  * A pending x87 exception comes first (#MF).
  */
 import type { Algebra, Semantics } from '../algebra.ts';
@@ -136,6 +136,7 @@ export const mmxSemantics: Readonly<Record<string, Semantics>> = {
   }),
   emms: (e) => {
     checkPending(e);
+    enter(e);
     e.setField('ftw', e.i32(0));
   },
   cvtps2pi: toIntegers('cvtps2pi'),
