@@ -2,21 +2,26 @@
  * An engine of ours as a contestant: the regions behind page tables, in monitor mode. Between its slices it may be
  * disturbed as a hypervisor does it (other vCPU loaded, TLB flushed, code forgotten), which no program may notice.
  */
-import { CPU_STATE_SIZE, ExitReason, createEngine, exitName, type Engine, type EngineModules } from '@xenhost/cpu';
+import {
+  CPU_STATE_SIZE,
+  ExitReason,
+  RFLAGS,
+  createEngine,
+  exitName,
+  type Engine,
+  type EngineModules,
+} from '@xenhost/cpu';
 import type { JitMode } from '@xenhost/cpu';
 import { Random } from '../cpu/random.ts';
 import { loadFx, loadUserMode, saveFx } from '../cpu/reference.ts';
 import { ALL_FLAGS } from './compare.ts';
-import { BREAKPOINT, FX_COMPARED, IMAGE_BYTES, IMAGE_PAGES, MAX_EVENTS, PAGE, REGIONS, RESUME_CELL, imageOffset, type Contestant, type Event, type Image, type Run } from './world.ts'; // prettier-ignore
+import { MappedImage, NR_FRAMES } from './mapped-image.ts';
+import { BREAKPOINT, FX_COMPARED, IMAGE_PAGES, MAX_EVENTS, PAGE, REGIONS, RESUME_CELL, imageOffset, type Contestant, type Event, type Image, type Run } from './world.ts'; // prettier-ignore
 
-const MACHINE_BYTES = 1 << 20;
-const PRESENT_USER = 5n;
-const WRITABLE = 2n;
-const NO_EXECUTE = 1n << 63n;
-const ROOT_FRAME = 1;
-/** Frames of the image; page tables lie below. */
-const FIRST_FRAME = 0x40;
 const PAGE_FAULT = 14;
+const DEBUG = 1;
+const PUSHF = 0x9c;
+const INITIAL_DR6 = 0xffff_0ff0n;
 
 const WHOLE_SLICE = 50_000;
 /** After so many taken branches a program counts as hanging. */
@@ -69,29 +74,23 @@ export class EngineMachine implements Contestant {
   readonly name: string;
   readonly ours = true;
   readonly #setup: EngineSetup;
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  readonly #image = new MappedImage();
   readonly #engine: Engine;
   readonly #codeFrames = new Set<number>();
-  #nextTable = ROOT_FRAME + 1;
 
   constructor(setup: EngineSetup, modules: { code: EngineModules }) {
     this.#setup = setup;
     this.name = setup.name;
-    const pages = MACHINE_BYTES / 65536;
-    const machineMemory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    this.#bytes = new Uint8Array(machineMemory.buffer);
-    this.#view = new DataView(machineMemory.buffer);
     const codeFrames = this.#codeFrames;
     this.#engine = createEngine(
       {
         trapMode: 'monitor',
-        nrFrames: MACHINE_BYTES / PAGE,
+        nrFrames: NR_FRAMES,
         jit: setup.jit,
         ...(setup.hotAfter !== undefined && { hotAfter: setup.hotAfter }),
       },
       {
-        machineMemory,
+        machineMemory: this.#image.memory,
         code: modules.code,
         host: {
           cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
@@ -103,28 +102,10 @@ export class EngineMachine implements Contestant {
         },
       },
     );
-    for (const { address, page, pages: count, write, execute } of REGIONS)
-      for (let n = 0; n < count; n++)
-        this.#map(address + n * PAGE, FIRST_FRAME + page + n, (write ? WRITABLE : 0n) | (execute ? 0n : NO_EXECUTE));
   }
 
   get counters(): Engine['counters'] {
     return this.#engine.counters;
-  }
-
-  #map(address: number, frame: number, rights: bigint): void {
-    let table = ROOT_FRAME;
-    for (const shift of [39n, 30n, 21n]) {
-      const at = table * PAGE + Number((BigInt(address) >> shift) & 511n) * 8;
-      let entry = this.#view.getBigUint64(at, true);
-      if (entry === 0n) {
-        entry = (BigInt(this.#nextTable++) << 12n) | PRESENT_USER | WRITABLE;
-        this.#view.setBigUint64(at, entry, true);
-      }
-      table = Number(entry >> 12n);
-    }
-    const at = table * PAGE + ((address >> 12) & 511) * 8;
-    this.#view.setBigUint64(at, (BigInt(frame) << 12n) | PRESENT_USER | rights, true);
   }
 
   run(images: readonly Image[]): Run[] {
@@ -134,10 +115,10 @@ export class EngineMachine implements Contestant {
   #one(image: Image): Run {
     const engine = this.#engine;
     const { state } = engine;
-    this.#bytes.set(image.bytes, FIRST_FRAME * PAGE);
-    for (let n = 0; n < IMAGE_PAGES; n++) engine.invalidateCode(FIRST_FRAME + n);
+    this.#image.write(image.bytes);
+    for (const frame of this.#image.frames) engine.invalidateCode(frame);
     loadUserMode(state);
-    state.cr3 = BigInt(ROOT_FRAME * PAGE);
+    state.cr3 = this.#image.cr3;
     for (let n = 0; n < 16; n++) state.setGpr(n, image.gpr[n] ?? 0n);
     state.rflags = image.rflags | 0x202n;
     state.rip = BigInt(image.entry);
@@ -153,10 +134,10 @@ export class EngineMachine implements Contestant {
       const event = this.#event(reason);
       events.push(event);
       if (event.vector === BREAKPOINT || events.length === MAX_EVENTS) break;
-      const at = FIRST_FRAME * PAGE + (imageOffset(RESUME_CELL) ?? 0);
-      const resume = this.#view.getBigUint64(at, true);
+      const at = imageOffset(RESUME_CELL) ?? 0;
+      const resume = this.#image.quadword(at);
       if (resume === 0n) break;
-      this.#view.setBigUint64(at, 0n, true);
+      this.#image.setQuadword(at, 0n);
       state.rip = resume;
       state.rflags &= ~BigInt(ALL_FLAGS);
     }
@@ -166,27 +147,29 @@ export class EngineMachine implements Contestant {
   /** Until something other than the end of a slice happens; undefined when it never does. */
   #runOn(slices: Slices): ExitReason | undefined {
     while (slices.branches < MAX_BRANCHES) {
-      const reason = this.#engine.run(slices.next());
+      let reason = this.#engine.run(slices.next());
+      while ((reason === ExitReason.budget || reason === ExitReason.pause) && slices.isDisturbed())
+        reason = this.#disturb(slices.random);
       if (reason !== ExitReason.budget && reason !== ExitReason.pause) return reason;
-      if (slices.isDisturbed()) this.#disturb(slices.random);
     }
     return undefined;
   }
 
-  #disturb(random: Random): void {
+  /** Something that a hypervisor does between two slices. Returns how the program stands then: mostly as before. */
+  #disturb(random: Random): ExitReason {
     const engine = this.#engine;
-    switch (random.below(6)) {
+    switch (random.below(9)) {
       case 0:
         engine.flushTlb(random.chance(2));
-        return;
+        break;
       case 1: {
         const { address, pages } = random.pick(REGIONS);
         engine.invalidatePage(BigInt(address + random.below(pages) * PAGE));
-        return;
+        break;
       }
       case 2:
-        engine.invalidateCode(FIRST_FRAME + random.below(IMAGE_PAGES));
-        return;
+        engine.invalidateCode(random.pick(this.#image.frames));
+        break;
       case 3: {
         const saved = new Uint8Array(CPU_STATE_SIZE);
         engine.save(saved);
@@ -194,14 +177,39 @@ export class EngineMachine implements Contestant {
         other.fill(0x5a, 0, 16 * 8);
         engine.load(other);
         engine.load(saved);
-        return;
+        break;
       }
       case 4:
         for (const frame of this.#codeFrames) engine.dropWriteTranslations(frame);
-        return;
+        break;
+      case 5:
+      case 6: {
+        const { addresses, oldFrame, newFrame } = this.#image.migrate(random.below(IMAGE_PAGES));
+        for (const address of addresses) engine.invalidatePage(BigInt(address));
+        // Both were written from outside.
+        engine.invalidateCode(oldFrame);
+        engine.invalidateCode(newFrame);
+        break;
+      }
+      case 7:
+        return this.#singleStep();
       default:
         engine.stateChanged();
     }
+    return ExitReason.budget;
+  }
+
+  /** One instruction by TF, as a debugger does it. */
+  #singleStep(): ExitReason {
+    const { state, exit } = this.#engine;
+    // PUSHF would show it.
+    if (this.#image.byte(imageOffset(Number(state.rip)) ?? 0) === PUSHF) return ExitReason.budget;
+    state.rflags |= RFLAGS.tf;
+    const reason = this.#engine.run(WHOLE_SLICE);
+    state.rflags &= ~RFLAGS.tf;
+    state.dr6 = INITIAL_DR6;
+    const isStep = reason === ExitReason.exception && exit.vector === DEBUG;
+    return isStep ? ExitReason.budget : reason;
   }
 
   #event(reason: ExitReason): Event {
@@ -221,6 +229,6 @@ export class EngineMachine implements Contestant {
   }
 
   #ended(end: Run['end'], note: string, events: readonly Event[]): Run {
-    return { end, note, events, bytes: this.#bytes.slice(FIRST_FRAME * PAGE, FIRST_FRAME * PAGE + IMAGE_BYTES) };
+    return { end, note, events, bytes: this.#image.read() };
   }
 }

@@ -1,0 +1,101 @@
+/** Machine memory with an image behind page tables. Pages of the image may move to other frames, as a pager moves them. */
+import { IMAGE_PAGES, PAGE, REGIONS } from './world.ts';
+
+const MACHINE_BYTES = 1 << 20;
+export const NR_FRAMES = MACHINE_BYTES / PAGE;
+const PRESENT_USER = 5n;
+const WRITABLE = 2n;
+const NO_EXECUTE = 1n << 63n;
+const ROOT_FRAME = 1;
+/** Page tables lie below. */
+const FIRST_FRAME = 0x40;
+/** What is left in a frame that was moved away from. */
+const STALE = 0xf4;
+
+export class MappedImage {
+  readonly memory: WebAssembly.Memory;
+  readonly cr3 = BigInt(ROOT_FRAME * PAGE);
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  /** Frame of each page of the image. */
+  readonly #frames: number[] = [];
+  readonly #spare: number[] = [];
+  #nextTable = ROOT_FRAME + 1;
+
+  constructor() {
+    const pages = MACHINE_BYTES / 65536;
+    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    this.#bytes = new Uint8Array(this.memory.buffer);
+    this.#view = new DataView(this.memory.buffer);
+    for (let n = 0; n < IMAGE_PAGES; n++) this.#frames.push(FIRST_FRAME + n);
+    for (let frame = FIRST_FRAME + IMAGE_PAGES; frame < FIRST_FRAME + 2 * IMAGE_PAGES; frame++) this.#spare.push(frame);
+    for (let n = 0; n < IMAGE_PAGES; n++) this.#mapPage(n);
+  }
+
+  /** All frames that ever hold pages. */
+  get frames(): readonly number[] {
+    return [...this.#frames, ...this.#spare];
+  }
+
+  read(): Uint8Array {
+    const image = new Uint8Array(IMAGE_PAGES * PAGE);
+    this.#frames.forEach((frame, n) => {
+      image.set(this.#bytes.subarray(frame * PAGE, (frame + 1) * PAGE), n * PAGE);
+    });
+    return image;
+  }
+  write(image: Uint8Array): void {
+    this.#frames.forEach((frame, n) => {
+      this.#bytes.set(image.subarray(n * PAGE, (n + 1) * PAGE), frame * PAGE);
+    });
+  }
+  /** Quadword at an offset of the image, as somebody outside reads and writes it. */
+  quadword(offset: number): bigint {
+    return this.#view.getBigUint64(this.#at(offset), true);
+  }
+  setQuadword(offset: number, value: bigint): void {
+    this.#view.setBigUint64(this.#at(offset), value, true);
+  }
+  byte(offset: number): number {
+    return this.#bytes[this.#at(offset)] ?? 0;
+  }
+  #at(offset: number): number {
+    return (this.#frames[Math.floor(offset / PAGE)] ?? 0) * PAGE + (offset % PAGE);
+  }
+
+  /** Moves a page to another frame; returns the addresses whose translations have changed. The old frame is overwritten. */
+  migrate(page: number): { addresses: number[]; oldFrame: number; newFrame: number } {
+    const oldFrame = this.#frames[page] ?? 0;
+    const newFrame = this.#spare.shift() ?? 0;
+    this.#spare.push(oldFrame);
+    this.#frames[page] = newFrame;
+    this.#bytes.copyWithin(newFrame * PAGE, oldFrame * PAGE, (oldFrame + 1) * PAGE);
+    this.#bytes.fill(STALE, oldFrame * PAGE, (oldFrame + 1) * PAGE);
+    return { addresses: this.#mapPage(page), oldFrame, newFrame };
+  }
+
+  #mapPage(n: number): number[] {
+    const addresses: number[] = [];
+    for (const { address, page, pages, write, execute } of REGIONS) {
+      if (n < page || n >= page + pages) continue;
+      const at = address + (n - page) * PAGE;
+      this.#map(at, this.#frames[n] ?? 0, (write ? WRITABLE : 0n) | (execute ? 0n : NO_EXECUTE));
+      addresses.push(at);
+    }
+    return addresses;
+  }
+  #map(address: number, frame: number, rights: bigint): void {
+    let table = ROOT_FRAME;
+    for (const shift of [39n, 30n, 21n]) {
+      const at = table * PAGE + Number((BigInt(address) >> shift) & 511n) * 8;
+      let entry = this.#view.getBigUint64(at, true);
+      if (entry === 0n) {
+        entry = (BigInt(this.#nextTable++) << 12n) | PRESENT_USER | WRITABLE;
+        this.#view.setBigUint64(at, entry, true);
+      }
+      table = Number(entry >> 12n);
+    }
+    const at = table * PAGE + ((address >> 12) & 511) * 8;
+    this.#view.setBigUint64(at, (BigInt(frame) << 12n) | PRESENT_USER | rights, true);
+  }
+}
