@@ -20,7 +20,8 @@ const HEAD_BYTES = TraceBuf.size;
 const CYCLE_WORDS = 2;
 /** Words of a LOST_RECORDS record: header, TSC, count, domain and vCPU, TSC of the first. */
 const LOST_WORDS = 1 + CYCLE_WORDS + 4;
-const MAX_WORDS = 10;
+/** Where the parts of a record stand in `#scratch`: such that the TSC is aligned. */
+const SCRATCH = { head: 1, tsc: 2, data: 4, words: 12 } as const;
 const U32 = 0xffff_ffffn;
 const HEADER = HeaderLayout.offsets;
 const PCPU = PcpuLayout.offsets;
@@ -54,7 +55,10 @@ export class Tracer {
   readonly #switch: number;
   readonly #pcpu: number;
   readonly #pcpuRecord: number;
-  readonly #scratch = new Uint32Array(MAX_WORDS);
+  readonly #eventMask: number;
+  readonly #cpuMask: number;
+  readonly #scratch = new Uint32Array(SCRATCH.words);
+  readonly #scratch64 = new BigUint64Array(this.#scratch.buffer);
   /** Frames of the buffer, as t_info tells them; fixed once there are any. */
   #frames: readonly number[] = [];
   #dataBytes = 0;
@@ -69,6 +73,8 @@ export class Tracer {
     this.#u32 = memory.u32;
     this.#switch = (map.header * PAGE_SIZE + HEADER.observing) >>> 2;
     this.#pcpu = options.pcpu ?? 0;
+    this.#eventMask = (map.header * PAGE_SIZE + HEADER.traceEventMask) >>> 2;
+    this.#cpuMask = ((map.header * PAGE_SIZE + HEADER.traceCpuMask) >>> 2) + (this.#pcpu >>> 5);
     this.#pcpuRecord = (map.pcpus * PAGE_SIZE + this.#pcpu * PCPU_RECORD_SIZE) >>> 2;
   }
 
@@ -89,16 +95,16 @@ export class Tracer {
     return filling;
   }
 
-  /** A record with time and up to five words of data, when its event is wanted. */
+  /** A record with time and up to six words of data, when its event is wanted. */
   record(event: number, nrWords: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): void {
     if (!this.#wanted(event)) return;
     const scratch = this.#scratch;
-    scratch[3] = a;
-    scratch[4] = b;
-    scratch[5] = c;
-    scratch[6] = d;
-    scratch[7] = e;
-    scratch[8] = f;
+    scratch[SCRATCH.data] = a;
+    scratch[SCRATCH.data + 1] = b;
+    scratch[SCRATCH.data + 2] = c;
+    scratch[SCRATCH.data + 3] = d;
+    scratch[SCRATCH.data + 4] = e;
+    scratch[SCRATCH.data + 5] = f;
     this.#write(event, nrWords);
   }
 
@@ -137,7 +143,9 @@ export class Tracer {
     const told = TOLD_ARGUMENTS[op] ?? NONE;
     let first = op;
     for (const i of told) first |= hypercallArg32(i);
-    const [a, b] = told.map((i) => Number(BigInt.asUintN(32, args[i] ?? 0n)));
+    const [i = -1, j = -1] = told;
+    const a = i < 0 ? 0 : Number((args[i] ?? 0n) & U32);
+    const b = j < 0 ? 0 : Number((args[j] ?? 0n) & U32);
     this.record(event, 1 + told.length, first, a, b);
   }
 
@@ -169,13 +177,10 @@ export class Tracer {
 
   #wanted(event: number): boolean {
     if (!this.on) return false;
-    const header = (this.#m.map.header * PAGE_SIZE) >>> 2;
-    const mask = this.#words[header + (HEADER.traceEventMask >>> 2)]!;
-    if ((mask >>> TRC_CLS_SHIFT) & (event >>> TRC_CLS_SHIFT)) {
-      if (((mask >>> TRC_SUBCLS_SHIFT) & 0xf & ((event >>> TRC_SUBCLS_SHIFT) & 0xf)) === 0) return false;
-    } else return false;
-    const cpus = this.#words[header + (HEADER.traceCpuMask >>> 2) + (this.#pcpu >>> 5)]!;
-    return ((cpus >>> (this.#pcpu & 31)) & 1) === 1;
+    const mask = this.#words[this.#eventMask]!;
+    if (((mask >>> TRC_CLS_SHIFT) & (event >>> TRC_CLS_SHIFT)) === 0) return false;
+    if (((mask >>> TRC_SUBCLS_SHIFT) & (event >>> TRC_SUBCLS_SHIFT) & 0xf) === 0) return false;
+    return ((this.#words[this.#cpuMask]! >>> (this.#pcpu & 31)) & 1) === 1;
   }
 
   #write(event: number, nrData: number): void {
@@ -226,10 +231,9 @@ export class Tracer {
       this.#u32[lostAt] = 0;
     }
     const scratch = this.#scratch;
-    scratch[0] = (event | TRC_HD_CYCLE_FLAG | (nrData << TRACE_EXTRA_SHIFT)) >>> 0;
-    scratch[1] = Number(tsc & U32);
-    scratch[2] = Number(tsc >> 32n);
-    prod = this.#put(prod, scratch, nrWords);
+    scratch[SCRATCH.head] = event | TRC_HD_CYCLE_FLAG | (nrData << TRACE_EXTRA_SHIFT);
+    this.#scratch64[SCRATCH.tsc / 2] = tsc;
+    prod = this.#put(prod, scratch, SCRATCH.head, nrWords);
     // What a consumer sees of the index must come after what it tells of.
     Atomics.store(this.#words, head + PROD, prod);
     counters.count(COUNTER.traceRecords);
@@ -243,11 +247,11 @@ export class Tracer {
       (TraceEvent.LOST_RECORDS | TRC_HD_CYCLE_FLAG | (4 << TRACE_EXTRA_SHIFT)) >>> 0,
       Number(tsc & U32), Number(tsc >> 32n), lost, (this.#pcpu << 16) | DOMID.IDLE, Number(first & U32), Number(first >> 32n),
     ]; // prettier-ignore
-    return this.#put(prod, words, LOST_WORDS);
+    return this.#put(prod, words, 0, LOST_WORDS);
   }
 
   /** Lays words into the buffer, behind a filler to its end when they would not fit; the new producer index. */
-  #put(prod: number, words: ArrayLike<number>, nrWords: number): number {
+  #put(prod: number, words: ArrayLike<number>, first: number, nrWords: number): number {
     const size = this.#dataBytes;
     let at = prod >= size ? prod - size : prod;
     let next = prod;
@@ -256,7 +260,7 @@ export class Tracer {
       next += size - at;
       at = 0;
     }
-    for (let i = 0; i < nrWords; i++) this.#poke(at + i * 4, words[i]!);
+    for (let i = 0; i < nrWords; i++) this.#poke(at + i * 4, words[first + i]!);
     next += nrWords * 4;
     return next >= 2 * size ? next - 2 * size : next;
   }
