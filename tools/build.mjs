@@ -1,7 +1,8 @@
 // Bundles each program into dist/: one file a process, so that it starts fast. Types are checked by `npm run types`.
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { generateEngine } from '../packages/cpu/src/index.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const programs = {
@@ -44,6 +45,18 @@ await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
 });
+
+// The engine's Wasm follows from the sources alone: made here, not at each start of a hypervisor (control/host.ts).
+mkdirSync(`${root}/${fresh}/engine`);
+for (const [name, bytes] of Object.entries(generateEngine()))
+  writeFileSync(`${root}/${fresh}/engine/${name}.wasm`, bytes);
+
+// Comments alone have characters beyond Latin-1; one of them would double the source's memory in each thread.
+for (const path of readdirSync(`${root}/${fresh}`, { recursive: true })) {
+  if (!path.endsWith('.mjs')) continue;
+  const file = `${root}/${fresh}/${path}`;
+  writeFileSync(file, readFileSync(file, 'utf8').replaceAll(/[\u0100-\uffff]/g, '?'));
+}
 
 // Programs that run meanwhile find a whole dist at nearly any moment.
 const old = `${root}/${fresh}.old`;

@@ -5,4 +5,6 @@ export * from './asm/index.ts';
 export * from './isa/index.ts';
 export { compileEngine, createEngine } from './interpreter/engine.ts';
 export type { EngineModules, InterpreterEngine } from './interpreter/engine.ts';
+export { generateEngine } from './interpreter/generate.ts';
+export type { EngineBinaries } from './interpreter/generate.ts';
 export { Mmu } from './mmu/walk.ts';

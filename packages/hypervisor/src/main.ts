@@ -4,6 +4,9 @@ import { jitMode } from './pcpu/engine.ts';
 import { optimiseEngineAtOnce } from './pcpu/tier.ts';
 import { MAX_MEMORY_MIB, MIN_MEMORY_MIB, startHost } from './control/host.ts';
 
+/** This is `tools/build.mjs`'s bundle, not the sources. */
+const isBundle = !import.meta.url.endsWith('.ts');
+
 optimiseEngineAtOnce();
 runDaemon('hypervisor', async ({ log, shutdown }) => {
   const args = parseDaemonArgs('hypervisor', {
@@ -24,6 +27,7 @@ runDaemon('hypervisor', async ({ log, shutdown }) => {
       commandLine: process.argv.slice(2).join(' '),
       jit,
       workerEntry: new URL(args['pcpu-entry'] ?? defaultWorkerEntry(), import.meta.url),
+      engineFolder: isBundle ? new URL('./engine/', import.meta.url) : undefined,
     },
     {
       log,
@@ -37,5 +41,5 @@ runDaemon('hypervisor', async ({ log, shutdown }) => {
 
 /** Beside this file: in sources `pcpu/worker.ts`, in a bundle `pcpu-worker.mjs`. */
 function defaultWorkerEntry(): string {
-  return import.meta.url.endsWith('.ts') ? './pcpu/worker.ts' : './pcpu-worker.mjs';
+  return isBundle ? './pcpu-worker.mjs' : './pcpu/worker.ts';
 }

@@ -14,6 +14,7 @@ import { CodeLookup } from './code-lookup.ts';
 import { EFLAGS, EngineCore, NO_FAULT } from './core.ts';
 import { DataAccess } from './data-access.ts';
 import { HANDLER_TABLE, generateEngine } from './generate.ts';
+import type { EngineBinaries } from './generate.ts';
 import { LateHandlers } from './late.ts';
 import { HelperCalls } from './helper-calls.ts';
 import { RUN_BUDGET, SIGNAL } from './memory-map.ts';
@@ -31,8 +32,9 @@ export interface EngineModules {
   readonly busLock: SharedArrayBuffer;
 }
 
-export function compileEngine(): EngineModules {
-  const { interpreter, slow } = generateEngine();
+/** `binaries`: as `generateEngine` of this very version made them, should that have been done before. */
+export function compileEngine(binaries?: EngineBinaries): EngineModules {
+  const { interpreter, slow } = binaries ?? generateEngine();
   return {
     interpreter: new WebAssembly.Module(interpreter),
     slow: new WebAssembly.Module(slow),

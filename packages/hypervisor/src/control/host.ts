@@ -1,10 +1,11 @@
 /**
  * The control plane of a host: machine memory, the pCPU workers, the privcmd server. What `main.ts` starts and stops.
  */
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { systemClock } from '@xenhost/base';
-import type { JitMode } from '@xenhost/cpu';
+import type { EngineBinaries, JitMode } from '@xenhost/cpu';
 import { servePrivcmd } from '@xenhost/privcmd';
 import type { PrivcmdServer } from '@xenhost/privcmd';
 import { metricsBeside, serveMetrics } from '@xenhost/daemon-kit';
@@ -29,6 +30,8 @@ export interface HostOptions {
   readonly jit: JitMode;
   /** The module that a pCPU's worker thread starts with. */
   readonly workerEntry: URL;
+  /** Folder with the engine's Wasm as the build made it; without one it is generated. */
+  readonly engineFolder: URL | undefined;
 }
 
 export interface HostModules {
@@ -88,7 +91,7 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
   const metrics = await serveMetrics(metricsBeside(options.privcmdPath), () => machine.metrics(), untold).catch(untold);
   log.info({ memoryMiB: options.memoryMiB, nrPcpus, privcmd: options.privcmdPath }, 'hypervisor is up');
   const threads = soon(() => {
-    const engine = compileEngine();
+    const engine = compileEngine(options.engineFolder && engineIn(options.engineFolder));
     return Array.from({ length: nrPcpus }, (_, pcpu) => {
       const { commandLine, jit } = options;
       const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine, engine, jit };
@@ -101,6 +104,12 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
   });
   return { nrPcpus, stop: async () => stopHost(machine, await threads, server, metrics) };
 }
+
+/** What `tools/build.mjs` wrote beside a bundle. */
+const engineIn = (folder: URL): EngineBinaries => ({
+  interpreter: readFileSync(new URL('interpreter.wasm', folder)),
+  slow: readFileSync(new URL('slow.wasm', folder)),
+});
 
 /** Runs `body` in a later turn: the daemons that wait for this one start meanwhile, and what they ask is kept for it. */
 const soon = <T>(body: () => T): Promise<T> =>
