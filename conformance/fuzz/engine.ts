@@ -15,9 +15,12 @@ import type { JitMode } from '@xenhost/cpu';
 import { Random } from '../cpu/random.ts';
 import { loadFx, loadUserMode, saveFx } from '../cpu/reference.ts';
 import { ALL_FLAGS } from './compare.ts';
-import { MappedImage, NR_FRAMES } from './mapped-image.ts';
+import { FRAMES_PER_IMAGE, MappedImage } from './mapped-image.ts';
 import { BREAKPOINT, FX_COMPARED, IMAGE_PAGES, MAX_EVENTS, PAGE, REGIONS, RESUME_CELL, imageOffset, type Contestant, type Event, type Image, type Run } from './world.ts'; // prettier-ignore
 
+/** WebAssembly pages. */
+const MACHINE_PAGES = 16;
+const NR_FRAMES = (MACHINE_PAGES * 65536) / PAGE;
 const PAGE_FAULT = 14;
 const DEBUG = 1;
 const PUSHF = 0x9c;
@@ -41,6 +44,8 @@ export interface EngineSetup {
   readonly name: string;
   readonly jit: JitMode;
   readonly hotAfter?: number;
+  /** Address spaces that run in turn, one program in each; 1 unless given. */
+  readonly spaces?: number;
   /** Undefined: whole slices, undisturbed. */
   readonly disturbances?: Disturbances;
 }
@@ -70,28 +75,48 @@ class Slices {
   }
 }
 
+/** One program in an address space of its own. */
+interface Session {
+  readonly image: MappedImage;
+  readonly events: Event[];
+  readonly slices: Slices;
+  /** The vCPU while another one runs. */
+  readonly saved: Uint8Array;
+  result: Run | undefined;
+}
+
 export class EngineMachine implements Contestant {
   readonly name: string;
   readonly ours = true;
   readonly #setup: EngineSetup;
-  readonly #image = new MappedImage();
-  readonly #engine: Engine;
-  readonly #codeFrames = new Set<number>();
+  readonly #code: EngineModules;
+  #engine!: Engine;
+  #images: readonly MappedImage[] = [];
+  #codeFrames = new Set<number>();
 
   constructor(setup: EngineSetup, modules: { code: EngineModules }) {
     this.#setup = setup;
+    this.#code = modules.code;
     this.name = setup.name;
-    const codeFrames = this.#codeFrames;
+    this.#boot();
+  }
+
+  get counters(): Engine['counters'] {
+    return this.#engine.counters;
+  }
+
+  #boot(): void {
+    const { jit, hotAfter } = this.#setup;
+    const memory = new WebAssembly.Memory({ initial: MACHINE_PAGES, maximum: MACHINE_PAGES, shared: true });
+    const spaces = this.#setup.spaces ?? 1;
+    this.#images = Array.from({ length: spaces }, (_, n) => new MappedImage(memory, 1 + n * FRAMES_PER_IMAGE));
+    const codeFrames = new Set<number>();
+    this.#codeFrames = codeFrames;
     this.#engine = createEngine(
+      { trapMode: 'monitor', nrFrames: NR_FRAMES, jit, ...(hotAfter !== undefined && { hotAfter }) },
       {
-        trapMode: 'monitor',
-        nrFrames: NR_FRAMES,
-        jit: setup.jit,
-        ...(setup.hotAfter !== undefined && { hotAfter: setup.hotAfter }),
-      },
-      {
-        machineMemory: this.#image.memory,
-        code: modules.code,
+        machineMemory: memory,
+        code: this.#code,
         host: {
           cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
           readTsc: () => 0n,
@@ -104,59 +129,90 @@ export class EngineMachine implements Contestant {
     );
   }
 
-  get counters(): Engine['counters'] {
-    return this.#engine.counters;
-  }
-
   run(images: readonly Image[]): Run[] {
-    return images.map((image) => this.#one(image));
+    const runs: Run[] = [];
+    for (let n = 0; n < images.length; n += this.#images.length)
+      runs.push(...this.#together(images.slice(n, n + this.#images.length)));
+    return runs;
   }
 
-  #one(image: Image): Run {
+  /** As many programs as there are address spaces, slice by slice in turn. */
+  #together(images: readonly Image[]): Run[] {
+    const sessions: Session[] = [];
+    try {
+      images.forEach((image, n) => {
+        const space = this.#images[n];
+        if (space) sessions.push(this.#begin(image, space));
+      });
+      while (sessions.some(({ result }) => !result))
+        for (const session of sessions) if (!session.result) this.#turn(session, sessions.length > 1);
+    } catch (e) {
+      // Our bug, and this engine's end.
+      this.#boot();
+      const note = e instanceof Error ? (e.stack ?? e.message) : String(e);
+      return images.map((image, n) => sessions[n]?.result ?? { end: 'unknown', note, events: [], bytes: image.bytes });
+    }
+    return sessions.flatMap(({ result }) => (result ? [result] : []));
+  }
+
+  #begin(image: Image, space: MappedImage): Session {
     const engine = this.#engine;
     const { state } = engine;
-    this.#image.write(image.bytes);
-    for (const frame of this.#image.frames) engine.invalidateCode(frame);
+    space.write(image.bytes);
+    for (const frame of space.frames) engine.invalidateCode(frame);
     loadUserMode(state);
-    state.cr3 = this.#image.cr3;
+    state.cr3 = space.cr3;
     for (let n = 0; n < 16; n++) state.setGpr(n, image.gpr[n] ?? 0n);
     state.rflags = image.rflags | 0x202n;
     state.rip = BigInt(image.entry);
     loadFx(state, image.fx);
     engine.stateChanged();
-    const events: Event[] = [];
-    const slices = new Slices(this.#setup.disturbances);
-    for (;;) {
-      const reason = this.#runOn(slices);
-      if (reason === undefined) return this.#ended('timeout', `rip 0x${state.rip.toString(16)}`, events);
-      if (reason !== ExitReason.exception && reason !== ExitReason.softwareInterrupt)
-        return this.#ended('unknown', exitName(reason), events);
-      const event = this.#event(reason);
-      events.push(event);
-      if (event.vector === BREAKPOINT || events.length === MAX_EVENTS) break;
-      const at = imageOffset(RESUME_CELL) ?? 0;
-      const resume = this.#image.quadword(at);
-      if (resume === 0n) break;
-      this.#image.setQuadword(at, 0n);
-      state.rip = resume;
-      state.rflags &= ~BigInt(ALL_FLAGS);
-    }
-    return this.#ended('done', '', events);
+    const saved = new Uint8Array(CPU_STATE_SIZE);
+    engine.save(saved);
+    return { image: space, events: [], slices: new Slices(this.#setup.disturbances), saved, result: undefined };
   }
 
-  /** Until something other than the end of a slice happens; undefined when it never does. */
-  #runOn(slices: Slices): ExitReason | undefined {
-    while (slices.branches < MAX_BRANCHES) {
-      let reason = this.#engine.run(slices.next());
-      while ((reason === ExitReason.budget || reason === ExitReason.pause) && slices.isDisturbed())
-        reason = this.#disturb(slices.random);
-      if (reason !== ExitReason.budget && reason !== ExitReason.pause) return reason;
+  /** One slice, and what it ended with. */
+  #turn(session: Session, isShared: boolean): void {
+    const engine = this.#engine;
+    const { slices, saved } = session;
+    if (isShared) engine.load(saved);
+    let reason = engine.run(slices.next());
+    while ((reason === ExitReason.budget || reason === ExitReason.pause) && slices.isDisturbed())
+      reason = this.#disturb(session);
+    this.#handle(session, reason);
+    if (isShared) engine.save(saved);
+  }
+
+  #handle(session: Session, reason: ExitReason): void {
+    const { state } = this.#engine;
+    const { events, image, slices } = session;
+    const ended = (end: Run['end'], note = ''): void => {
+      session.result = { end, note, events, bytes: image.read() };
+    };
+    if (reason === ExitReason.budget || reason === ExitReason.pause) {
+      if (slices.branches >= MAX_BRANCHES) ended('timeout', `rip 0x${state.rip.toString(16)}`);
+      return;
     }
-    return undefined;
+    if (reason !== ExitReason.exception && reason !== ExitReason.softwareInterrupt) {
+      ended('unknown', exitName(reason));
+      return;
+    }
+    const event = this.#event(reason);
+    events.push(event);
+    const at = imageOffset(RESUME_CELL) ?? 0;
+    const resume = image.quadword(at);
+    if (event.vector === BREAKPOINT || events.length === MAX_EVENTS || resume === 0n) {
+      ended('done');
+      return;
+    }
+    image.setQuadword(at, 0n);
+    state.rip = resume;
+    state.rflags &= ~BigInt(ALL_FLAGS);
   }
 
   /** Something that a hypervisor does between two slices. Returns how the program stands then: mostly as before. */
-  #disturb(random: Random): ExitReason {
+  #disturb({ image, slices: { random } }: Session): ExitReason {
     const engine = this.#engine;
     switch (random.below(9)) {
       case 0:
@@ -168,7 +224,7 @@ export class EngineMachine implements Contestant {
         break;
       }
       case 2:
-        engine.invalidateCode(random.pick(this.#image.frames));
+        engine.invalidateCode(random.pick(image.frames));
         break;
       case 3: {
         const saved = new Uint8Array(CPU_STATE_SIZE);
@@ -184,15 +240,16 @@ export class EngineMachine implements Contestant {
         break;
       case 5:
       case 6: {
-        const { addresses, oldFrame, newFrame } = this.#image.migrate(random.below(IMAGE_PAGES));
+        const overwrites = random.chance(2);
+        const { addresses, oldFrame, newFrame } = image.migrate(random.below(IMAGE_PAGES), overwrites);
         for (const address of addresses) engine.invalidatePage(BigInt(address));
-        // Both were written from outside.
-        engine.invalidateCode(oldFrame);
+        // Written from outside.
+        if (overwrites) engine.invalidateCode(oldFrame);
         engine.invalidateCode(newFrame);
         break;
       }
       case 7:
-        return this.#singleStep();
+        return this.#singleStep(image);
       default:
         engine.stateChanged();
     }
@@ -200,10 +257,10 @@ export class EngineMachine implements Contestant {
   }
 
   /** One instruction by TF, as a debugger does it. */
-  #singleStep(): ExitReason {
+  #singleStep(image: MappedImage): ExitReason {
     const { state, exit } = this.#engine;
     // PUSHF would show it.
-    if (this.#image.byte(imageOffset(Number(state.rip)) ?? 0) === PUSHF) return ExitReason.budget;
+    if (image.byte(imageOffset(Number(state.rip)) ?? 0) === PUSHF) return ExitReason.budget;
     state.rflags |= RFLAGS.tf;
     const reason = this.#engine.run(WHOLE_SLICE);
     state.rflags &= ~RFLAGS.tf;
@@ -226,9 +283,5 @@ export class EngineMachine implements Contestant {
       rflags: state.rflags,
       fx: saveFx(state).subarray(0, FX_COMPARED),
     };
-  }
-
-  #ended(end: Run['end'], note: string, events: readonly Event[]): Run {
-    return { end, note, events, bytes: this.#image.read() };
   }
 }

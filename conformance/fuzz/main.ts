@@ -35,6 +35,8 @@ const SETUPS: readonly EngineSetup[] = [
   { name: 'JIT forced in slices', jit: 'force', disturbances: DISTURBED },
   // Slices let it compile; without disturbances code stays long enough to be linked and evicted.
   { name: 'JIT, soon hot', jit: 'on', hotAfter: 12, disturbances: { ...DISTURBED, slice: 60, oneIn: NEVER } },
+  { name: 'JIT, two address spaces', jit: 'on', hotAfter: 12, spaces: 2, disturbances: { ...DISTURBED, slice: 60, oneIn: 100 } }, // prettier-ignore
+  { name: 'JIT forced, three address spaces', jit: 'force', spaces: 3, disturbances: { ...DISTURBED, slice: 20, oneIn: 100 } }, // prettier-ignore
   { name: 'JIT in slices', jit: 'on', hotAfter: 40, disturbances: { ...DISTURBED, slice: 300 } },
 ];
 

@@ -1,34 +1,38 @@
 /** Machine memory with an image behind page tables. Pages of the image may move to other frames, as a pager moves them. */
 import { IMAGE_PAGES, PAGE, REGIONS } from './world.ts';
 
-const MACHINE_BYTES = 1 << 20;
-export const NR_FRAMES = MACHINE_BYTES / PAGE;
+/** Frames of one image: page tables, and each page's frame twice. */
+export const FRAMES_PER_IMAGE = 64;
 const PRESENT_USER = 5n;
 const WRITABLE = 2n;
 const NO_EXECUTE = 1n << 63n;
-const ROOT_FRAME = 1;
-/** Page tables lie below. */
-const FIRST_FRAME = 0x40;
+/** Frames for page tables; those of the image follow. */
+const NR_TABLES = 24;
 /** What is left in a frame that was moved away from. */
 const STALE = 0xf4;
 
 export class MappedImage {
-  readonly memory: WebAssembly.Memory;
-  readonly cr3 = BigInt(ROOT_FRAME * PAGE);
+  readonly cr3: bigint;
+  readonly #root: number;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   /** Frame of each page of the image. */
   readonly #frames: number[] = [];
   readonly #spare: number[] = [];
-  #nextTable = ROOT_FRAME + 1;
+  #nextTable: number;
 
-  constructor() {
-    const pages = MACHINE_BYTES / 65536;
-    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    this.#bytes = new Uint8Array(this.memory.buffer);
-    this.#view = new DataView(this.memory.buffer);
-    for (let n = 0; n < IMAGE_PAGES; n++) this.#frames.push(FIRST_FRAME + n);
-    for (let frame = FIRST_FRAME + IMAGE_PAGES; frame < FIRST_FRAME + 2 * IMAGE_PAGES; frame++) this.#spare.push(frame);
+  /** In the `FRAMES_PER_IMAGE` frames of machine memory from `root` on. */
+  constructor(memory: WebAssembly.Memory, root: number) {
+    this.#root = root;
+    this.cr3 = BigInt(root * PAGE);
+    this.#nextTable = root + 1;
+    this.#bytes = new Uint8Array(memory.buffer);
+    this.#view = new DataView(memory.buffer);
+    const first = root + NR_TABLES;
+    for (let n = 0; n < IMAGE_PAGES; n++) {
+      this.#frames.push(first + n);
+      this.#spare.push(first + IMAGE_PAGES + n);
+    }
     for (let n = 0; n < IMAGE_PAGES; n++) this.#mapPage(n);
   }
 
@@ -63,14 +67,14 @@ export class MappedImage {
     return (this.#frames[Math.floor(offset / PAGE)] ?? 0) * PAGE + (offset % PAGE);
   }
 
-  /** Moves a page to another frame; returns the addresses whose translations have changed. The old frame is overwritten. */
-  migrate(page: number): { addresses: number[]; oldFrame: number; newFrame: number } {
+  /** Moves a page to another frame; returns the addresses whose translations have changed. */
+  migrate(page: number, overwritesOld: boolean): { addresses: number[]; oldFrame: number; newFrame: number } {
     const oldFrame = this.#frames[page] ?? 0;
     const newFrame = this.#spare.shift() ?? 0;
     this.#spare.push(oldFrame);
     this.#frames[page] = newFrame;
     this.#bytes.copyWithin(newFrame * PAGE, oldFrame * PAGE, (oldFrame + 1) * PAGE);
-    this.#bytes.fill(STALE, oldFrame * PAGE, (oldFrame + 1) * PAGE);
+    if (overwritesOld) this.#bytes.fill(STALE, oldFrame * PAGE, (oldFrame + 1) * PAGE);
     return { addresses: this.#mapPage(page), oldFrame, newFrame };
   }
 
@@ -85,7 +89,7 @@ export class MappedImage {
     return addresses;
   }
   #map(address: number, frame: number, rights: bigint): void {
-    let table = ROOT_FRAME;
+    let table = this.#root;
     for (const shift of [39n, 30n, 21n]) {
       const at = table * PAGE + Number((BigInt(address) >> shift) & 511n) * 8;
       let entry = this.#view.getBigUint64(at, true);
