@@ -7,4 +7,5 @@ export { compileEngine, createEngine } from './interpreter/engine.ts';
 export type { EngineModules, InterpreterEngine } from './interpreter/engine.ts';
 export { generateEngine } from './interpreter/generate.ts';
 export type { EngineBinaries } from './interpreter/generate.ts';
+export { withState as cpuidWithState } from './semantics/helpers/system.ts';
 export { Mmu } from './mmu/walk.ts';

@@ -6,6 +6,7 @@ import { Errno, XenError, domid as asDomid, evtchnPort, type Domid, type EvtchnP
 import type {
   BuildPvOptions,
   BuiltDomain,
+  CpuidLeaf,
   CreditParameters,
   DomainCreateOptions,
   DomainInfo,
@@ -29,7 +30,15 @@ interface FakeDomain {
   credit: CreditParameters;
   readonly affinity: bigint[];
   nextPort: number;
+  /** What was set over the default policy. */
+  cpuPolicy: readonly CpuidLeaf[];
 }
+
+/** A processor of few features: leaves 1 and 7. */
+export const DEFAULT_CPU_POLICY: readonly CpuidLeaf[] = [
+  { leaf: 1, subleaf: 0xffff_ffff, a: 0x106ca, b: 0, c: 0x9e98_2201, d: 0x0789_8b77 },
+  { leaf: 7, subleaf: 0, a: 0, b: 0x129, c: 0, d: 0 },
+];
 
 export interface FakeXenctrlOptions {
   readonly totalMiB?: number;
@@ -65,6 +74,7 @@ export class FakeXenctrl {
       credit: { weight: 256, cap: 0 },
       affinity: Array.from({ length: maxVcpus }, () => (1n << 64n) - 1n),
       nextPort: 1,
+      cpuPolicy: [],
     }; // prettier-ignore
   }
 
@@ -170,6 +180,19 @@ export class FakeXenctrl {
 
   domainMaxVcpus = async (domid: number, max: number): Promise<void> => {
     this.#enter('domainMaxVcpus', domid, max);
+    return Promise.resolve();
+  };
+
+  domainGetCpuPolicy = async (domid: number): Promise<CpuidLeaf[]> => {
+    this.#enter('domainGetCpuPolicy', domid);
+    const own = this.#get(domid, 'domainGetCpuPolicy').cpuPolicy;
+    const rest = DEFAULT_CPU_POLICY.filter((l) => !own.some((o) => o.leaf === l.leaf && o.subleaf === l.subleaf));
+    return Promise.resolve([...rest, ...own]);
+  };
+
+  domainSetCpuPolicy = async (domid: number, leaves: readonly CpuidLeaf[]): Promise<void> => {
+    this.#enter('domainSetCpuPolicy', domid);
+    this.#get(domid, 'domainSetCpuPolicy').cpuPolicy = leaves;
     return Promise.resolve();
   };
 

@@ -158,3 +158,20 @@ describe('create', () => {
     expect(await fault('xend.domain.create', config('g'))).toEqual([2, "Domain 'g' already exists with ID '1'"]);
   });
 });
+
+describe('cpuid', () => {
+  const MASKED_AVX = `1:ecx=xxx0${'x'.repeat(28)}`;
+
+  it('goes into the policy of the domain over the default, and is shown', async () => {
+    const sxp = (await call('xend.domain.create', config('g', ['cpuid', [MASKED_AVX]]))) as Sxp[];
+    expect(sxp).toContainEqual(['cpuid', [MASKED_AVX]]);
+    const withoutAvx = { leaf: 1, subleaf: 0xffff_ffff, a: 0x106ca, b: 0, c: 0x8e98_2201, d: 0x0789_8b77 };
+    expect(host.xc.domains.get(1)?.cpuPolicy).toEqual([withoutAvx]);
+  });
+
+  it('that cannot be read is a fault, and nothing is created', async () => {
+    const [, message] = await fault('xend.domain.create', config('g', ['cpuid', ['1:ecx=0']]));
+    expect(message).toMatch(/all 32 bits/);
+    expect(await names()).toEqual(['Domain-0']);
+  });
+});

@@ -17,6 +17,8 @@ export type Hypervisor = Pick<
   | 'domainMaxVcpus'
   | 'domainSetMemmapLimit'
   | 'domainSetTscInfo'
+  | 'domainGetCpuPolicy'
+  | 'domainSetCpuPolicy'
   | 'domainSendTrigger'
   | 'vcpuGetinfo'
   | 'vcpuSetaffinity'

@@ -242,12 +242,42 @@ describe('domctl', () => {
     const policies = new CpuPolicies(tools.host.core.memory);
     const { ecx, edx } = policies.cpuid(domain, 0, 1, 0);
     expect(ecx & 1).toBe(0);
-    expect((ecx >>> 28) & 1).toBe(0);
+    expect((ecx >>> 25) & 1).toBe(0);
     expect(edx & (1 << 26)).toBe(1 << 26);
     expect(edx & (1 << 12)).toBe(0);
     expect(policies.cpuid(domain, 0, XEN_LEAF_BASE, 0).ebx).toBe(0x566e6558);
     expect(policies.cpuid(domain, 0, XEN_LEAF_BASE + 1, 0).eax).toBe((4 << 16) | 17);
     expect(policies.cpuid(domain, 3, 1, 0).ebx >>> 24).toBe(6);
+  });
+
+  test('what needs a feature goes with it, and the XSAVE area is as large as what is left', () => {
+    const [XSAVE, AVX, FMA, F16C, AVX2] = [26, 28, 12, 29, 5];
+    const tools = new Tools();
+    const domain = tools.host.domain();
+    const policies = new CpuPolicies(tools.host.core.memory);
+    const has = (word: number, bit: number): boolean => ((word >>> bit) & 1) !== 0;
+    const whole = policies.cpuid(domain, 0, 1, 0);
+    const setEcx = (ecx: number): void => {
+      const leaf = XenCpuidLeaf.view(bytesOf(tools.at(BUFFER, XenCpuidLeaf.size)), 0);
+      Object.assign(leaf, { leaf: 1, subleaf: 0xffff_ffff, a: whole.eax, b: whole.ebx, c: ecx >>> 0, d: whole.edx });
+      expect(tools.domctl('set_cpu_policy', 1, DomctlCpuPolicy, { nr_leaves: 1, leaves: BUFFER }).result).toBe(0);
+    };
+    expect([XSAVE, AVX, FMA, F16C].map((bit) => has(whole.ecx, bit))).toEqual([true, true, true, true]);
+    expect(has(policies.cpuid(domain, 0, 7, 0).ebx, AVX2)).toBe(true);
+    expect(policies.cpuid(domain, 0, 0xd, 0)).toEqual({ eax: 7, ebx: 832, ecx: 832, edx: 0 });
+    expect(policies.cpuid(domain, 0, 0xd, 2)).toEqual({ eax: 256, ebx: 576, ecx: 0, edx: 0 });
+
+    setEcx(whole.ecx & ~(1 << AVX));
+    const { ecx } = policies.cpuid(domain, 0, 1, 0);
+    expect([XSAVE, AVX, FMA, F16C].map((bit) => has(ecx, bit))).toEqual([true, false, false, false]);
+    expect(has(policies.cpuid(domain, 0, 7, 0).ebx, AVX2)).toBe(false);
+    expect(policies.cpuid(domain, 0, 0xd, 0)).toEqual({ eax: 3, ebx: 576, ecx: 576, edx: 0 });
+    expect(policies.cpuid(domain, 0, 0xd, 2).eax).toBe(0);
+
+    setEcx(whole.ecx & ~(1 << XSAVE));
+    expect(has(policies.cpuid(domain, 0, 1, 0).ecx, AVX)).toBe(false);
+    expect([0, 1, 2].map((subleaf) => policies.cpuid(domain, 0, 0xd, subleaf).eax)).toEqual([0, 0, 0]);
+    expect(policies.leaves(domain).find((l) => l.leaf === 7)?.ebx).toBe(policies.cpuid(domain, 0, 7, 0).ebx);
   });
 });
 

@@ -9,6 +9,10 @@ import type { CpuidResult } from '@xenhost/cpu';
 import { PAGE_SIZE, XenCpuidLeaf, XEN_CPUID_NO_SUBLEAF } from '@xenhost/xen-abi';
 import type { MachineMemory } from '../state/machine-memory.ts';
 import type { DomainRef } from '../state/refs.ts';
+import {
+  EXTENDED_FEATURE_LEAF, FEATURES_1C, FEATURES_1D, FEATURES_7B0, FEATURES_DA1, FEATURES_E1C, FEATURES_E1D, FEATURES_E7D,
+  FEATURE_LEAF, XSTATE_LEAF, consistent,
+} from './cpu-features.ts'; // prettier-ignore
 import { TSC_KHZ, TSC_SHIFT, TSC_TO_SYSTEM_MUL } from '../time/clock.ts';
 import { XEN_MAJOR, XEN_MINOR } from '../version/identity.ts';
 
@@ -20,21 +24,6 @@ export interface PolicyLeaf extends CpuidResult {
 
 /** Leaves that a domain may override: what fits its policy frame. */
 export const MAX_POLICY_LEAVES = Math.floor(PAGE_SIZE / XenCpuidLeaf.size);
-
-const bits = (...numbers: number[]): number => numbers.reduce((mask, n) => (mask | (1 << n)) >>> 0, 0);
-
-/** CPUID.1:EDX: FPU VME DE TSC MSR PAE CX8 APIC SEP CMOV PAT CLFLUSH MMX FXSR SSE SSE2. */
-const FEATURES_1D = bits(0, 1, 2, 4, 5, 6, 8, 9, 11, 15, 16, 19, 23, 24, 25, 26);
-/** CPUID.1:ECX: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT hypervisor. */
-const FEATURES_1C = bits(0, 9, 13, 19, 20, 23, 31);
-/** CPUID.7:EBX: FSGSBASE. */
-const FEATURES_7B0 = bits(0);
-/** CPUID.80000001:EDX: SYSCALL NX LM. */
-const FEATURES_E1D = bits(11, 20, 29);
-/** CPUID.80000001:ECX: LAHF in 64-bit mode. */
-const FEATURES_E1C = bits(0);
-/** CPUID.80000007:EDX: invariant TSC. */
-const FEATURES_E7D = bits(8);
 
 /** Family 6, model 0x1c, stepping 10. */
 const SIGNATURE = 0x000106ca;
@@ -72,9 +61,13 @@ const brandLeaf = (i: number): PolicyLeaf =>
 /** The host's policy for PV guests, in order of leaf. */
 const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
   plain(0, BASIC_MAX, word('GenuineIntel', 0), word('GenuineIntel', 8), word('GenuineIntel', 4)),
-  plain(1, SIGNATURE, CLFLUSH_LINE | (1 << 16), FEATURES_1C, FEATURES_1D),
+  plain(FEATURE_LEAF, SIGNATURE, CLFLUSH_LINE | (1 << 16), FEATURES_1C, FEATURES_1D),
   plain(2, 1, 0, 0, 0),
-  row(7, 0, 0, FEATURES_7B0, 0, 0),
+  row(EXTENDED_FEATURE_LEAF, 0, 0, FEATURES_7B0, 0, 0),
+  // The others of this leaf follow from the features.
+  row(XSTATE_LEAF, 0, 0, 0, 0, 0),
+  row(XSTATE_LEAF, 1, FEATURES_DA1, 0, 0, 0),
+  row(XSTATE_LEAF, 2, 0, 0, 0, 0),
   plain(0x15, 1, (TSC_KHZ * 1000) / CRYSTAL_HZ, CRYSTAL_HZ, 0),
   plain(0x16, TSC_KHZ / 1000, TSC_KHZ / 1000, 100, 0),
   plain(0x8000_0000, EXTENDED_MAX, 0, 0, 0),
@@ -90,7 +83,7 @@ const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
 const FEATURE_MASKS = new Map<number, Partial<CpuidResult>>([
   [1, { ecx: FEATURES_1C, edx: FEATURES_1D }],
   [7, { eax: 0, ebx: FEATURES_7B0, ecx: 0, edx: 0 }],
-  [0xd, { eax: 0, ebx: 0, ecx: 0, edx: 0 }],
+  [XSTATE_LEAF, { eax: FEATURES_DA1, ebx: 0, ecx: 0, edx: 0 }],
   [0x8000_0001, { ecx: FEATURES_E1C, edx: FEATURES_E1D }],
 ]);
 
@@ -100,7 +93,7 @@ export const HOST_FEATURESET: readonly number[] = [
   FEATURES_1C,
   FEATURES_E1D,
   FEATURES_E1C,
-  0,
+  FEATURES_DA1,
   FEATURES_7B0,
 ];
 
@@ -127,9 +120,11 @@ export class CpuPolicies {
   leaves(domain: DomainRef): PolicyLeaf[] {
     const own = this.#overrides(domain);
     const isOverridden = (d: PolicyLeaf): boolean => own.some((o) => o.leaf === d.leaf && o.subleaf === d.subleaf);
-    return [...DEFAULT_LEAVES.filter((d) => !isOverridden(d)), ...own].sort(
-      (a, b) => a.leaf - b.leaf || a.subleaf - b.subleaf,
-    );
+    const all = [...DEFAULT_LEAVES.filter((d) => !isOverridden(d)), ...own];
+    const features = all.find((l) => l.leaf === FEATURE_LEAF)?.ecx ?? 0;
+    return all
+      .map((l) => ({ ...l, ...consistent(l.leaf, l.subleaf, l, features) }))
+      .sort((a, b) => a.leaf - b.leaf || a.subleaf - b.subleaf);
   }
 
   /**
@@ -157,7 +152,11 @@ export class CpuPolicies {
   #find(domain: DomainRef, leaf: number, subleaf: number): CpuidResult {
     const matches = (l: PolicyLeaf): boolean =>
       l.leaf === leaf && (l.subleaf === XEN_CPUID_NO_SUBLEAF || l.subleaf === subleaf);
-    return this.#overrides(domain).find(matches) ?? DEFAULT_LEAVES.find(matches) ?? NOTHING;
+    const own = this.#overrides(domain);
+    const found = own.find(matches) ?? DEFAULT_LEAVES.find(matches) ?? NOTHING;
+    const isFeatures = (l: PolicyLeaf): boolean => l.leaf === FEATURE_LEAF;
+    const features = (own.find(isFeatures) ?? DEFAULT_LEAVES.find(isFeatures))?.ecx ?? 0;
+    return consistent(leaf, subleaf, found, features);
   }
 
   #overrides(domain: DomainRef): PolicyLeaf[] {

@@ -2,7 +2,7 @@
  * What the IDT, LSTAR and SYSENTER entry points do on a real machine: exits of a PV vCPU become hypercalls, emulated
  * instructions or traps of the guest. `xen/arch/x86/traps.c`, `pv/traps.c`, `pv/emul-inv-op.c`, `x86_64/entry.S`.
  */
-import { ATTR, ExitReason, RFLAGS, SEG } from '@xenhost/cpu';
+import { ATTR, ExitReason, RFLAGS, SEG, cpuidWithState } from '@xenhost/cpu';
 import type { Engine, Exit } from '@xenhost/cpu';
 import {
   FLAT_RING3_CS64,
@@ -35,6 +35,9 @@ const SYSCALL_LENGTH = 2n;
 const VMCALL_LENGTH = 3n;
 const INT_N_LENGTH = 2;
 const U32 = 0xffff_ffffn;
+/** CPUID.1:ECX: XSAVE, OSXSAVE. */
+const XSAVE = 1 << 26;
+const OSXSAVE = 1 << 27;
 
 export class Exceptions {
   readonly #modules: PvModules;
@@ -236,16 +239,23 @@ export class Exceptions {
     const codeFault = engine.readVirtual(at, code, true);
     if (codeFault) return this.injectPageFault(vcpu, engine, codeFault.address, 0);
     if (!CPUID.every((byte, i) => code[i] === byte)) return undefined;
-    this.cpuid(vcpu, engine);
+    this.cpuid(vcpu, engine, isKernelMode(vcpu));
     return this.instructionDone(vcpu, engine, state.rip + BigInt(prefix.length + code.length));
   }
 
-  cpuid(vcpu: VcpuRef, engine: Engine): void {
+  /**
+   * `seesOsxsave`: a PV kernel that asks Xen finds OSXSAVE set before it has set CR4.OSXSAVE, which it takes for the word
+   * that it may (Linux's xen_check_xsave); the instruction itself says what CR4 says.
+   */
+  cpuid(vcpu: VcpuRef, engine: Engine, seesOsxsave = false): void {
     const { state } = engine;
-    const leaf = this.#modules.cpuid(vcpu, Number(state.rax & U32), Number(state.rcx & U32));
+    const number = Number(state.rax & U32);
+    const subleaf = Number(state.rcx & U32);
+    const leaf = cpuidWithState(state, number, subleaf, this.#modules.cpuid(vcpu, number, subleaf));
+    const leaksOsxsave = seesOsxsave && number === 1 && (leaf.ecx & XSAVE) !== 0;
     state.rax = BigInt(leaf.eax >>> 0);
     state.rbx = BigInt(leaf.ebx >>> 0);
-    state.rcx = BigInt(leaf.ecx >>> 0);
+    state.rcx = BigInt((leaksOsxsave ? leaf.ecx | OSXSAVE : leaf.ecx) >>> 0);
     state.rdx = BigInt(leaf.edx >>> 0);
   }
 }

@@ -16,6 +16,7 @@ import {
 } from '@xenhost/sxp';
 import { XendError } from '../errors.ts';
 import { MAX_NAME_LENGTH, MAX_VCPUS } from '../limits.ts';
+import { parseCpuid } from './cpuid.ts';
 import { parseCpuList } from './cpus.ts';
 import {
   EXIT_ACTIONS,
@@ -59,6 +60,7 @@ export function parseVmConfig(sxp: Sxp): VmConfig {
     onXendStart: text(sxp, ['on_xend_start']) ?? 'ignore',
     onXendStop: text(sxp, ['on_xend_stop']) ?? 'ignore',
     features: text(sxp, ['features']) ?? '',
+    cpuid: parseCpuid(childOf(sxp, 'cpuid')?.[1]),
     description: text(sxp, ['description']) ?? '',
     bootloader: text(sxp, ['bootloader', 'PV_bootloader']) ?? '',
     bootloaderArgs: text(sxp, ['bootloader_args', 'PV_bootloader_args']) ?? '',

@@ -3,6 +3,7 @@
  * of keys is the one that people's parsers saw for years (facts of Xen 4.4), not ours to tidy.
  */
 import type { Sxp, SxpList } from '@xenhost/sxp';
+import { cpuidSxp } from './cpuid.ts';
 import type { DeviceConfig, VmConfig } from './types.ts';
 
 /** Key-value pairs before the run-time ones (domid is the caller's). */
@@ -25,6 +26,7 @@ export function configHead(config: VmConfig): SxpList[] {
     ['memory', config.memoryMiB],
     ['shadow_memory', config.shadowMemoryMiB],
     ['features', config.features],
+    ...(config.cpuid.length > 0 ? [['cpuid', cpuidSxp(config.cpuid)]] : []),
     ['on_xend_start', config.onXendStart],
     ['on_xend_stop', config.onXendStop],
   ];

@@ -1,5 +1,6 @@
 /** A domain's configuration as xend keeps it: what `xm create` sent, checked and with defaults (Xen 4.4 `XendConfig.py`). */
 import type { Sxp } from '@xenhost/sxp';
+import type { CpuidOverride } from './cpuid.ts';
 
 /** What to do with a domain that shut itself down. */
 export type ExitAction =
@@ -52,6 +53,7 @@ export interface VmConfig {
   readonly onXendStart: string;
   readonly onXendStop: string;
   readonly features: string;
+  readonly cpuid: readonly CpuidOverride[];
   readonly description: string;
   readonly bootloader: string;
   readonly bootloaderArgs: string;

@@ -11,6 +11,7 @@ import { DESTROY_WAIT_MS, MAX_IMAGE_BYTES, MEMORY_POLL_MS, MEMORY_WAIT_MS } from
 import type { XendPorts } from '../ports.ts';
 import { CREATION_IN_PROGRESS } from '../store/exit-notes.ts';
 import { createDomainNodes, removeTree, writeDomainDetails, writeVmDetails } from '../store/nodes.ts';
+import { applyCpuid } from './cpuid.ts';
 import { UndoStack } from './undo.ts';
 import { domainPath, type Live, type Vm } from './vm.ts';
 
@@ -60,6 +61,7 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
   if (tscMode !== TSC_MODE_DEFAULT) {
     await xc.domainSetTscInfo(domid, { mode: tscMode, gtscKhz: 0, incarnation: 0, elapsedNs: 0n });
   }
+  await applyCpuid(xc, domid, config.cpuid);
   await xc.domainMaxVcpus(domid, config.vcpus);
   await setAffinities(modules, domid, config.cpus);
   await xc.schedCreditDomainSet(domid, { weight: config.cpuWeight, cap: config.cpuCap });
