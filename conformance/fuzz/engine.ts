@@ -16,7 +16,7 @@ import { Random } from '../cpu/random.ts';
 import { loadFx, loadUserMode, saveFx } from '../cpu/reference.ts';
 import { ALL_FLAGS } from './compare.ts';
 import { FRAMES_PER_IMAGE, MappedImage } from './mapped-image.ts';
-import { BREAKPOINT, FX_COMPARED, IMAGE_PAGES, MAX_EVENTS, PAGE, REGIONS, RESUME_CELL, imageOffset, type Contestant, type Event, type Image, type Run } from './world.ts'; // prettier-ignore
+import { BREAKPOINT, CODE_PAGES, FX_COMPARED, IMAGE_PAGES, MAX_EVENTS, PAGE, REGIONS, RESUME_CELL, imageOffset, type Contestant, type Event, type Image, type Run } from './world.ts'; // prettier-ignore
 
 /** WebAssembly pages. */
 const MACHINE_PAGES = 16;
@@ -241,7 +241,10 @@ export class EngineMachine implements Contestant {
       case 5:
       case 6: {
         const overwrites = random.chance(2);
-        const { addresses, oldFrame, newFrame } = image.migrate(random.below(IMAGE_PAGES), overwrites);
+        const { addresses, oldFrame, newFrame } = image.migrate(
+          random.below(random.chance(2) ? CODE_PAGES : IMAGE_PAGES),
+          overwrites,
+        );
         for (const address of addresses) engine.invalidatePage(BigInt(address));
         // Written from outside.
         if (overwrites) engine.invalidateCode(oldFrame);

@@ -7,7 +7,17 @@ import { Random } from '../cpu/random.ts';
 import { Builder } from './builder.ts';
 import { ALL_FLAGS } from './compare.ts';
 import { faultSite } from './faults.ts';
-import { aroundStack, divide, filler, frame, hiddenCode, setFlags, stringOperation, translate } from './idioms.ts';
+import {
+  aroundStack,
+  divide,
+  filler,
+  flagEdges,
+  frame,
+  hiddenCode,
+  setFlags,
+  stringOperation,
+  translate,
+} from './idioms.ts';
 import { initialState } from './initial.ts';
 import { RCX, andImmediate, addImmediate, loadAddress, loadConstant, randomInstruction, raw, type InstructionClass } from './instructions.ts'; // prettier-ignore
 import { arrange } from './arrange.ts';
@@ -182,7 +192,7 @@ class Generator {
     const body = (): void => {
       this.#straight(random.below(5));
     };
-    switch (random.below(8)) {
+    switch (random.below(11)) {
       case 0: stringOperation(b); return;
       case 1: divide(b); return;
       case 2: aroundStack(b, body); return;
@@ -190,7 +200,8 @@ class Generator {
       case 4: setFlags(b); return;
       case 5: translate(b); return;
       case 6: hiddenCode(b); return;
-      default: filler(b);
+      case 7: filler(b); return;
+      default: flagEdges(b);
     }
   } // prettier-ignore
 

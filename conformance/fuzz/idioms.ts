@@ -1,8 +1,9 @@
 /** Sequences that single random instructions do not make: string operations, divisions, the stack, code inside code. */
+import { ROWS } from '@xenhost/cpu';
 import type { Builder } from './builder.ts';
 import { ALL_FLAGS, FLAGS } from './compare.ts';
 import { little } from './encode.ts';
-import { RAX, RBX, RCX, RDI, RDX, RSI, dataAddress, loadConstant, raw } from './instructions.ts';
+import { RAX, RBX, RCX, RDI, RDX, RSI, dataAddress, instructionOf, loadConstant, raw } from './instructions.ts';
 import type { FlagUse, Insn } from './program.ts';
 import { jcc } from './transfers.ts';
 
@@ -91,6 +92,27 @@ export function frame(b: Builder, body: () => void): void {
 /** POPF of a constant: any of the arithmetic flags. */
 export function setFlags(b: Builder): void {
   b.emit(raw([0x68, ...little((b.random.u32() & ALL_FLAGS) | 0x202, 4)]), raw([0x9d], arithmetic));
+}
+
+const EDGES = [0n, 1n, -1n, 0x7fn, 0x80n, 0xffn, 0x7fffn, 0x8000n, 0xffffn, 0x7fff_ffffn, 0x8000_0000n, 0xffff_ffffn, 0x7fff_ffff_ffff_ffffn, 1n << 63n, 0x10n, 0xfn]; // prettier-ignore
+const SETTERS = ROWS.filter(({ semantics, valid, vex, operands }) => valid !== 'no64' && !vex && operands[0]?.method !== 'gpr' && ['inc', 'dec', 'neg', 'add', 'sub', 'cmp', 'adc', 'sbb', 'shl', 'shr', 'sar', 'and', 'test', 'xadd', 'imul2', 'rol', 'rcl', 'rcr', 'ror', 'cmpxchg', 'shld', 'shrd', 'bsf', 'lzcnt'].includes(semantics)); // prettier-ignore
+const READERS = ROWS.filter(({ semantics, vex }) => !vex && ['setcc', 'cmov', 'adc', 'sbb', 'rcl', 'lahf', 'cmc', 'inc', 'dec'].includes(semantics)); // prettier-ignore
+
+/** Flags of values at the ends of their ranges, and several who read them. */
+export function flagEdges(b: Builder): void {
+  const { random } = b;
+  const register = random.pick(b.free);
+  b.emit(loadConstant(register, random.pick(EDGES)));
+  const other = random.pick(b.free);
+  if (other !== register && random.chance(2)) b.emit(loadConstant(other, random.pick(EDGES)));
+  b.emit(...instructionOf({ ...b.scope, free: [register] }, random.pick(SETTERS)));
+  for (let n = random.below(4); n > 0; n--) {
+    const label = b.newLabel();
+    b.emit(...instructionOf(b.scope, random.pick(READERS)));
+    if (!random.chance(3)) continue;
+    b.emit(jcc(random.below(16), label), loadConstant(random.pick(b.free), BigInt(random.below(100))));
+    b.label(label);
+  }
 }
 
 /** XLAT with its table in the data. */
