@@ -131,6 +131,10 @@ export interface Engine {
    * page; A and D bits are set, the TLB is used and filled. -1 where the access would fault, be watched, or write to code.
    */
   hostAddress(low: number, high: number, isWrite: boolean): number;
+  /** Drops all translations, of whatever vCPU and root, that `slot` of an L1 table may have given to the frame. */
+  dropMapping(slot: number, frame: number): void;
+  /** Drops all translations that vCPUs have under the root in `frame`. */
+  dropRoot(frame: number): void;
   /** Drops all translations of all vCPUs. */
   flushAllTranslations(): void;
   /** Drops the page of an address from all address spaces of the loaded vCPU. */

@@ -18,7 +18,7 @@ import type { EngineBinaries } from './generate.ts';
 import { LateHandlers } from './late.ts';
 import { HelperCalls } from './helper-calls.ts';
 import { RUN_BUDGET, SIGNAL } from './memory-map.ts';
-import { DerivedMode } from './mode.ts';
+import { DerivedMode, rootKey } from './mode.ts';
 import { HelperMemory, accessVirtual } from './virtual-memory.ts';
 
 /** BS of DR6: a single step. */
@@ -250,6 +250,12 @@ export class InterpreterEngine implements Engine {
   }
   hostAddress(low: number, high: number, isWrite: boolean): number {
     return this.data.reach(low, high, isWrite);
+  }
+  dropMapping(slot: number, frame: number): void {
+    this.core.tlb.dropMapping(slot, frame);
+  }
+  dropRoot(frame: number): void {
+    this.core.tlb.dropRoot(rootKey(frame));
   }
   flushAllTranslations(): void {
     this.core.tlb.flush();

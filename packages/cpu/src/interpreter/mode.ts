@@ -12,9 +12,14 @@ const RIGHTS = { user: 0, supervisor: 1, supervisorAc: 2 } as const;
 const RIGHTS_BITS = 2;
 /** A root beyond machine memory: nothing translates there. */
 const NO_ROOT = -2;
+/** Bits of CR3 below the table's address, that of PAE included. */
+const ROOT_SHIFT = 5;
 
 /** SSE and AVX state: both must be enabled for AVX instructions. */
 const XCR0_AVX = 6;
+
+/** Key of the views under the 4-level table in a frame. */
+export const rootKey = (frame: number): number => frame << (12 - ROOT_SHIFT);
 
 export class DerivedMode {
   private readonly core: EngineCore;
@@ -86,7 +91,11 @@ export class DerivedMode {
   private selectViews(): void {
     const { tlb, words } = this.core;
     // Guests that load CR3 themselves have one address space: they expect what is global to stay.
-    const root = !this.monitor ? 0 : words[OFFSET.cr3 / 4 + 1] !== 0 ? NO_ROOT : (words[OFFSET.cr3 / 4] ?? 0) >>> 5;
+    const root = !this.monitor
+      ? 0
+      : words[OFFSET.cr3 / 4 + 1] !== 0
+        ? NO_ROOT
+        : (words[OFFSET.cr3 / 4] ?? 0) >>> ROOT_SHIFT;
     tlb.select(root, this.kind, this.codeKind, this.isChecked);
   }
 

@@ -221,6 +221,67 @@ test('write translations of a frame go from the views of every vCPU and root', (
   expect(m.codeFramesWritten).toEqual([DATA >> 12, DATA >> 12]);
 });
 
+test('what a slot gave to a frame goes from all vCPUs and roots, and nothing else does', () => {
+  const m = machine();
+  const state = saved(m);
+  const slot = (DATA >> 12) & 511;
+  const other = otherRoot(m, 0, DATA, (DATA >> 12) + 5);
+  m.engine.load(state, 1);
+  read(m);
+  m.engine.switchRoot(other);
+  read(m);
+  m.engine.load(state, 2);
+  read(m);
+  for (const root of [FIRST_ROOT, other]) silently(m, root, DATA, frameEntry(9));
+  m.engine.dropMapping(slot, DATA >> 12);
+  expect(read(m)).toBe(9);
+  m.engine.load(state, 1, true);
+  expect(read(m)).toBe(9);
+  m.engine.switchRoot(other);
+  expect(read(m)).toBe(5);
+  m.engine.dropMapping(slot, (DATA >> 12) + 5);
+  expect(read(m)).toBe(9);
+});
+
+test('a page whose address differs above its slot is found as well', () => {
+  const m = machine();
+  // 2 MiB further: the same slot of another table, another index of the TLB.
+  const far = DATA + (1 << 21);
+  m.map(far, DATA >> 12, RIGHTS);
+  const readFar = (): bigint => (m.run(`mov eax, [${far}]\nhlt`), m.engine.state.rax);
+  expect(readFar()).toBe(0n);
+  silently(m, FIRST_ROOT, far, frameEntry(4));
+  m.engine.dropMapping((far >> 12) & 511, DATA >> 12);
+  expect(readFar()).toBe(4n);
+});
+
+test('a slot of code is dropped with its page', () => {
+  const m = machine();
+  const at = DATA + 16 * PAGE;
+  m.code('mov eax, 1\nhlt', at);
+  m.code('mov eax, 2\nhlt', at + PAGE);
+  const call = (): bigint => ((m.engine.state.rip = BigInt(at)), m.engine.run(1000), m.engine.state.rax);
+  expect(call()).toBe(1n);
+  silently(m, FIRST_ROOT, at, BigInt(at + PAGE) | RIGHTS);
+  m.engine.dropMapping((at >> 12) & 511, at >> 12);
+  expect(call()).toBe(2n);
+});
+
+test('a root that is one no longer leaves nothing behind', () => {
+  const m = machine();
+  const other = otherRoot(m, 0, DATA, (DATA >> 12) + 5);
+  m.engine.switchRoot(other);
+  expect(read(m)).toBe(5);
+  m.engine.switchRoot(FIRST_ROOT);
+  expect(read(m)).toBe(0);
+  silently(m, other, DATA, frameEntry(7));
+  silently(m, FIRST_ROOT, DATA, frameEntry(8));
+  m.engine.dropRoot(other);
+  expect(read(m)).toBe(0);
+  m.engine.switchRoot(other);
+  expect(read(m)).toBe(7);
+});
+
 test('user and supervisor rights have views of their own', () => {
   const m = machine();
   m.map(DATA, DATA >> 12, PTE.present | PTE.write);

@@ -16,6 +16,11 @@ import {
 /** The view that is never filled. */
 const CHECKED = 0;
 const ENTRY_WORDS = 4;
+/** Entries of an L1 table; a linear address's slot there is the low part of its index in the tables here. */
+const PTES_PER_TABLE = 512;
+
+/** Indices of the code TLB are the low part of a slot. */
+const codeSlot = (slot: number): number => slot & (CODE_TLB_ENTRIES - 1);
 /** Word of an entry that has `TLB_PAGE` bits. */
 const PAGE_WORD = 3;
 
@@ -246,6 +251,27 @@ export class Tlb {
       this.dropLarge(start / 4, CODE_TLB_ENTRIES);
       code.large[view] = 0;
     }
+  }
+  /** Drops what `slot` of an L1 table may have given to a frame, whatever its linear address: all views, the code's too. */
+  dropMapping(slot: number, frame: number): void {
+    const { words, data, code } = this;
+    const page = (frame * 4096) | 0;
+    const entries = TLB_ENTRIES / PTES_PER_TABLE;
+    for (let view = 0; view < NR_VIEWS; view++) {
+      if (!data.filled[view]) continue;
+      for (let i = 0; i < 2 * entries; i++) {
+        // Read and write tables lie one after the other.
+        const at = (TLB_READ + view * VIEW_BYTES) / 4 + (i * PTES_PER_TABLE + slot) * ENTRY_WORDS;
+        if ((((words[at] ?? 0) + (words[at + 2] ?? 0)) | 0) === page) this.drop(at);
+      }
+    }
+    for (let view = 0; view < NR_CODE_VIEWS; view++)
+      if (code.filled[view]) this.drop((CODE_TLB + view * CODE_VIEW_BYTES) / 4 + codeSlot(slot) * ENTRY_WORDS);
+  }
+  /** Empties the views of a root, whoever's they are. */
+  dropRoot(root: number): void {
+    for (let view = 0; view < NR_VIEWS; view++) if (this.data.roots[view] === root) this.empty(view);
+    for (let view = 0; view < NR_CODE_VIEWS; view++) if (this.code.roots[view] === root) this.emptyCode(view);
   }
   /** Forgets all write translations of a machine frame, whoever's they are. */
   dropWrites(frame: number): void {

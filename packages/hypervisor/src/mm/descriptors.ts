@@ -109,6 +109,7 @@ export class Descriptors {
   /** Forgets the LDT's frames, which come back on demand; true when there were any. */
   dropLdt(vcpu: VcpuRef): boolean {
     let dropped = false;
+    if (vcpu.v.ldtEntries === 0) return dropped;
     for (let page = 0; page < LDT_PAGES; page++) {
       const mfn = this.#m.perDomain.unmapLdtPage(vcpu, page);
       if (mfn === 0) continue;

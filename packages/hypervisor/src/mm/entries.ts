@@ -5,17 +5,23 @@ import {
   adjustL1, adjustUpper, entryOf, FAST_PATH_FLAGS, hiOf, isXenSlot, L1_DISALLOWED, loOf, Pte, UPPER_DISALLOWED,
 } from './pte.ts'; // prettier-ignore
 import type { Entry } from './pte.ts';
+import type { TlbPort } from '../sched/api.ts';
 import type { Ownership } from './ownership.ts';
 import type { Tables } from './tables.ts';
 import type { PageTypes } from './types.ts';
+
+/** Bits without which an entry allows less, or must be walked again to be set. */
+const GRANTING_FLAGS = Pte.present | Pte.rw | Pte.user | Pte.accessed | Pte.dirty;
 
 export class Entries {
   readonly #frames: FrameTable;
   readonly #own: Ownership;
   readonly #tables: Tables;
   readonly #types: PageTypes;
+  readonly #tlb: TlbPort;
 
-  constructor(frames: FrameTable, own: Ownership, tables: Tables, types: PageTypes) {
+  constructor(frames: FrameTable, own: Ownership, tables: Tables, types: PageTypes, tlb: TlbPort) {
+    this.#tlb = tlb;
     this.#frames = frames;
     this.#own = own;
     this.#tables = tables;
@@ -31,13 +37,16 @@ export class Entries {
     if ((wanted.flags & Pte.present) === 0) {
       const old = this.#entry(table, slot);
       this.#write(table, slot, wanted.mfn, wanted.flags, preserveAd);
+      this.leafChanged(table, slot, old, wanted);
       this.#types.putFromL1(old.flags, old.mfn);
       return 0;
     }
     if ((wanted.flags & L1_DISALLOWED) !== 0) return -Errno.EINVAL;
     const flags = adjustL1(wanted.flags);
     if (!this.#changed(table, slot, wanted.mfn, flags)) {
+      const old = this.#entry(table, slot);
       this.#write(table, slot, wanted.mfn, flags, preserveAd);
+      this.leafChanged(table, slot, old, { flags, mfn: wanted.mfn });
       return 0;
     }
     const result = this.#types.getFromL1(flags, wanted.mfn, frameOwner);
@@ -45,6 +54,7 @@ export class Entries {
     // Read after the references were taken: taking them may have released tables, never this one.
     const old = this.#entry(table, slot);
     this.#write(table, slot, wanted.mfn, flags, preserveAd);
+    this.leafChanged(table, slot, old, { flags, mfn: wanted.mfn });
     this.#types.putFromL1(old.flags, old.mfn);
     return 0;
   }
@@ -68,6 +78,7 @@ export class Entries {
     }
     this.#own.changed(table);
     const old = entryOf(expected);
+    this.leafChanged(table, slot, old, { flags, mfn: wanted.mfn });
     this.#types.putFromL1(old.flags, old.mfn);
     return undefined;
   }
@@ -98,6 +109,13 @@ export class Entries {
       this.#types.putFromUpper(old.flags, old.mfn, table);
     }
     return 0;
+  }
+
+  /** An L1 entry was replaced: tells of it unless translations of the old one are still right. */
+  leafChanged(table: number, slot: number, old: Entry, now: Entry): void {
+    if ((old.flags & Pte.present) === 0) return;
+    const kept = now.mfn === old.mfn && (old.flags & ~now.flags & GRANTING_FLAGS) === 0 && (now.flags & ~old.flags & Pte.nx) === 0; // prettier-ignore
+    if (!kept) this.#tlb.leafChanged(this.#frames.owner(table), slot, old.mfn);
   }
 
   #entry(table: number, slot: number): Entry {

@@ -13,7 +13,7 @@ export class Flusher {
   }
 
   local(call: HypercallCall): void {
-    call.engine?.flushTlb(true);
+    if (call.vcpu && call.engine) this.#tlb.flushCaller(call.vcpu, call.engine);
   }
   pageLocal(call: HypercallCall, linear: bigint): void {
     call.engine?.invalidatePage(linear);

@@ -77,6 +77,7 @@ export class GrantMappings implements GrantMemory {
       if (!from) return false;
       moved = { mfn: tables.mfn(from.table, from.slot), flags: tables.flags(from.table, from.slot) };
       tables.write(from.table, from.slot, 0, 0);
+      this.#m.entries.leafChanged(from.table, from.slot, moved, { mfn: 0, flags: 0 });
     }
     const place = this.#place(vcpu, address, isEntry);
     const matches =
@@ -88,7 +89,9 @@ export class GrantMappings implements GrantMemory {
       return false;
     }
     // The references of the mapping that goes are the grant's, dropped when it is completed.
+    const old = { mfn, flags: tables.flags(place.table, place.slot) };
     tables.write(place.table, place.slot, moved.mfn, moved.flags);
+    this.#m.entries.leafChanged(place.table, place.slot, old, moved);
     this.#m.own.changed(place.table);
     return true;
   }
@@ -102,6 +105,7 @@ export class GrantMappings implements GrantMemory {
     const old = { mfn: tables.mfn(place.table, place.slot), flags: tables.flags(place.table, place.slot) };
     tables.write(place.table, place.slot, mfn, flags);
     own.changed(place.table);
+    this.#m.entries.leafChanged(place.table, place.slot, old, { mfn, flags });
     types.putFromL1(old.flags, old.mfn);
   }
 

@@ -76,7 +76,7 @@ export class Memory implements MemoryManager {
     this.tables = new Tables(memory);
     this.own = new Ownership({ memory, map }, this.frames, this.#heap, this.#host, modules);
     this.types = new PageTypes(memory, this.frames, this.own, this.tables, modules, () => header.m2pL3);
-    this.entries = new Entries(this.frames, this.own, this.tables, this.types);
+    this.entries = new Entries(this.frames, this.own, this.tables, this.types, modules.tlb);
     this.#bases = new BaseTables(this.types);
     this.#perDomain = new PerDomain(memory, this.own, this.tables, this.#host, modules);
     const { frames, own, tables, types, entries } = this;
@@ -244,7 +244,7 @@ export class Memory implements MemoryManager {
     if (result !== 0) return result;
     this.#descriptors.dropLdt(vcpu);
     this.#bases.switchTables(vcpu, engine);
-    engine.flushTlb(true);
+    this.#modules.tlb.flushCaller(vcpu, engine);
     return 0;
   }
   setLdt(vcpu: VcpuRef, linearBase: bigint, entries: number): number {

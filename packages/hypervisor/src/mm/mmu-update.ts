@@ -62,6 +62,7 @@ export class MmuUpdates {
       const request = MmuUpdate.view(bytesOf(bytes), 0);
       return this.#request(call, owners, request.ptr, request.val, () => {
         stale.upper = true;
+        this.#m.modules.tlb.upperChanged(owners.tables.domid);
       });
     });
     if (stale.upper) this.#m.modules.tlb.flushVcpus(owners.tables, ALL_VCPUS, true);

@@ -100,13 +100,13 @@ export class MmuExtOps {
         if (result !== 0) return result;
         descriptors.dropLdt(call.vcpu);
         this.#m.bases.switchTables(call.vcpu, call.engine);
-        call.engine.flushTlb(true);
+        flusher.local(call);
         return 0;
       }
       case MmuExt.NEW_USER_BASEPTR: {
         const result = this.#m.bases.set(call.vcpu, op.arg1, true);
         // The engine may have translations of that root from an earlier time.
-        if (result === 0) call.engine.flushTlb(true);
+        if (result === 0) flusher.local(call);
         return result;
       }
       case MmuExt.TLB_FLUSH_LOCAL:

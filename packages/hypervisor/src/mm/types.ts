@@ -317,6 +317,7 @@ export class PageTypes {
 
   #startRelease(table: number, end: number): void {
     const f = this.#frames;
+    if (f.type(table) === FrameType.l4) this.#modules.tlb.rootReleased(f.owner(table), table);
     f.clear(table, FrameFlag.validated | FrameFlag.partial);
     f.raise(table, FrameFlag.devalidating);
     f.setCursor(table, end);

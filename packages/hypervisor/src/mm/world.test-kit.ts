@@ -52,6 +52,8 @@ export class World {
   readonly arena = new Arena();
   readonly engineLog: string[] = [];
   /** Each preemption check takes one off; below 0 it says stop. */
+  /** Changes of page tables that the engines' side was told of. */
+  readonly changes: string[] = [];
   patience = Infinity;
 
   constructor(frames = 4096) {
@@ -74,6 +76,12 @@ export class World {
         flushVcpus: (of, mask) => void this.flushes.push(`d${of.domid} ${mask.toString(16)}`),
         invalidatePage: (of, mask, address) => void this.flushes.push(`d${of.domid} ${mask} ${address.toString(16)}`),
         flushAll: () => void this.flushes.push('all'),
+        flushCaller: (_vcpu, engine) => {
+          engine.flushTlb(true);
+        },
+        leafChanged: (domid, slot, mfn) => void this.changes.push(`d${domid} leaf ${slot} ${mfn}`),
+        upperChanged: (domid) => void this.changes.push(`d${domid} upper`),
+        rootReleased: (domid, mfn) => void this.changes.push(`d${domid} root ${mfn}`),
       },
       code: { frameChanged: () => undefined },
       crashDomain: () => undefined,

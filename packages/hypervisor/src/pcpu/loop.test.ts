@@ -21,6 +21,7 @@ function setup() {
     save: () => trace.push('save'),
     flushAllTranslations: () => trace.push('flush all'),
     readVirtual: (address: bigint) => ({ address, errorCode: 0 }),
+    dropMapping: () => undefined,
     invalidateCode: (frame: number) => trace.push(`drop ${frame}`),
     run: () => {
       const step = script.shift();
@@ -153,6 +154,7 @@ test('a vCPU that comes back keeps its translations unless they were flushed or 
     'load',
     'load',
   ]);
+  host.requests.leafChanged(a.domid, 3, 77);
   host.requests.flushVcpus(host.table.domainOf(a), 1, true);
   expect(untilLoaded()).toEqual(['load afresh']);
   expect(untilLoaded()).toEqual(['load']);

@@ -13,7 +13,8 @@ import type { Core } from '../state/core.ts';
 import { PcpuLayout, PcpuRequest } from '../state/records.ts';
 import { waitWhile } from '../state/spin.ts';
 import { COUNTER } from '../trace/counter-table.ts';
-import type { DomainRef } from '../state/refs.ts';
+import type { DomainRef, VcpuRef } from '../state/refs.ts';
+import { Translations } from './translations.ts';
 
 /** Entries of the ring of frames to drop. */
 const DROP_RING = PcpuLayout.fields.dropFrames.length;
@@ -28,6 +29,7 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
   readonly #table: DomainTable;
   readonly #words: Int32Array;
   readonly #codeFrames: number;
+  readonly #translations: Translations;
 
   constructor(core: Core, modules: { pcpus: readonly PcpuView[]; table: DomainTable }) {
     this.#core = core;
@@ -35,6 +37,7 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
     this.#table = modules.table;
     this.#words = core.memory.i32;
     this.#codeFrames = (core.map.codeFrames * PAGE_SIZE) / 4;
+    this.#translations = new Translations(core);
   }
 
   /** Word index of an atomic field of a pCPU record. */
@@ -70,17 +73,13 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
   flushVcpus(domain: DomainRef, vcpuMask: number, includeGlobal: boolean): void {
     const bits = includeGlobal ? PcpuRequest.flushTlbGlobal : PcpuRequest.flushTlb;
     const targets: number[] = [];
-    const loaded = new Set<number>();
-    this.#pcpus.forEach((pcpu, n) => {
-      if (pcpu.current === 0) return;
-      const vcpu = this.#table.vcpuAt(pcpu.current);
-      if (vcpu.domid !== domain.domid || !((vcpuMask >>> vcpu.vcpuId) & 1)) return;
-      targets.push(n);
-      loaded.add(vcpu.frame);
-    });
-    // What engines keep of the others goes when they are loaded again.
     this.#table.forEachVcpu(domain, (vcpu) => {
-      if ((vcpuMask >>> vcpu.vcpuId) & 1 && !loaded.has(vcpu.frame)) vcpu.v.translationsOn = 0;
+      if (!((vcpuMask >>> vcpu.vcpuId) & 1) || this.#translations.isTrusted(domain, vcpu)) return;
+      const loadedOn = [...this.#pcpus.keys()].filter((n) => this.#pcpus[n]?.current === vcpu.frame);
+      targets.push(...loadedOn);
+      // What engines keep of the others goes when they are loaded again.
+      if (loadedOn.length === 0) vcpu.v.translationsOn = 0;
+      this.#translations.flushed(domain, vcpu);
     });
     this.#flush(targets, bits);
   }
@@ -100,8 +99,48 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
   }
 
   flushAll(): void {
-    this.#core.engine?.flushAllTranslations();
-    this.#flush([...this.#pcpus.keys()], PcpuRequest.flushTlbGlobal);
+    const { engine, pcpu: self } = this.#core;
+    if (engine && !this.#translations.isEngineTrusted()) this.#flushEngine(engine);
+    const others = [...this.#pcpus.keys()].filter((n) => n !== self);
+    this.#flush(others, PcpuRequest.flushTlbGlobal);
+  }
+  #flushEngine(engine: Engine): void {
+    engine.flushAllTranslations();
+    this.#translations.engineFlushed();
+  }
+
+  flushCaller(vcpu: VcpuRef, engine: Engine): void {
+    const domain = this.#table.domainOf(vcpu);
+    if (this.#translations.isTrusted(domain, vcpu)) return;
+    engine.flushTlb(true);
+    this.#translations.flushed(domain, vcpu);
+  }
+
+  leafChanged(domid: number, slot: number, mfn: number): void {
+    const domain = this.#table.lookup(domid);
+    if (!domain) return;
+    const { engine } = this.#core;
+    engine?.dropMapping(slot, mfn);
+    if (engine) this.#translations.changedAndDropped(domain, this.#loaded());
+    else this.#translations.changed(domain);
+  }
+  upperChanged(domid: number): void {
+    const domain = this.#table.lookup(domid);
+    if (domain) this.#translations.changed(domain);
+  }
+  rootReleased(domid: number, mfn: number): void {
+    const domain = this.#table.lookup(domid);
+    if (!domain) return;
+    const { engine } = this.#core;
+    engine?.dropRoot(mfn);
+    if (engine) this.#translations.changedAndDropped(domain, this.#loaded());
+    else this.#translations.changed(domain);
+  }
+  /** The vCPU whose registers this thread's engine holds. */
+  #loaded(): VcpuRef | undefined {
+    const { pcpu } = this.#core;
+    const frame = pcpu === undefined ? 0 : (this.#pcpus[pcpu]?.current ?? 0);
+    return frame === 0 ? undefined : this.#table.vcpuAt(frame);
   }
 
   frameChanged(frame: number): void {
@@ -147,13 +186,13 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
       record.dropCount = 0;
     }
     // Whose flush it is, is not told: it may be for frames that change hands.
-    if (bits & (PcpuRequest.flushTlbGlobal | PcpuRequest.flushTlb)) engine.flushAllTranslations();
+    if (bits & (PcpuRequest.flushTlbGlobal | PcpuRequest.flushTlb)) this.#flushEngine(engine);
   }
 
   #serveDrops(engine: Engine, pcpu: number, count: number, bits: number): void {
     if (count > DROP_RING) {
       // The ring ran over while this pCPU slept: drop all there is.
-      if (bits & PcpuRequest.dropWrites) engine.flushAllTranslations();
+      if (bits & PcpuRequest.dropWrites) this.#flushEngine(engine);
       if (bits & PcpuRequest.dropCode)
         for (let frame = 0; frame < this.#core.map.nrFrames; frame++) engine.invalidateCode(frame);
       return;

@@ -67,6 +67,8 @@ class FakeEngine implements Engine {
   flushTlb(): void {}
   flushAllTranslations(): void {}
   switchRoot(): void {}
+  dropMapping(): void {}
+  dropRoot(): void {}
   hostAddress(): number {
     return -1;
   }

@@ -2,6 +2,7 @@
  * What other subsystems ask of the scheduler and of the other pCPUs. All methods are called with the hypervisor lock
  * held and return at once, but for the waits named below, which are bounded by one slice of guest code (below 1 ms).
  */
+import type { Engine } from '@xenhost/cpu';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 
 export interface SchedulerPort {
@@ -26,6 +27,14 @@ export interface TlbPort {
   invalidatePage(domain: DomainRef, vcpuMask: number, address: bigint): void;
   /** Flushes every pCPU, global entries included: before a frame changes owner or type. */
   flushAll(): void;
+  /** Flushes the loaded vCPU, which is the calling one, on this pCPU. */
+  flushCaller(vcpu: VcpuRef, engine: Engine): void;
+  /** A present L1 entry of the domain's (`slot`, mapping `mfn`) has gone or allows less than before. */
+  leafChanged(domid: number, slot: number, mfn: number): void;
+  /** A present entry of an upper table of the domain's has gone or was replaced; `flushVcpus` is to follow. */
+  upperChanged(domid: number): void;
+  /** An L4 table of the domain's is one no longer. */
+  rootReleased(domid: number, mfn: number): void;
 }
 
 /** Code that engines have decoded from frames. */

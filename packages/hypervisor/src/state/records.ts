@@ -41,6 +41,8 @@ export const HeaderLayout = layout('header', {
   controlWaiting: 'u32',
   /** Atomic: raised when a vCPU left its pCPU; the control plane waits on it. */
   descheduled: 'u32',
+  /** A 64-bit float: changes of page table entries that engines may have cached (pcpu/translations.ts). */
+  tableChanges: 'u64',
   /* trace */
   /** Observing bits: what the pCPUs are to write into their trace buffers. */
   observing: 'u32',
@@ -119,6 +121,8 @@ export const DomainLayout = layout('domain', {
   watchdogNs: array('u64', 2),
   /** Domain that this one may control (set_target), 0 for none. */
   targetDomid: 'u32',
+  /** A 64-bit float: changes of the domain's page table entries that engines may have cached (pcpu/translations.ts). */
+  tableGeneration: 'u64',
 });
 
 export const DomainFlag = {
@@ -218,6 +222,8 @@ export const VcpuLayout = layout('vcpu', {
   exits: array('u64', 16),
   /** pCPU + 1 whose engine may use the translations that it made for this vCPU when it loads it again, 0 for none. */
   translationsOn: 'u32',
+  /** A 64-bit float: the domain's `tableGeneration` that the vCPU's translations agree with (pcpu/translations.ts). */
+  tableGeneration: 'u64',
 });
 
 export const VcpuFlag = {
