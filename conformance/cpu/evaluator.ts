@@ -532,6 +532,9 @@ export class Evaluator extends AlgebraBase<Value> {
       busLock: (body) => {
         body();
       },
+      exclusively: (body) => {
+        body();
+      },
       readPhysical: () => 0n,
     };
   }

@@ -293,6 +293,9 @@ export class SystemOracle extends Evaluator {
       busLock: (body) => {
         body();
       },
+      exclusively: (body) => {
+        body();
+      },
       readPhysical: (address) => machine.view.getBigUint64(Number(address), true),
     };
   }

@@ -385,6 +385,9 @@ export class Machine {
       codeFrameRemoved: (frame) => {
         requests.codeFrameRemoved(frame);
       },
+      exclusively: (body) => {
+        requests.exclusively(body);
+      },
       isCodeFrame: (frame) => requests.isCodeFrame(frame),
     };
   }

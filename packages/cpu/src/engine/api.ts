@@ -53,6 +53,11 @@ export interface EngineHost {
   codeFrameWritten(frame: number): void;
   /** This engine has forgotten all code of the frame and will not notice writes to it any more. */
   codeFrameRemoved?(frame: number): void;
+  /**
+   * Runs `body` while no other engine over this memory executes: for a LOCK on bytes that no single atomic access can
+   * change. Absent: such bodies exclude one another only.
+   */
+  exclusively?(body: () => void): void;
   /** True when the frame holds code of any engine: writes to it must come through the slow path. */
   isCodeFrame(frame: number): boolean;
 }

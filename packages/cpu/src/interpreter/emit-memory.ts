@@ -185,34 +185,28 @@ export abstract class MemoryEmitter extends ValueEmitter {
     const loop = f.loop();
     const value = change(old);
     direct();
-    f.if();
     if (size > 1) {
       this.push1(host);
       f.i32(size - 1)
         .op('i32.and')
         .op('i32.eqz')
-        .if();
+        .op('i32.and');
     }
+    f.if(valueType);
     this.push1(host);
     this.push1(old);
     this.push1(value);
     f.atomicAccess({ 1: 0x4a, 2: 0x4b, 4: 0x48, 8: 0x49 }[size], log2(size), MACHINE);
+    f.else();
+    // Not aligned, or not to be written to directly: a bus lock on real machines.
+    this.push1(this.helper('splitlock', address, this.i32(size), old, value));
+    if (valueType === 'i32') f.op('i32.wrap_i64');
+    f.end();
     const seen = this.bind(valueType);
     this.push1(seen);
     this.push1(old);
     f.op(`${valueType}.ne`).if();
     f.get(seen.local).set(old.local).br(loop).end();
-    if (size > 1) {
-      f.else();
-      // Not aligned: a bus lock on real machines; here only a plain read and write (docs/LIMITS.md).
-      this.push1(host);
-      this.push1(value);
-      f.access(STORES[type][0], 0, MACHINE);
-      f.end();
-    }
-    f.else();
-    this.slowStore(size, address, value);
-    f.end();
     f.end();
     return value;
   }

@@ -123,6 +123,10 @@ export class HelperCalls {
       busLock: (body) => {
         this.withBusLock(body);
       },
+      exclusively: (body) => {
+        if (host.exclusively) host.exclusively(body);
+        else this.withBusLock(body);
+      },
       readPhysical: (address) => {
         const at = Number(address);
         return at + 8 <= core.machine.length ? core.machineView.getBigUint64(at, true) : 0n;

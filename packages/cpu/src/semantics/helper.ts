@@ -71,6 +71,8 @@ export interface HelperContext {
   invalidatePage(address: bigint): void;
   /** Runs `body` with no other CPU inside one: what a locked access of more than eight bytes needs. `body` touches no guest memory but by direct views. */
   busLock(this: void, body: () => void): void;
+  /** Runs `body` while no other CPU executes an instruction. */
+  exclusively(this: void, body: () => void): void;
   /** Eight bytes at a machine address, 0 where there is no memory. */
   readPhysical(address: bigint): bigint;
 }

@@ -177,6 +177,16 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
     if (pcpu !== undefined) Atomics.and(this.#words, this.#codeWord(pcpu, frame), ~(1 << (frame & 31)));
   }
 
+  /** Runs `body` while no other pCPU is in guest code; called by this pCPU's engine, without the lock. */
+  exclusively(body: () => void): void {
+    this.#fromGuest((self) => {
+      const others = [...this.#pcpus.keys()].filter((n) => n !== self);
+      for (const n of others) Atomics.or(this.#words, this.word(n, 'requests'), PcpuRequest.attend);
+      for (const n of others) this.#waitOutOfGuest(n);
+      body();
+    });
+  }
+
   /** Does what others asked of this pCPU's engine. Bits as `take` gave them. */
   serve(engine: Engine, pcpu: number, bits: number): void {
     const record = this.#pcpus[pcpu];

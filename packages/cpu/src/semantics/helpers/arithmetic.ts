@@ -49,12 +49,50 @@ export const arithmeticHelpers: Readonly<Record<string, Helper>> = {
     const words = new BigUint64Array(direct.buffer, direct.byteOffset, 2);
     let zero = 0n;
     busLock(() => {
-      zero = exchange(Atomics.load(words, 0), Atomics.load(words, 1), (low, high) => {
-        Atomics.store(words, 0, low);
-        Atomics.store(words, 1, high);
-      });
+      for (;;) {
+        const [low, high] = [Atomics.load(words, 0), Atomics.load(words, 1)];
+        if (low !== state.rax || high !== state.rdx) {
+          zero = exchange(low, high, () => undefined);
+          return;
+        }
+        // What another CPU does to one of the words alone meanwhile is not overwritten.
+        if (Atomics.compareExchange(words, 0, low, state.rbx) !== low) continue;
+        if (Atomics.compareExchange(words, 1, high, state.rcx) === high) {
+          zero = 0x40n;
+          return;
+        }
+        Atomics.compareExchange(words, 0, state.rbx, low);
+      }
     });
     return zero;
+  },
+  /**
+   * Compare and exchange of `size` bytes that no single atomic access can do: `old` becomes `value`, should it still be
+   * there; gives what was. Inside one aligned word it is done on the word, else while no other CPU runs.
+   */
+  splitlock({ memory, exclusively }, [address = 0n, size = 0n, old = 0n, value = 0n]) {
+    const bits = Number(size) * 8;
+    const shift = (address & 7n) * 8n;
+    const word = shift / 8n + size <= 8n ? memory.span(address & ~7n, 8, true) : undefined;
+    if (word) {
+      const words = new BigUint64Array(word.buffer, word.byteOffset, 1);
+      const mask = BigInt.asUintN(bits, -1n) << shift;
+      for (;;) {
+        const whole = Atomics.load(words, 0);
+        const seen = (whole & mask) >> shift;
+        if (seen !== old) return seen;
+        if (
+          Atomics.compareExchange(words, 0, whole, (whole & ~mask) | (BigInt.asUintN(bits, value) << shift)) === whole
+        )
+          return seen;
+      }
+    }
+    let seen = 0n;
+    exclusively(() => {
+      seen = BigInt.asUintN(bits, memory.read(address, Number(size)));
+      if (seen === old) memory.write(address, Number(size), value);
+    });
+    return seen;
   },
   div128({ state, fault }, [divisor = 0n]) {
     const n = (state.rdx << 64n) | state.rax;
