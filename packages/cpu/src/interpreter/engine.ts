@@ -17,7 +17,7 @@ import { HANDLER_TABLE, generateEngine } from './generate.ts';
 import type { EngineBinaries } from './generate.ts';
 import { LateHandlers } from './late.ts';
 import { HelperCalls } from './helper-calls.ts';
-import { RUN_BUDGET, SIGNAL } from './memory-map.ts';
+import { NR_ENTERED, RUN_BUDGET, SIGNAL } from './memory-map.ts';
 import { DerivedMode, rootKey } from './mode.ts';
 import { HelperMemory, accessVirtual } from './virtual-memory.ts';
 
@@ -125,8 +125,9 @@ export class InterpreterEngine implements Engine {
       }
       if (code === SIGNAL.fault || state.faultVector !== NO_FAULT) {
         if (this.raise()) return this.leaveWith(this.exit.reason);
-      } else if (code === RUN_BUDGET && !stepping) {
-        this.counters.interpretedSlices++;
+      } else if ((code === RUN_BUDGET || code === SIGNAL.compiledBudget) && !stepping) {
+        if (code === RUN_BUDGET) this.counters.interpretedSlices++;
+        else this.counters.compiledSlices++;
         return this.leaveWith(ExitReason.budget);
       }
       if (left <= 0) return this.leaveWith(ExitReason.budget);
@@ -135,6 +136,7 @@ export class InterpreterEngine implements Engine {
 
   private leaveWith(reason: ExitReason): ExitReason {
     this.counters.decodedInstructions = this.core.cache.decodedInstructions;
+    this.counters.regionEntries = (this.core.words[NR_ENTERED / 4] ?? 0) >>> 0;
     this.exit.reason = reason;
     return reason;
   }

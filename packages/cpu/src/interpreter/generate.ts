@@ -15,7 +15,7 @@ import type { CcField, Frame, SlowImports, Value } from './emit-frame.ts';
 import { SPECIAL, enumerateFused, enumerateShapes, fusedKey } from './handlers.ts';
 import type { BoundShape, FusedShape } from './handlers.ts';
 import {
-  CODE_TLB, CODE_TLB_ENTRIES, COUNTERS, COUNTER_MASK, ENTRY, HOT_THRESHOLD, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL,
+  CODE_TLB, CODE_TLB_ENTRIES, COUNTERS, COUNTER_MASK, ENTRY, HOT_THRESHOLD, NR_ENTERED, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL,
 } from './memory-map.ts'; // prettier-ignore
 import { buildSlowModule } from './slow-module.ts';
 
@@ -419,6 +419,7 @@ function buildLoop(f: FunctionBuilder, parts: LoopParts): void {
     },
     [SPECIAL.enter]: () => {
       spillFlags();
+      f.i32(0).i32(0).load32(NR_ENTERED).i32(1).op('i32.add').store32(NR_ENTERED);
       f.get(record).load32(RECORD.imm).tee(entry).get(budget).get(entry).i32(ENTRY.blockBits).op('i32.shr_u');
       f.callIndirect(parts.regionType, parts.regions).set(code);
       f.i32(0).load32(OFFSET.budgetLeft).set(budget);

@@ -39,6 +39,8 @@ export const COUNTERS = RECORDS + NR_RECORDS * RECORD_BYTES;
 /** Of the byte offset of a counter: `(record >>> 3) & COUNTER_MASK`. */
 export const COUNTER_MASK = 0x3fffc;
 export const HOT_THRESHOLD = COUNTERS + COUNTER_MASK + 4;
+/** How often the interpreter has entered compiled code: u32. */
+export const NR_ENTERED = HOT_THRESHOLD + 4;
 /** Regions of compiled code: a slot in the table of functions, and what `enter` records and the functions themselves are given. */
 export const NR_REGIONS = 4096;
 export const ENTRY = { blockBits: 8, blockMask: 0xff } as const;
@@ -66,6 +68,10 @@ export const SIGNAL = {
   leave: 3,
   /** From a region: the instruction at the RIP in the state is the interpreter's. */
   bail: 4,
+  /** From a region: as `RUN_BUDGET`. */
+  compiledBudget: 5,
 } as const;
 /** `run` came back because the budget is used up. */
 export const RUN_BUDGET = 0;
+/** `budgetLeft` then, when compiled code used it up; the interpreter leaves -1. */
+export const BUDGET_COMPILED = -2;

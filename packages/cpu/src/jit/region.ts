@@ -8,7 +8,7 @@
  */
 import { OFFSET } from '../engine/state.ts';
 import type { Value } from '../interpreter/emit-frame.ts';
-import { CODE_TLB, CODE_TLB_ENTRIES, ENTRY, RECORD, REGION_PAGES, RUN_BUDGET, SIGNAL } from '../interpreter/memory-map.ts';
+import { CODE_TLB, CODE_TLB_ENTRIES, ENTRY, RECORD, REGION_PAGES, SIGNAL } from '../interpreter/memory-map.ts';
 import { SPECIAL } from '../interpreter/handlers.ts';
 import type { FunctionBuilder, Label } from '../wasm/builder.ts';
 import { RegionContext } from './context.ts';
@@ -81,7 +81,7 @@ export class RegionBuilder implements Ways {
     this.emitSequence(0, this.plan.blocks.length - 1, this.flow.loops, undefined);
     f.end().unreachable().end(); // prettier-ignore
     this.emitLookup();
-    f.end().i32(RUN_BUDGET).set(context.result).br(finish);
+    f.end().i32(SIGNAL.compiledBudget).set(context.result).br(finish);
     f.end().i32(SIGNAL.bail).set(context.result);
     f.end();
     this.emitResolve();

@@ -16,9 +16,9 @@ import type { CodeSource, RegionPlan } from './plan.ts';
 import { RegionBuilder } from './region.ts';
 
 /** Branches to a place before it is compiled. */
-const HOT_AFTER = 1000;
-/** Branches to a place for it to belong to the region of a hot one. */
-const WARM_AFTER = 16;
+const HOT_AFTER = 8000;
+/** A place belongs to the region of a hot one when branches went there this often for one to that (a shift). */
+const WARM_SHIFT = 3;
 const NEVER = 0xffff_ffff;
 /** Plans that are compiled in one module. */
 const BATCH = 8;
@@ -68,10 +68,12 @@ export class JitTier {
   private readonly planned = new Set<number>();
   private waited = 0;
   private codeBytes = 0;
+  private readonly warmAfter: number;
 
   constructor(core: EngineCore, mode: JitMode, hotAfter = HOT_AFTER) {
     this.core = core;
     this.mode = mode;
+    this.warmAfter = hotAfter >> WARM_SHIFT;
     for (let slot = NR_REGIONS - 1; slot >= 0; slot--) this.freeSlots.push(slot);
     core.words[HOT_THRESHOLD / 4] = mode === 'off' ? NEVER | 0 : mode === 'force' ? 1 : hotAfter;
   }
@@ -154,7 +156,7 @@ export class JitTier {
       isWarm: (page, offset) => {
         if (this.mode === 'force') return true;
         const record = cache.recordAt(page, offset);
-        return cache.isEntry(record) || (words[(COUNTERS + ((record >>> 3) & COUNTER_MASK)) / 4] ?? 0) >= WARM_AFTER;
+        return cache.isEntry(record) || (words[(COUNTERS + ((record >>> 3) & COUNTER_MASK)) / 4] ?? 0) >= this.warmAfter;
       },
     };
   }
