@@ -90,4 +90,5 @@ function compareEvents(
   check('rflags', a.rflags & mask, b.rflags & mask);
   for (const [name, offset, size, bits] of FX_FIELDS)
     check(name, field(a.fx, offset, size) & bits, field(b.fx, offset, size) & bits);
+  for (let n = 0; n < 16; n++) check(`upper half of ymm${n}`, field(a.ymmHigh, 16 * n, 16), field(b.ymmHigh, 16 * n, 16)); // prettier-ignore
 }

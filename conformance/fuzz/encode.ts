@@ -36,6 +36,8 @@ export interface Fields {
   readonly immediate?: readonly number[];
   /** LOCK, REP, REPNE. */
   readonly prefix?: number;
+  /** The fields of a VEX prefix that are not registers of ModRM. */
+  readonly vex?: { readonly register: number; readonly wide: boolean; readonly long: boolean };
   /** Bytes without effect in front. */
   readonly junk?: readonly number[];
 }
@@ -60,7 +62,7 @@ export function encode(fields: Fields): Encoded | undefined {
   if (memory?.segment !== undefined) bytes.push(memory.segment);
   if (memory?.address32) bytes.push(0x67);
   if (row.sizeRule !== 'fixed' && operandSize === 2) bytes.push(0x66);
-  if (row.prefix === '66' || row.prefix === 'f3' || row.prefix === 'f2') bytes.push(Number.parseInt(row.prefix, 16));
+  if (!row.vex && row.prefix in MANDATORY) bytes.push(Number.parseInt(row.prefix, 16));
   const isWide = row.rexW === 1 || (row.rexW === undefined && row.sizeRule === 'v' && operandSize === 8);
   const regNumber = row.plusReg ? 0 : (reg?.high ? (reg.number | 4) : reg?.number ?? 0); // prettier-ignore
   let rex = (isWide ? 8 : 0) | (regNumber >= 8 ? 4 : 0);
@@ -68,11 +70,13 @@ export function encode(fields: Fields): Encoded | undefined {
   if (rm?.kind === 'register' && rm.number >= 8) rex |= 1;
   if (memory) rex |= (memory.base >= 8 ? 1 : 0) | (memory.index >= 8 ? 2 : 0);
   const registers = [reg, rm?.kind === 'register' ? rm : undefined];
-  if (rex !== 0 || registers.some((r) => r?.needsRex)) {
-    if (registers.some((r) => r?.high)) return undefined;
-    bytes.push(0x40 | rex);
+  const needsRex = rex !== 0 || registers.some((r) => r?.needsRex);
+  if ((needsRex || row.vex) && registers.some((r) => r?.high)) return undefined;
+  if (row.vex) bytes.push(...vexPrefix(fields, rex));
+  else {
+    if (needsRex) bytes.push(0x40 | rex);
+    bytes.push(...(ESCAPES[row.map] ?? []));
   }
-  bytes.push(...(ESCAPES[row.map] ?? []));
   const opcodeAt = bytes.length;
   const opcodeRegister = reg?.high ? reg.number | 4 : (reg?.number ?? 0) & 7;
   bytes.push(row.opcode + (row.plusReg ? opcodeRegister : 0));
@@ -88,6 +92,15 @@ export function encode(fields: Fields): Encoded | undefined {
   const immediateAt = bytes.length;
   bytes.push(...immediate);
   return bytes.length <= 15 ? { bytes, fixups, immediateAt, opcodeAt } : undefined;
+}
+
+const MANDATORY: Readonly<Record<string, number>> = { '66': 1, f3: 2, f2: 3 };
+
+/** Two bytes where that is enough. */
+function vexPrefix({ row, vex }: Fields, rex: number): number[] {
+  const last = ((~(vex?.register ?? 0) & 15) << 3) | (vex?.long ? 4 : 0) | (MANDATORY[row.prefix] ?? 0);
+  if (row.map === 1 && (rex & 3) === 0 && !vex?.wide) return [0xc5, ((~rex & 4) << 5) | last];
+  return [0xc4, ((~rex & 7) << 5) | row.map, (vex?.wide ? 0x80 : 0) | last];
 }
 
 function pushMemory(bytes: number[], fixups: Fixup[], memory: MemoryRef, field: number): void {

@@ -13,7 +13,7 @@ import {
 } from '@xenhost/cpu';
 import type { JitMode } from '@xenhost/cpu';
 import { Random } from '../cpu/random.ts';
-import { loadFx, loadUserMode, saveFx } from '../cpu/reference.ts';
+import { loadFx, loadUserMode, loadYmmHigh, saveFx, saveYmmHigh } from '../cpu/reference.ts';
 import { ALL_FLAGS } from './compare.ts';
 import { FRAMES_PER_IMAGE, MappedImage } from './mapped-image.ts';
 import { BREAKPOINT, CODE_PAGES, FX_COMPARED, IMAGE_PAGES, MAX_EVENTS, PAGE, REGIONS, RESUME_CELL, imageOffset, type Contestant, type Event, type Image, type Run } from './world.ts'; // prettier-ignore
@@ -166,6 +166,7 @@ export class EngineMachine implements Contestant {
     state.rflags = image.rflags | 0x202n;
     state.rip = BigInt(image.entry);
     loadFx(state, image.fx);
+    loadYmmHigh(state, image.ymmHigh);
     engine.stateChanged();
     const saved = new Uint8Array(CPU_STATE_SIZE);
     engine.save(saved);
@@ -285,6 +286,7 @@ export class EngineMachine implements Contestant {
       gpr,
       rflags: state.rflags,
       fx: saveFx(state).subarray(0, FX_COMPARED),
+      ymmHigh: saveYmmHigh(state),
     };
   }
 }

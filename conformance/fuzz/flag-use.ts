@@ -30,6 +30,9 @@ const FIXED: Readonly<Record<string, FlagUse>> = {
   popcnt: ARITHMETIC,
   bt: BIT_TEST, bts: BIT_TEST, btr: BIT_TEST, btc: BIT_TEST,
   lahf: use(LAHF, 0), sahf: use(0, LAHF), pushf: use(ALL_FLAGS, 0), popf: ARITHMETIC,
+  andn: use(0, cf | zf | sf | of, af | pf), blsr: use(0, cf | zf | sf | of, af | pf), blsmsk: use(0, cf | zf | sf | of, af | pf),
+  blsi: use(0, cf | zf | sf | of, af | pf), bzhi: use(0, cf | zf | sf | of, af | pf), bextr: use(0, cf | zf | of, af | sf | pf),
+  vtestps: ARITHMETIC, vtestpd: ARITHMETIC,
   clc: use(0, cf), stc: use(0, cf), cmc: use(cf, cf),
   cmpxchg8b: use(0, zf), cmpxchg16b: use(0, zf),
   comiss: ARITHMETIC, comisd: ARITHMETIC, ucomiss: ARITHMETIC, ucomisd: ARITHMETIC, ptest: ARITHMETIC, pcmpstr: ARITHMETIC,
@@ -47,7 +50,7 @@ export function flagUse(row: Row, bits: number, count: number | undefined): Flag
   if (semantics === 'cmps' || semantics === 'scas') return NO_FLAGS;
   if (SHIFTS.has(semantics)) return shift(bits, count);
   if (ROTATES.has(semantics)) return rotate(semantics, bits, count);
-  return FIXED[semantics] ?? NO_FLAGS;
+  return FIXED[semantics.replace(/^vex3?\./, '')] ?? NO_FLAGS;
 }
 
 function shift(bits: number, count: number | undefined): FlagUse {

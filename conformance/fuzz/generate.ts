@@ -66,6 +66,8 @@ function flavour(random: Random): Flavour {
     [...integer, ...simd],
     [...integer, ...simd, 'mmx', 'x87'] as const,
     [...simd, ...simd, 'integer', 'integer', 'integer'] as const,
+    [...integer, 'avx', 'avx', 'avx', 'avx', 'moves'] as const,
+    ['avx', 'avx', 'avx', 'avx', 'sse', 'integer'] as const,
     ['x87', 'x87', 'x87', 'integer', 'integer', 'moves'] as const,
   ]);
   const nrPatches = random.pick([0, 0, 0, 1, 2, 4, 10]);

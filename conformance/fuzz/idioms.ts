@@ -96,7 +96,7 @@ export function setFlags(b: Builder): void {
 
 const EDGES = [0n, 1n, -1n, 0x7fn, 0x80n, 0xffn, 0x7fffn, 0x8000n, 0xffffn, 0x7fff_ffffn, 0x8000_0000n, 0xffff_ffffn, 0x7fff_ffff_ffff_ffffn, 1n << 63n, 0x10n, 0xfn]; // prettier-ignore
 const SETTERS = ROWS.filter(({ semantics, valid, vex, operands }) => valid !== 'no64' && !vex && operands[0]?.method !== 'gpr' && ['inc', 'dec', 'neg', 'add', 'sub', 'cmp', 'adc', 'sbb', 'shl', 'shr', 'sar', 'and', 'test', 'xadd', 'imul2', 'rol', 'rcl', 'rcr', 'ror', 'cmpxchg', 'shld', 'shrd', 'bsf', 'lzcnt'].includes(semantics)); // prettier-ignore
-const READERS = ROWS.filter(({ semantics, vex }) => !vex && ['setcc', 'cmov', 'adc', 'sbb', 'rcl', 'lahf', 'cmc', 'inc', 'dec'].includes(semantics)); // prettier-ignore
+const READERS = ROWS.filter(({ semantics, valid, vex }) => valid !== 'no64' && !vex && ['setcc', 'cmov', 'adc', 'sbb', 'rcl', 'lahf', 'cmc', 'inc', 'dec'].includes(semantics)); // prettier-ignore
 
 /** Flags of values at the ends of their ranges, and several who read them. */
 export function flagEdges(b: Builder): void {

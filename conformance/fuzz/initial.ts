@@ -1,4 +1,5 @@
 /** What a program starts from: registers, flags, x87 and SSE state, and the patterns in memory. */
+import { YMM_HIGH_BYTES } from '../cpu/native.ts';
 import type { Random } from '../cpu/random.ts';
 import type { Program } from './program.ts';
 import { DATA_BASE, FAR_BASE, IMAGE_BYTES, INITIAL_RSP, READONLY_BASE, REGIONS, PAGE, imageOffset } from './world.ts';
@@ -8,7 +9,7 @@ const MXCSR_DEFAULT = 0x1f80;
 const FCW_DEFAULT = 0x37f;
 const RSP = 4;
 
-export function initialState(random: Random): Pick<Program, 'gpr' | 'rflags' | 'fx' | 'memory'> {
+export function initialState(random: Random): Pick<Program, 'gpr' | 'rflags' | 'fx' | 'ymmHigh' | 'memory'> {
   const gpr = new BigUint64Array(16);
   for (let n = 0; n < 16; n++) gpr[n] = random.integer();
   gpr[RSP] = BigInt(INITIAL_RSP);
@@ -18,7 +19,9 @@ export function initialState(random: Random): Pick<Program, 'gpr' | 'rflags' | '
     const at = imageOffset(base) ?? 0;
     fillPatterns(random, memory.subarray(at, at + (region?.pages ?? 0) * PAGE));
   }
-  return { gpr, rflags: BigInt(random.u32() & 0x8d5) | 2n, fx: fxImage(random), memory };
+  const ymmHigh = new Uint8Array(YMM_HIGH_BYTES);
+  fillPatterns(random, ymmHigh);
+  return { gpr, rflags: BigInt(random.u32() & 0x8d5) | 2n, fx: fxImage(random), ymmHigh, memory };
 }
 
 function fillPatterns(random: Random, into: Uint8Array): void {

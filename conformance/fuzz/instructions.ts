@@ -38,6 +38,7 @@ const INTEGER_WEIGHTS: Readonly<Record<string, number>> = {
   mul: 2, imul1: 2, imul2: 4, imul3: 4, bt: 3, bts: 2, btr: 2, btc: 2, setcc: 6, cmov: 8, bswap: 2, xchg: 3, xadd: 3,
   cmpxchg: 3, cmpxchg8b: 1, cmpxchg16b: 1, bsf: 2, bsr: 2, tzcnt: 2, lzcnt: 2, popcnt: 1, movbe: 1, crc32: 1, cbw: 2, cwd: 2,
   lahf: 2, sahf: 2, clc: 1, stc: 2, cmc: 2, nop: 2,
+  andn: 1, blsr: 1, blsmsk: 1, blsi: 1, bextr: 1, bzhi: 1, pext: 1, pdep: 1, mulx: 1, shlx: 1, sarx: 1, shrx: 1, rorx: 1,
 }; // prettier-ignore
 /** Approximations differ by processor; states with pointers and reserved bytes are compared elsewhere. */
 const EXCLUDED_SIMD = new Set([
@@ -45,8 +46,10 @@ const EXCLUDED_SIMD = new Set([
 ]); // prettier-ignore
 const X87 = /^x87\.(arithmetic|compare|comparepop|compareunordered|compareflags|load|store|integer|truncate|exchange|constant|fchs|fabs|ftst|fxam|fxtract|fdecstp|fincstp|fsqrt|frndint|ffree|fnstsw|fnstcw|nop|fcmov|fnclex)\b/; // prettier-ignore
 
+/** Semantics of the SSE instruction that a VEX form belongs to. */
+export const baseOf = (semantics: string): string => semantics.replace(/^vex3?\./, '');
 /** The register form of 0F 0D is no instruction on AMD's processors. */
-const isPlain = (row: Row): boolean => row.valid !== 'no64' && !row.vex && row.encoding !== '0f 0d /r';
+const isPlain = (row: Row): boolean => row.valid !== 'no64' && row.encoding !== '0f 0d /r';
 
 /** Rows by how often each shall be met. */
 function weighted(weigh: (row: Row) => number): readonly Row[] {
@@ -60,25 +63,30 @@ const INTEGER = weighted((row) =>
   row.feature === '' ? Math.ceil(((INTEGER_WEIGHTS[row.semantics] ?? 0) * 10) / (rowsOf.get(row.semantics) ?? 1)) : 0,
 );
 const SSE = weighted((row) => (row.feature === 'sse' && !EXCLUDED_SIMD.has(row.semantics) ? 1 : 0));
+const AVX = weighted((row) => (row.feature === 'avx' && !EXCLUDED_SIMD.has(baseOf(row.semantics)) && !row.semantics.startsWith('gather') ? 1 : 0)); // prettier-ignore
 const MMX = weighted((row) => (row.feature === 'mmx' && !EXCLUDED_SIMD.has(row.semantics) ? 1 : 0));
 const FPU = weighted((row) => (X87.test(row.semantics) ? 1 : 0));
 /** Integer work between memory and XMM registers that guests do most. */
 const MOVES = weighted((row) => (['mova', 'movu', 'movss', 'movsd', 'movd.load', 'movd.store', 'movq.load', 'movq.store'].includes(row.semantics) ? 1 : 0)); // prettier-ignore
 
-export type InstructionClass = 'integer' | 'sse' | 'moves' | 'mmx' | 'x87';
-const CLASSES: Readonly<Record<InstructionClass, readonly Row[]>> = { integer: INTEGER, sse: SSE, moves: MOVES, mmx: MMX, x87: FPU }; // prettier-ignore
+export type InstructionClass = 'integer' | 'avx' | 'sse' | 'moves' | 'mmx' | 'x87';
+const CLASSES: Readonly<Record<InstructionClass, readonly Row[]>> = { integer: INTEGER, avx: AVX, sse: SSE, moves: MOVES, mmx: MMX, x87: FPU }; // prettier-ignore
 
 /** Registers that an instruction writes without naming them. */
 const IMPLIED: Readonly<Record<string, readonly number[]>> = {
   mul: [RAX, RDX], imul1: [RAX, RDX], cbw: [RAX], cwd: [RDX], cmpxchg: [RAX], cmpxchg8b: [RAX, RDX], cmpxchg16b: [RAX, RDX],
   lahf: [RAX], pcmpstr: [RCX], 'x87.fnstsw': [RAX],
 }; // prettier-ignore
-const WRITES_BOTH = new Set(['xchg', 'xadd']);
+const WRITES_BOTH = new Set(['xchg', 'xadd', 'mulx']);
 const READS_ONLY = new Set(['cmp', 'test', 'bt', 'nop']);
 const BIT_STRINGS = new Set(['bt', 'bts', 'btr', 'btc']);
-const ALIGNED_BYTES = 16;
 /** Operands of 16 bytes that need no alignment. */
 const UNALIGNED = new Set(['movu', 'pcmpstr']);
+
+function alignmentOf(row: Row, bytes: number): number {
+  if (row.vex) return row.semantics === 'vex.mova' ? bytes : 1;
+  return bytes === 16 && !UNALIGNED.has(row.semantics) ? bytes : 1;
+}
 
 function specBytes({ type }: OperandSpec, operandSize: 2 | 4 | 8): number {
   switch (type) {
@@ -88,6 +96,7 @@ function specBytes({ type }: OperandSpec, operandSize: 2 | 4 | 8): number {
     case 'q': return 8;
     case 't': return 10;
     case 'x': return 16;
+    case 'qq': return 32;
     case 'y': return operandSize === 8 ? 8 : 4;
     case 'z': return Math.min(operandSize, 4);
     default: return operandSize;
@@ -104,18 +113,20 @@ export function randomInstruction(scope: Scope, kind: InstructionClass): Insn[] 
 export function instructionOf(scope: Scope, row: Row, forceMemory = false): Insn[] {
   const { random, free } = scope;
   const { semantics } = row;
-  if ((IMPLIED[semantics] ?? []).some((register) => !free.includes(register))) return [];
-  const sizes = row.sizeRule !== 'v' ? ([4] as const) : row.prefix === 'any' ? ([2, 4, 4, 4, 8, 8, 8] as const) : ([4, 8] as const); // prettier-ignore
+  if ((IMPLIED[baseOf(semantics)] ?? []).some((register) => !free.includes(register))) return [];
+  const hasY = row.operands.some(({ type }) => type === 'y');
+  const sizes = row.vex && hasY ? ([4, 8] as const) : row.sizeRule !== 'v' ? ([4] as const) : row.prefix === 'any' ? ([2, 4, 4, 4, 8, 8, 8] as const) : ([4, 8] as const); // prettier-ignore
   const operandSize: 2 | 4 | 8 = random.pick(sizes);
   // Reserved or undefined in 16 bits.
   if (operandSize === 2 && ['bswap', 'shld', 'shrd', 'nop'].includes(semantics)) return [];
-  if (row.rexW !== undefined && row.sizeRule === 'v' && (row.rexW === 1) !== (operandSize === 8)) return [];
+  if (row.rexW !== undefined && (row.sizeRule === 'v' || hasY) && (row.rexW === 1) !== (operandSize === 8)) return [];
   const before: Insn[] = [];
   let reg: RegisterRef | undefined;
   let rm: RegisterRef | MemoryRef | undefined;
   const immediate: number[] = [];
   let count: number | undefined;
   let patch: { size: 1 | 4 } | undefined;
+  let vexRegister = 0;
   for (const [n, spec] of row.operands.entries()) {
     const bytes = specBytes(spec, operandSize);
     const isWritten = (n === 0 && !READS_ONLY.has(semantics)) || (n === 1 && WRITES_BOTH.has(semantics));
@@ -135,7 +146,7 @@ export function instructionOf(scope: Scope, row: Row, forceMemory = false): Insn
         else rm = generalRegister(scope, bytes, isWritten);
         break;
       case 'M':
-        rm = memory(scope, semantics === 'cmpxchg16b' ? 16 : bytes, bytes === 16 ? 16 : 1, isWritten, before);
+        rm = memory(scope, semantics === 'cmpxchg16b' ? 16 : bytes, alignmentOf(row, bytes), isWritten, before);
         break;
       case 'V':
         reg = { kind: 'register', number: random.below(16) };
@@ -146,7 +157,7 @@ export function instructionOf(scope: Scope, row: Row, forceMemory = false): Insn
       case 'W':
       case 'Q':
         if (row.form !== 'register' && (row.form === 'memory' || forceMemory || random.chance(2)))
-          rm = memory(scope, bytes, bytes === 16 && !UNALIGNED.has(semantics) ? ALIGNED_BYTES : 1, isWritten, before);
+          rm = memory(scope, bytes, alignmentOf(row, bytes), isWritten, before);
         else rm = { kind: 'register', number: random.below(spec.method === 'W' ? 16 : 8) };
         break;
       case 'U':
@@ -164,6 +175,15 @@ export function instructionOf(scope: Scope, row: Row, forceMemory = false): Insn
         else if (size === 1 || size === 4) patch = { size };
         break;
       }
+      case 'H':
+        vexRegister = random.below(16);
+        break;
+      case 'K':
+        vexRegister = isWritten ? random.pick(free) : random.below(16);
+        break;
+      case 'L':
+        immediate.push(random.below(256));
+        break;
       case 'gpr':
         if (isWritten && !free.includes(spec.fixed)) return [];
         break;
@@ -190,10 +210,12 @@ export function instructionOf(scope: Scope, row: Row, forceMemory = false): Insn
   }
   if (BIT_STRINGS.has(semantics) && reg && rm?.kind === 'memory' && (rm.base === RSP || rm.address32)) return [];
   const isLocked = row.lockable && rm?.kind === 'memory' && random.chance(5);
+  const isWide = row.rexW === 1 || (hasY && operandSize === 8) || (row.rexW === undefined && !hasY && random.chance(4));
   const encoded = encode({
     row, operandSize, immediate,
     ...(reg && { reg }), ...(rm && { rm }),
     ...(isLocked && { prefix: LOCK }),
+    ...(row.vex && { vex: { register: vexRegister, wide: isWide, long: row.vexL === 1 || (row.vexL === undefined && random.chance(4)) } }),
     ...(random.chance(24) && { junk: [random.pick([0x2e, 0x3e, 0x26])] }),
   }); // prettier-ignore
   if (!encoded) return [];

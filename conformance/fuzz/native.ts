@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { YMM_HIGH_BYTES } from '../cpu/native.ts';
 import {
   FX_COMPARED,
   GS_BASE,
@@ -22,9 +23,9 @@ const MAX_REGIONS = 16;
 const Header = { count: 0, imageBytes: 4, nrRegions: 8, gsBase: 16, resumeCell: 24, regions: 32 } as const;
 const REGION_BYTES = 24;
 const HEADER_BYTES = Header.regions + MAX_REGIONS * REGION_BYTES;
-const Program = { entry: 0, rflags: 8, gpr: 16, fx: 144, image: 656 } as const;
+const Program = { entry: 0, rflags: 8, gpr: 16, fx: 144, ymmHigh: 656, image: 912 } as const;
 const EventAt = { signal: 0, trap: 4, error: 8, cr2: 16, rip: 24, rflags: 32, gpr: 40, fx: 168 } as const;
-const EVENT_BYTES = EventAt.fx + FX_COMPARED;
+const EVENT_BYTES = EventAt.fx + FX_COMPARED + YMM_HIGH_BYTES;
 const RunAt = { timeout: 0, nrEvents: 4, events: 8 } as const;
 const RUN_IMAGE = RunAt.events + MAX_EVENTS * EVENT_BYTES;
 
@@ -104,6 +105,7 @@ function encodeProgram(image: Image, into: Buffer, at: number): void {
   into.writeBigUInt64LE(image.rflags, at + Program.rflags);
   into.set(new Uint8Array(image.gpr.buffer, image.gpr.byteOffset, 128), at + Program.gpr);
   into.set(image.fx, at + Program.fx);
+  into.set(image.ymmHigh, at + Program.ymmHigh);
   into.set(image.bytes, at + Program.image);
 }
 
@@ -124,6 +126,7 @@ function decodeRun(from: Buffer, at: number): Run {
       gpr,
       rflags: from.readBigUInt64LE(base + EventAt.rflags),
       fx: from.subarray(base + EventAt.fx, base + EventAt.fx + FX_COMPARED),
+      ymmHigh: from.subarray(base + EventAt.fx + FX_COMPARED, base + EVENT_BYTES),
     });
   }
   const timeout = from.readUInt32LE(at + RunAt.timeout) !== 0;

@@ -3,7 +3,7 @@
 import { decodeInstruction } from '@xenhost/cpu';
 import { GuestFault } from '../../packages/cpu/src/semantics/helper.ts';
 import { Evaluator, type ProbedMemory } from '../cpu/evaluator.ts';
-import { loadFx, loadUserMode, saveFx } from '../cpu/reference.ts';
+import { loadFx, loadUserMode, loadYmmHigh, saveFx, saveYmmHigh } from '../cpu/reference.ts';
 import { ALL_FLAGS } from './compare.ts';
 import { BREAKPOINT, FX_COMPARED, MAX_EVENTS, PAGE, REGIONS, RESUME_CELL, type Contestant, type Event, type Image, type Run } from './world.ts'; // prettier-ignore
 
@@ -117,6 +117,7 @@ export class OracleMachine implements Contestant {
     state.stackMask = ALL_ONES;
     state.ripMask = ALL_ONES;
     loadFx(state, image.fx);
+    loadYmmHigh(state, image.ymmHigh);
     const events: Event[] = [];
     const end = (how: Run['end'], note = ''): Run => ({ end: how, note, events, bytes: memory.bytes });
     for (let steps = 0; steps < this.#maxSteps; steps++) {
@@ -158,6 +159,7 @@ export class OracleMachine implements Contestant {
       gpr,
       rflags: state.rflags,
       fx: saveFx(state).subarray(0, FX_COMPARED),
+      ymmHigh: saveYmmHigh(state),
     };
   }
 }

@@ -72,6 +72,7 @@ export interface Program {
   readonly gpr: BigUint64Array;
   readonly rflags: bigint;
   readonly fx: Uint8Array;
+  readonly ymmHigh: Uint8Array;
   /** Initial memory; code and tables are put over it. */
   readonly memory: Uint8Array;
   /** About how many instructions it executes. */
@@ -198,8 +199,12 @@ function build(program: Program, addresses: ReadonlyMap<string, number>, long: R
       view.setBigUint64(at, BigInt(addresses.get(label) ?? CODE_END), true);
     });
   const entry = addresses.get(program.entry) ?? CODE_END;
-  const { gpr, rflags, fx } = program;
-  return { image: { entry, bytes: bytes.subarray(0, IMAGE_BYTES), gpr, rflags, fx }, undefinedFlags, addresses };
+  const { gpr, rflags, fx, ymmHigh } = program;
+  return {
+    image: { entry, bytes: bytes.subarray(0, IMAGE_BYTES), gpr, rflags, fx, ymmHigh },
+    undefinedFlags,
+    addresses,
+  };
 }
 
 function fix(

@@ -80,6 +80,8 @@ export interface Event {
   rflags: bigint;
   /** FXSAVE64 image, first `FX_COMPARED` bytes. */
   fx: Uint8Array;
+  /** Upper halves of the YMM registers. */
+  ymmHigh: Uint8Array;
 }
 
 export const MAX_EVENTS = 12;
@@ -96,6 +98,8 @@ export interface Image {
   readonly rflags: bigint;
   /** FXSAVE64 image of 512 bytes. */
   readonly fx: Uint8Array;
+  /** Upper halves of the YMM registers, 256 bytes. */
+  readonly ymmHigh: Uint8Array;
 }
 
 export interface Run {

@@ -29,6 +29,14 @@
 #define MAX_EVENTS 12
 #define MAX_REGIONS 16
 #define FX_COMPARED 416
+#define FX_XMM 160
+#define YMM_HIGH_BYTES 256
+/* The signal frame's XSAVE area, in the standard format. */
+#define XSTATE_BV 512
+#define XSAVE_AVX 576
+#define XSTATE_SSE 2UL
+#define XSTATE_AVX 4UL
+#define XSTATE_X87_SSE_AVX 7UL
 #define FLAGS_FOR_CASE 0x00000cd5UL /* CF PF AF ZF SF DF OF */
 #define ARITHMETIC_FLAGS 0x8d5L
 #define FLAGS_ALWAYS 0x00000202UL
@@ -58,6 +66,7 @@ struct program {
 	uint64_t rflags;
 	uint64_t gpr[16];
 	uint8_t fx[512];
+	uint8_t ymm_high[YMM_HIGH_BYTES];
 	uint8_t image[];
 };
 
@@ -70,6 +79,7 @@ struct event {
 	uint64_t rflags;
 	uint64_t gpr[16];
 	uint8_t fx[FX_COMPARED];
+	uint8_t ymm_high[YMM_HIGH_BYTES];
 };
 
 struct run {
@@ -98,6 +108,7 @@ static struct run *run_at(uint32_t n) { return (struct run *)(runs + n * run_str
 static void enter(ucontext_t *context)
 {
 	struct program *program = program_at(current);
+	uint8_t *xsave = (uint8_t *)context->uc_mcontext.fpregs;
 	greg_t *regs = context->uc_mcontext.gregs;
 
 	for (int i = 0; i < 16; i++)
@@ -106,7 +117,9 @@ static void enter(ucontext_t *context)
 	regs[REG_RIP] = (greg_t)program->entry;
 	memcpy(memory, program->image, header.image_bytes);
 	/* Only what is architectural: what follows belongs to the kernel. */
-	memcpy(context->uc_mcontext.fpregs, program->fx, FX_COMPARED);
+	memcpy(xsave, program->fx, FX_COMPARED);
+	memcpy(xsave + XSAVE_AVX, program->ymm_high, YMM_HIGH_BYTES);
+	*(uint64_t *)(xsave + XSTATE_BV) |= XSTATE_X87_SSE_AVX;
 }
 
 /* Notes the event; true when the program goes on behind it. */
@@ -115,6 +128,7 @@ static int note(ucontext_t *context, int signal_number)
 	struct run *run = run_at(current);
 	struct event *event = &run->events[run->nr_events++];
 	greg_t *regs = context->uc_mcontext.gregs;
+	const uint8_t *xsave = (const uint8_t *)context->uc_mcontext.fpregs;
 	uint64_t *resume = (uint64_t *)header.resume_cell;
 
 	event->signal = (uint32_t)signal_number;
@@ -125,7 +139,12 @@ static int note(ucontext_t *context, int signal_number)
 	event->rflags = (uint64_t)regs[REG_EFL];
 	for (int i = 0; i < 16; i++)
 		event->gpr[i] = (uint64_t)regs[context_index[i]];
-	memcpy(event->fx, context->uc_mcontext.fpregs, FX_COMPARED);
+	/* A component in its initial state is not written. */
+	if (*(const uint64_t *)(xsave + XSTATE_BV) & XSTATE_AVX)
+		memcpy(event->ymm_high, xsave + XSAVE_AVX, YMM_HIGH_BYTES);
+	memcpy(event->fx, xsave, FX_COMPARED);
+	if (!(*(const uint64_t *)(xsave + XSTATE_BV) & XSTATE_SSE))
+		memset(event->fx + FX_XMM, 0, FX_COMPARED - FX_XMM);
 	if (event->trap == TRAP_BREAKPOINT || signal_number == SIGSYS || *resume == 0 || run->nr_events == MAX_EVENTS)
 		return 0;
 	regs[REG_RIP] = (greg_t)*resume;
