@@ -412,7 +412,25 @@ export const integerSemantics: Readonly<Record<string, Semantics>> = {
   cmpxchg16b: (e) => {
     const address = e.address(0);
     e.aligned(address, 16);
-    e.flagsChange(0x40, e.wrap(e.helper('cmpxchg16b', address)));
+    if (e.locked) {
+      e.flagsChange(0x40, e.wrap(e.helper('cmpxchg16b', address)));
+      return;
+    }
+    // Without LOCK nothing is promised against other CPUs. Both halves lie in the page that the first access checked.
+    const next = e.add(address, e.i64(8));
+    let [low, high, equal] = [address, address, address];
+    e.updateMemory(address, 8, (old) => {
+      low = old;
+      high = e.load('u64', next);
+      equal = e.and(e.eq(low, e.gpr(0, 8)), e.eq(high, e.gpr(2, 8)));
+      return e.select(equal, e.gpr(3, 8), low);
+    });
+    e.store('u64', next, e.select(equal, e.gpr(1, 8), high));
+    e.when(e.eqz(equal), () => {
+      e.setGpr(0, 8, low);
+      e.setGpr(2, 8, high);
+    });
+    e.flagsChange(0x40, e.shl(equal, e.i32(6)));
   },
   xadd: (e) => {
     const source = e.read(1);

@@ -26,6 +26,18 @@ const setAx = (state: CpuState, ax: number): void => {
   state.rax = (state.rax & ~0xffffn) | BigInt(ax & 0xffff);
 };
 
+/** CRC-32C (polynomial 11EDC6F41h, reflected) of each byte. */
+const CRC32C = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let c = byte;
+  for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1;
+  return c;
+});
+function crc32cStep(crc: number, value: number, bytes: number): number {
+  let c = crc;
+  for (let i = 0; i < bytes; i++) c = (c >>> 8) ^ (CRC32C[(c ^ (value >>> (8 * i))) & 0xff] ?? 0);
+  return c;
+}
+
 export const arithmeticHelpers: Readonly<Record<string, Helper>> = {
   /** ZF at its place. WebAssembly has no 128-bit exchange: all of them exclude one another instead. */
   cmpxchg16b({ state, memory, busLock }, [address = 0n]) {
@@ -110,11 +122,9 @@ export const arithmeticHelpers: Readonly<Record<string, Helper>> = {
     state.rax = BigInt.asUintN(64, quotient);
   },
   crc32(_, [crc = 0n, value = 0n, size = 1n]) {
-    let c = Number(crc);
-    for (let i = 0n; i < size; i++) {
-      c ^= Number((value >> (8n * i)) & 0xffn);
-      for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1;
-    }
+    const bytes = Number(size);
+    let c = crc32cStep(Number(crc), Number(BigInt.asUintN(32, value)), Math.min(bytes, 4));
+    if (bytes === 8) c = crc32cStep(c, Number(BigInt.asUintN(32, value >> 32n)), 4);
     return BigInt(c >>> 0);
   },
   /** AAA, AAS, DAA, DAS by number. */
