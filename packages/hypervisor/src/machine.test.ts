@@ -8,7 +8,8 @@ import type { BuiltDomain } from '@xenhost/libxenctrl';
 import { openMetrics } from '@xenhost/daemon-kit';
 import { localPrivcmd } from '@xenhost/privcmd';
 import { DOMID, Hypercall, MAX_PROFILE_HZ, PAGE_SIZE, TraceClass, TraceEvent } from '@xenhost/xen-abi';
-import { recordsOf, TraceReader } from '@xenhost/xentrace';
+import type { TraceWindow } from '@xenhost/xentrace';
+import { recordsOf, TraceConsumer, TraceReader } from '@xenhost/xentrace';
 import { bootMachine, Machine } from './machine.ts';
 import { MachineMemory } from './state/machine-memory.ts';
 
@@ -243,6 +244,8 @@ test("a guest's boot is counted, traced and sampled as tools see it", async () =
   const host = new OneThreadHost();
   const { xc } = host;
   await expect(xc.profileSet(1000, DOMID.IDLE)).rejects.toMatchObject({ code: 'EINVAL' });
+  const consumer = await TraceConsumer.claim(xc);
+  await expect(TraceConsumer.claim(xc)).rejects.toThrow('another tool');
   await xc.tbufSetCpuMask(1n);
   const info = await xc.tbufEnable(16);
   expect(info).toMatchObject({ eventMask: TraceClass.ALL, sizeBytes: PAGE_SIZE });
@@ -251,8 +254,12 @@ test("a guest's boot is counted, traced and sampled as tools see it", async () =
   await xc.perfcReset();
   const guest = await host.boot();
   await guest.until(() => guest.output.includes(consoleShellPrompt));
-  await xc.tbufDisable();
-  const windows = await reader.read();
+  const windows: TraceWindow[] = [];
+  await consumer.poll({ pollMs: 1, seconds: 0 }, async (last) => {
+    if (last) await xc.tbufDisable();
+    windows.push(...(await reader.read()));
+  });
+  await consumer.release();
   expect(windows.map(({ cpu }) => cpu)).toEqual([0]);
   const records = windows.flatMap(({ cpu, bytes }) => [...recordsOf(bytes, cpu)]);
   expect(await reader.read()).toEqual([]);

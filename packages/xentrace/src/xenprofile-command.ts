@@ -11,11 +11,12 @@ import type { Xenctrl } from '@xenhost/libxenctrl';
 import { DOMID, MAX_PROFILE_HZ, TraceClass } from '@xenhost/xen-abi';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 import { TraceReader } from './buffers.ts';
+import { TraceConsumer } from './consumer.ts';
 import { loadSymbols } from './profile/load-symbols.ts';
 import { foldedText, reportText } from './profile/report.ts';
 import { Profile } from './profile/samples.ts';
 import { recordsOf } from './records.ts';
-import { poll, UsageError, wholeNumber, withXenctrl } from './tool.ts';
+import { UsageError, wholeNumber, withXenctrl } from './tool.ts';
 
 const DEFAULT_SECONDS = 10;
 /** No multiple of a guest's tick. */
@@ -69,13 +70,14 @@ interface SampleOptions {
 }
 
 async function sample(xc: Xenctrl, options: SampleOptions, profile: Profile): Promise<void> {
+  const consumer = await TraceConsumer.claim(xc);
   const { eventMask } = await xc.tbufGetInfo();
   await xc.tbufSetEvtMask(TraceClass.PROFILE | TraceClass.GEN);
   try {
     const reader = await TraceReader.open(xc, await xc.tbufEnable(BUFFER_PAGES));
     await reader.discard();
     await xc.profileSet(options.hz, options.domid ?? DOMID.IDLE);
-    await poll(xc, { pollMs: POLL_MS, seconds: options.seconds }, async (last) => {
+    await consumer.poll({ pollMs: POLL_MS, seconds: options.seconds }, async (last) => {
       if (last) await xc.tbufDisable();
       for (const { cpu, bytes } of await reader.read())
         for (const record of recordsOf(bytes, cpu)) profile.add(record, options.domid);

@@ -7,8 +7,9 @@ import type { FileHandle } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { TraceClass } from '@xenhost/xen-abi';
 import { TraceReader } from './buffers.ts';
+import { TraceConsumer } from './consumer.ts';
 import { cpuChange } from './records.ts';
-import { poll, UsageError, wholeNumber, withXenctrl } from './tool.ts';
+import { UsageError, wholeNumber, withXenctrl } from './tool.ts';
 
 const DEFAULT_PAGES = 32;
 const MAX_PAGES = 1024;
@@ -47,8 +48,9 @@ export async function xentrace(argv: readonly string[]): Promise<number> {
   const seconds =
     values['time-interval'] === undefined ? undefined : wholeNumber(values['time-interval'], '-T', 1, 1e6);
   if (file === '-' && process.stdout.isTTY) throw new UsageError('binary data will not be written to a terminal');
-  const sink = file === '-' ? standardOutput : toFile(await open(file, 'w', 0o644));
   await withXenctrl(async (xc) => {
+    const consumer = await TraceConsumer.claim(xc);
+    const sink = file === '-' ? standardOutput : toFile(await open(file, 'w', 0o644));
     if (values['evt-mask'] !== undefined) await xc.tbufSetEvtMask(eventMask(values['evt-mask']));
     if (values['cpu-mask'] !== undefined) {
       const { nrCpus } = await xc.physinfo();
@@ -58,15 +60,15 @@ export async function xentrace(argv: readonly string[]): Promise<number> {
     if (values['start-disabled']) await xc.tbufDisable();
     const reader = await TraceReader.open(xc, info);
     if (values['discard-buffers']) await reader.discard();
-    await poll(xc, { pollMs, seconds }, async (last) => {
+    await consumer.poll({ pollMs, seconds }, async (last) => {
       if (last && !values['dont-disable-tracing']) await xc.tbufDisable();
       for (const { cpu, bytes } of await reader.read()) {
         await sink.write(cpuChange(cpu, bytes.length));
         await sink.write(bytes);
       }
     });
+    await sink.end();
   });
-  await sink.end();
   return 0;
 }
 
