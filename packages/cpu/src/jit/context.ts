@@ -69,7 +69,14 @@ export class RegionContext {
   /** Fields of the state that were found 0 in this block: `guard`. */
   readonly checkedBlocks = new Set<string>();
   bailLabel: Label = 0;
-  readonly events: Events = { observes: false, kills: false, sets: false, bails: false, writes: false, usesFlags: false };
+  readonly events: Events = {
+    observes: false,
+    kills: false,
+    sets: false,
+    bails: false,
+    writes: false,
+    usesFlags: false,
+  };
   private readonly gprs: number[] = [];
   private readonly xmms: number[] = [];
   private readonly writtenGprs = new Set<number>();

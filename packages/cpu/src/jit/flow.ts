@@ -72,8 +72,7 @@ function loopsOf(jumps: readonly Edge[]): Loop[] {
 
 function enteredInTheMiddle(jumps: readonly Edge[], loops: readonly Loop[], into: Set<number>): void {
   for (const { start, end, inner } of loops) {
-    for (const { from, to } of jumps)
-      if (to > start && to <= end && (from < start || from > end)) into.add(to);
+    for (const { from, to } of jumps) if (to > start && to <= end && (from < start || from > end)) into.add(to);
     enteredInTheMiddle(jumps, inner, into);
   }
 }

@@ -61,7 +61,8 @@ export const ALL_FLAGS = 0x8d5;
 /** Flags that a condition code looks at, by code / 2. */
 export const CONDITION_FLAGS = [0x800, 1, 0x40, 0x41, 0x80, 4, 0x880, 0x8c0] as const;
 
-const keyOfValue = ({ type, local, constant }: Value): string => (local < 0 ? `${type}=${constant}` : `${type}@${local}`);
+const keyOfValue = ({ type, local, constant }: Value): string =>
+  local < 0 ? `${type}=${constant}` : `${type}@${local}`;
 /** The same for descriptions that stand for the same computation. */
 export function keyOfFlags(state: FlagState): string {
   switch (state.form) {

@@ -176,7 +176,12 @@ class Planner {
         const one = this.placed.get(at);
         if (!one) break;
         const { instruction, traits, target } = one;
-        block.instructions.push({ at: at + shift, instruction, traits, target: target === undefined ? undefined : target + shift });
+        block.instructions.push({
+          at: at + shift,
+          instruction,
+          traits,
+          target: target === undefined ? undefined : target + shift,
+        });
         nrInstructions++;
         at += one.instruction.length;
         block.next = at + shift;

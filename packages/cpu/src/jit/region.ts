@@ -59,7 +59,12 @@ export class RegionBuilder implements Ways {
   private budgetLabel: Label = 0;
   private block = 0;
 
-  constructor(plan: RegionPlan, f: FunctionBuilder, module: { imports: RegionImports; regionType: number; table: number }) { // prettier-ignore
+  constructor(
+    plan: RegionPlan,
+    f: FunctionBuilder,
+    module: { imports: RegionImports; regionType: number; table: number },
+  ) {
+    // prettier-ignore
     this.plan = plan;
     this.flow = flowOf(plan);
     this.f = f;

@@ -156,7 +156,9 @@ export class JitTier {
       isWarm: (page, offset) => {
         if (this.mode === 'force') return true;
         const record = cache.recordAt(page, offset);
-        return cache.isEntry(record) || (words[(COUNTERS + ((record >>> 3) & COUNTER_MASK)) / 4] ?? 0) >= this.warmAfter;
+        return (
+          cache.isEntry(record) || (words[(COUNTERS + ((record >>> 3) & COUNTER_MASK)) / 4] ?? 0) >= this.warmAfter
+        );
       },
     };
   }
