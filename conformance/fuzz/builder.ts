@@ -12,6 +12,8 @@ export class Builder {
   readonly random: Random;
   readonly finished: Item[][] = [];
   readonly tables: JumpTable[] = [];
+  /** Marks that instructions already name, to be put before something that may be written over so many bytes at most. */
+  readonly wantedMarks: { readonly name: string; readonly size: 1 | 4 }[] = [];
   free: number[] = [];
   pointers: Pointer[] = [];
   undefinedFlags: number = FLAGS.af;

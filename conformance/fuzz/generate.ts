@@ -14,6 +14,7 @@ import {
   flagEdges,
   frame,
   hiddenCode,
+  patchByString,
   setFlags,
   stringOperation,
   translate,
@@ -194,7 +195,7 @@ class Generator {
     const body = (): void => {
       this.#straight(random.below(5));
     };
-    switch (random.below(11)) {
+    switch (random.below(12)) {
       case 0: stringOperation(b); return;
       case 1: divide(b); return;
       case 2: aroundStack(b, body); return;
@@ -203,6 +204,7 @@ class Generator {
       case 5: translate(b); return;
       case 6: hiddenCode(b); return;
       case 7: filler(b); return;
+      case 8: if (this.#flavour.nrPatches > 0) patchByString(b); return;
       default: flagEdges(b);
     }
   } // prettier-ignore

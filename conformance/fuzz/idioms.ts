@@ -3,9 +3,22 @@ import { ROWS } from '@xenhost/cpu';
 import type { Builder } from './builder.ts';
 import { ALL_FLAGS, FLAGS } from './compare.ts';
 import { little } from './encode.ts';
-import { RAX, RBX, RCX, RDI, RDX, RSI, dataAddress, instructionOf, loadConstant, raw } from './instructions.ts';
+import {
+  RAX,
+  RBX,
+  RCX,
+  RDI,
+  RDX,
+  RSI,
+  dataAddress,
+  instructionOf,
+  loadAddress,
+  loadConstant,
+  raw,
+} from './instructions.ts';
 import type { FlagUse, Insn } from './program.ts';
 import { jcc } from './transfers.ts';
+import { ALIAS_BASE, CODE_BASE, DATA_BASE, READONLY_BASE } from './world.ts';
 
 const RBP = 5;
 const arithmetic: FlagUse = { reads: 0, defines: ALL_FLAGS, undefines: 0 };
@@ -17,20 +30,21 @@ const has = (b: Builder, ...registers: readonly number[]): boolean => registers.
 /** MOVS, STOS, LODS, CMPS, SCAS by their opcodes. */
 const STRING_OPCODES = [0xa4, 0xaa, 0xac, 0xa6, 0xae];
 
-export function stringOperation(b: Builder, run: { rsi?: bigint; rdi?: bigint; count?: number } = {}): void {
+export function stringOperation(b: Builder): void {
   const { random } = b;
   if (!has(b, RAX, RCX, RSI, RDI)) return;
   const opcode = random.pick(STRING_OPCODES);
   const size = random.pick([1, 2, 4, 8] as const);
-  const count = run.count ?? random.below(random.chance(6) ? 300 : 20);
+  const longest = random.chance(6) ? (b.multiplicity === 1 && random.chance(3) ? LONG_STRING : 300) : 20;
+  const count = random.below(Math.floor(longest / size) + 1);
   const backwards = random.chance(5);
   const bytes = count * size + size;
   const place = (): bigint => BigInt(dataAddress(random, bytes, 1) + (backwards ? bytes - size : 0));
-  b.emit(
-    loadConstant(RSI, run.rsi ?? place()),
-    loadConstant(RDI, run.rdi ?? place()),
-    loadConstant(RCX, BigInt(count)),
-  );
+  const source = place();
+  // Overlapping, a few bytes apart, every fourth time.
+  const apart = BigInt(random.below(64) - 32);
+  const target = random.chance(4) && isData(source + apart, bytes) ? source + apart : place();
+  b.emit(loadConstant(RSI, source), loadConstant(RDI, target), loadConstant(RCX, BigInt(count)));
   const compares = opcode === 0xa6 || opcode === 0xae;
   // Equal neighbours make the comparison go on for a while.
   if (compares && random.chance(3)) b.emit(loadConstant(RAX, 0n));
@@ -42,6 +56,25 @@ export function stringOperation(b: Builder, run: { rsi?: bigint; rdi?: bigint; c
   b.emit(raw([...width, ...prefix, ...rex, opcode | (size === 1 ? 0 : 1)], flags));
   b.cost += b.multiplicity * count;
   if (backwards) b.emit(raw([0xfc]));
+}
+
+/** Bytes of a string over more than two pages. */
+const LONG_STRING = 9000;
+
+const isData = (address: bigint, bytes: number): boolean =>
+  address >= BigInt(DATA_BASE + bytes) && address + BigInt(bytes) <= BigInt(READONLY_BASE);
+
+/** REP STOSB, or MOVSB from the data, over part of an instruction that stands somewhere. */
+export function patchByString(b: Builder): void {
+  const { random } = b;
+  if (!has(b, RAX, RCX, RSI, RDI)) return;
+  const name = b.newLabel();
+  const size = random.pick([1, 4] as const);
+  b.wantedMarks.push({ name, size });
+  b.emit(loadAddress(RDI, name, random.chance(3) ? ALIAS_BASE - CODE_BASE : 0), loadConstant(RCX, BigInt(size)));
+  const copies = random.chance(2);
+  if (copies) b.emit(loadConstant(RSI, BigInt(dataAddress(random, size, 1))));
+  b.emit(raw([0xf3, copies ? 0xa4 : 0xaa]));
 }
 
 /** DIV or IDIV that mostly goes well: a small dividend and a divisor that is not zero. */

@@ -254,7 +254,7 @@ function generalRegister({ random, free }: Scope, bytes: number, isWritten: bool
 
 /** An address of mapped data, now and then across a page's end. */
 export function dataAddress(random: Random, size: number, alignment: number): number {
-  const base = random.chance(8) ? FAR_BASE : DATA_BASE;
+  const base = size < PAGE / 2 && random.chance(8) ? FAR_BASE : DATA_BASE;
   const pages = base === FAR_BASE ? 1 : DATA_PAGES;
   let at = random.below(pages * PAGE - size);
   if (pages > 1 && random.chance(5)) at = (1 + random.below(pages - 1)) * PAGE - random.below(size + 1);

@@ -15,7 +15,8 @@ const ALIAS_ONE_IN = 4;
 const BEFORE_ONE_IN = 5;
 
 export function patchProgram(random: Random, fragments: Item[][], count: number, b: Builder): Item[][] {
-  const result = fragments.map((items) => [...items]);
+  let result = fragments.map((items) => [...items]);
+  for (const wanted of b.wantedMarks) result = placeMark(random, result, wanted);
   for (let n = 0; n < count; n++) {
     const targets = result.flatMap((items, f) =>
       items.flatMap((item, i) => (item.kind === 'insn' && item.patch ? [{ f, i, patch: item.patch }] : [])),
@@ -31,6 +32,27 @@ export function patchProgram(random: Random, fragments: Item[][], count: number,
     result[place.at]?.splice(place.index, 0, insn);
   }
   return result;
+}
+
+/** Puts a mark before something with an immediate of the size; whoever names the mark means the immediate. */
+function placeMark(random: Random, fragments: Item[][], { name, size }: { name: string; size: 1 | 4 }): Item[][] {
+  const targets = fragments.flatMap((items, f) =>
+    items.flatMap((item, i) =>
+      item.kind === 'insn' && item.patch?.kind === 'immediate' && item.patch.size === size ? [{ f, i, at: item.patch.at }] : [],
+    ),
+  ); // prettier-ignore
+  // Nothing of the kind: the last bytes of code, which nobody reaches.
+  if (targets.length === 0) return fragments;
+  const { f, i, at } = random.pick(targets);
+  fragments[f]?.splice(i, 0, { kind: 'label', name, isMark: true });
+  return fragments.map((items) => items.map((item) => (item.kind === 'insn' ? shifted(item, name, at) : item)));
+}
+
+/** The instruction with what it says of `name` moved on. */
+function shifted(insn: Insn, name: string, by: number): Insn {
+  if (!insn.fixups.some(({ target }) => target === name)) return insn;
+  const fixups = insn.fixups.map((fixup) => (fixup.target === name ? { ...fixup, addend: fixup.addend + by } : fixup));
+  return { ...insn, fixups };
 }
 
 /** MOV or NOT of memory at the place to be patched: RIP-relative, absolute, or through the alias. */
@@ -50,7 +72,12 @@ function patchInsn(random: Random, name: string, patch: Patchable): Insn {
   if (patch.kind === 'byte') return store(0xc6, 0, [random.pick(patch.values)]);
   if (patch.kind === 'dword') return store(0xc7, 0, little(random.pick(patch.values), 4));
   const small = size === 1;
-  switch (random.below(3)) {
+  switch (random.below(small ? 3 : 4)) {
+    case 3: {
+      // MOVD from an XMM register.
+      const head = [0x66, 0x0f, 0x7e, (random.below(8) << 3) | (relative ? 5 : 4), ...(relative ? [] : [0x25])];
+      return { ...raw([...head, 0, 0, 0, 0]), fixups: [{ at: head.length, size: 4, relative, target: name, addend }] };
+    }
     case 0: {
       // From a register, whatever it holds.
       const register = random.below(16);
