@@ -89,12 +89,13 @@ const engine: Readonly<Record<keyof EngineCounters, CounterRow>> = {
 
 export type OwnCounter = keyof typeof own;
 
+/** In the order in which they are published. */
+export const ENGINE_COUNTERS = Object.keys(newCounters()) as readonly (keyof EngineCounters)[];
 /** All rows by key, in their order. */
 export const COUNTER_ROWS: readonly (readonly [string, CounterRow])[] = [
   ...Object.entries(own),
-  ...Object.entries(engine),
+  ...ENGINE_COUNTERS.map((key) => [key, engine[key]] as const),
 ];
-export const ENGINE_COUNTERS = Object.keys(newCounters()) as readonly (keyof EngineCounters)[];
 /** Exits of one vCPU, in its record. */
 export const VCPU_EXITS = causes;
 
