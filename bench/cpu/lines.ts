@@ -11,6 +11,9 @@ export const groups = {
 
 export type Group = keyof typeof groups;
 
+/** It adds numbers of type `long`: 32-bit programs have another answer. */
+export const dependsOnWordSize: ReadonlySet<string> = new Set(['copyloop']);
+
 /** Computation that does not wait for the memory that processors share. */
 export const parallelLines = ['alu64', 'call', 'crc32', 'sha256', 'matmul', 'sse2fp'] as const;
 

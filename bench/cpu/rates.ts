@@ -3,7 +3,7 @@
  * whatever else the computer does meets all of them alike. Medians over the rounds; check values must agree.
  */
 import { geometricMean, median, print } from '../lib/figures.ts';
-import { type Answer, type Group, groups, lineCommand, oneAnswer, rate, xenInTcg } from './lines.ts';
+import { type Answer, dependsOnWordSize, type Group, groups, lineCommand, oneAnswer, rate, xenInTcg } from './lines.ts';
 import { type Machine, type MachineName, type MachineOptions, startMachine } from './machines.ts';
 
 export interface RatesOptions extends MachineOptions {
@@ -75,7 +75,8 @@ interface Reported {
 
 function report(group: Group, name: string, found: Found): Reported {
   const all = Object.values(found).flat();
-  const checks = new Set(all.map(({ check }) => check));
+  const compared = dependsOnWordSize.has(name) ? { ...found, v86: [] } : found;
+  const checks = new Set(Object.values(compared).flatMap((list) => list.map(({ check }) => check)));
   const medianOf = (machine: MachineName): number | undefined => {
     const list = found[machine];
     return list === undefined ? undefined : median(list.map(rate));
@@ -89,10 +90,10 @@ function report(group: Group, name: string, found: Found): Reported {
   print({
     ...{ name, group, unit, ours, tcg, v86, native, ratioToTcg: toTcg, ratioToV86: toV86 },
     ratioToXenInTcg: xenShare === undefined || toTcg === undefined ? undefined : toTcg / xenShare,
-    check: checks.size === 1 ? 'same' : 'DIFFERENT',
+    check: checks.size <= 1 ? 'same' : 'DIFFERENT',
   });
   if (checks.size > 1) say(`${name}: ${Object.entries(found).map(([machine, list]) => `${machine} ${list.map(({ check }) => check).join(' ')}`).join('; ')}`); // prettier-ignore
-  return { ok: checks.size === 1, toTcg, toV86 };
+  return { ok: checks.size <= 1, toTcg, toV86 };
 }
 
 /** The machines of a run. One that fails a line is started anew; one that does not start any more is left out. */
