@@ -168,11 +168,14 @@ export class RegionBuilder implements Ways {
     for (const [i, one] of block.instructions.entries()) {
       context.flagsAreDead = !(seenAfter[i] ?? true);
       this.emitInstruction(one);
-      if (context.isDead) break;
+      if (!this.isReached()) break;
     }
-    if (!context.isDead) this.to(undefined, block.next);
+    if (this.isReached()) this.to(undefined, block.next);
     f.unreachable();
   } // prettier-ignore
+  private isReached(): boolean {
+    return !this.context.isDead;
+  }
   private emitInstruction(one: PlacedInstruction): void {
     const { context } = this;
     const emitter = new RegionEmitter(one.instruction, { at: one.at, context, ways: this });
