@@ -33,6 +33,8 @@ const BANNER = /Booting (paravirtualized )?kernel on Xen/;
 /** xend restarts no domain that lived shorter (MINIMUM_RESTART_TIME). */
 const RESTART_GUARD_MS = 61_000;
 const READY = /GUEST-READY.*/;
+/** The processor's features as the kernel names them, each between spaces. */
+const CPU_FLAGS = 'echo "flags: $(grep -m1 ^flags /proc/cpuinfo) ."';
 
 interface Options {
   readonly host: TestHost;
@@ -43,7 +45,11 @@ interface Options {
 }
 
 /** Creates the guest and waits for its shell; the result has the milliseconds from `xm create` to ready. */
-async function boot(options: Options, extra: string): Promise<{ console: ConsoleSession; readyMs: number }> {
+async function boot(
+  options: Options,
+  extra: string,
+  settings: Record<string, readonly string[]> = {},
+): Promise<{ console: ConsoleSession; readyMs: number }> {
   const { host, guest, ramdisk, vcpus, name } = options;
   const config = host.config(name, {
     kernel: guest.kernel,
@@ -51,6 +57,7 @@ async function boot(options: Options, extra: string): Promise<{ console: Console
     memory: MEMORY_MIB,
     vcpus,
     extra,
+    ...settings,
     on_poweroff: 'destroy',
     on_reboot: 'restart',
     on_crash: 'preserve',
@@ -86,6 +93,8 @@ async function cases(report: Report, options: Options, label: string, withReboot
     await shell.expect('#', COMMAND_TIMEOUT_MS);
     const cpus = await shell.command('echo cpus=$(grep -c ^processor /proc/cpuinfo)', COMMAND_TIMEOUT_MS);
     assert(cpus.includes(`cpus=${vcpus}`), `wrong number of CPUs: ${cpus}`);
+    const flags = await shell.command(CPU_FLAGS, COMMAND_TIMEOUT_MS);
+    for (const flag of ['avx2', 'fma', 'bmi2', 'xsave']) assert(flags.includes(` ${flag} `), `no ${flag}: ${flags}`);
     const sum = await shell.command('echo sum=$((6*7))', COMMAND_TIMEOUT_MS);
     assert(sum.includes('sum=42'), sum);
   });
@@ -114,9 +123,13 @@ async function cases(report: Report, options: Options, label: string, withReboot
     await host.mustXm('shutdown', '-w', name);
     await gone(host, name);
   });
-  await report.case(`${label}: poweroff in the guest ends it`, async () => {
-    const { console: second } = await boot(options, 'console=hvc0 cryptomgr.notests nomods quiet');
+  await report.case(`${label}: cpuid= takes AVX away; poweroff in the guest ends it`, async () => {
+    const cmdline = 'console=hvc0 cryptomgr.notests nomods quiet';
+    const { console: second } = await boot(options, cmdline, { cpuid: ['host,avx=0'] });
     await second.expect('#', COMMAND_TIMEOUT_MS);
+    const flags = await second.command(CPU_FLAGS, COMMAND_TIMEOUT_MS);
+    assert(flags.includes(' bmi2 ') && flags.includes(' xsave '), `too little is left: ${flags}`);
+    assert(!/ (avx2?|fma|f16c) /.test(flags), `AVX or what needs it is there: ${flags}`);
     second.write('poweroff -f\n');
     await gone(host, name);
   });
