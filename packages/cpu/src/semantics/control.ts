@@ -54,8 +54,10 @@ function stringStep<V>(e: Algebra<V>, name: StringName): void {
       return;
     }
     default: {
+      // Processors read the destination first unless the instruction is repeated: where both fault, one can tell.
+      const early = e.repeat === 'none' ? e.load(type, destination) : undefined;
       const a = e.load(type, source);
-      const b = e.load(type, destination);
+      const b = early ?? e.load(type, destination);
       e.flagsSub(size, a, b, e.sub(a, b));
       advance(RSI, source);
       advance(RDI, destination);

@@ -201,8 +201,10 @@ export const stringHelpers: Readonly<Record<string, Helper>> = {
     const { state, memory } = context;
     repeat(s, mode, {
       one: () => {
+        // In the order of `stringStep` of semantics/control.ts.
+        const early = mode === 0 ? memory.read(destination(s, false), s.size) : undefined;
         const a = memory.read(source(s), s.size);
-        const b = memory.read(destination(s, false), s.size);
+        const b = early ?? memory.read(destination(s, false), s.size);
         compareFlags(state, s.size, a, b);
         s.pointers.advance(RSI, s.stride);
         s.pointers.advance(RDI, s.stride);
