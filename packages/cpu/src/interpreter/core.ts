@@ -12,6 +12,10 @@ import { Tlb } from './tlb.ts';
 
 /** `faultVector` when there is no fault. */
 export const NO_FAULT = 0xff;
+/** Bits of CR3 below the table's address, that of PAE included, which keys of roots in the TLB do not have. */
+export const ROOT_SHIFT = 5;
+const frameOfRoot = (root: number): number => root >>> (12 - ROOT_SHIFT);
+
 /** Bits of EFLAGS that the parts look at. */
 export const EFLAGS = { tf: 0x100, if: 0x200, rf: 0x10000, ac: 0x40000 } as const;
 
@@ -56,7 +60,7 @@ export class EngineCore {
     this.longs = new BigUint64Array(own);
     this.state = new CpuState({ u8: this.bytes, dv: this.view });
     this.mmu = new Mmu(buffer, options.nrFrames);
-    this.tlb = new Tlb(own, options.nrFrames);
+    this.tlb = new Tlb(own, options.nrFrames, (root, other) => this.sharesUpperHalf(root, other));
     this.cache = new CodeCache(own, this.machine);
   }
 
@@ -82,6 +86,11 @@ export class EngineCore {
     exit.msr = details?.msr ?? 0;
     exit.address = 0n;
     this.exitPending = true;
+  }
+  /** For roots as the TLB knows them: `rootKey`. Only 4-level tables have such halves. */
+  private sharesUpperHalf(root: number, other: number): boolean {
+    if (this.mmu.paging !== 'four-level' || root <= 0 || other <= 0) return false;
+    return this.mmu.sharesUpperHalf(frameOfRoot(root), frameOfRoot(other));
   }
   breakpointsOn(): boolean {
     return ((this.words[OFFSET.dr7 / 4] ?? 0) & 0xff) !== 0;

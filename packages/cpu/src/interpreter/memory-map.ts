@@ -26,6 +26,11 @@ export const CODE_TLB_ENTRIES = 512;
 export const CODE_VIEW_BYTES = CODE_TLB_ENTRIES * 16;
 export const NR_CODE_VIEWS = 16;
 
+/** Entries that were pushed out of a view's tables: first those of its read table, then those of its write table. */
+export const NR_VICTIMS = 8;
+export const VICTIM_BYTES = 2 * NR_VICTIMS * 16;
+export const TLB_VICTIMS = CODE_TLB + NR_CODE_VIEWS * CODE_VIEW_BYTES;
+
 /** For each page of code a map: u32 record address for each byte offset, 0 where nothing is decoded. */
 export const PAGE_MAPS = 0x100000;
 export const PAGE_MAP_BYTES = 4096 * 4;

@@ -2,7 +2,7 @@
 import { ATTR, OFFSET, SEG } from '../engine/state.ts';
 import type { CodeSize } from '../isa/instruction.ts';
 import { is64Bit, isFlat, isVirtual8086, stackMaskOf } from '../semantics/helpers/addressing.ts';
-import { EFLAGS, NO_FAULT } from './core.ts';
+import { EFLAGS, NO_FAULT, ROOT_SHIFT } from './core.ts';
 import type { EngineCore } from './core.ts';
 
 /** Bits of CR0 and CR4 in their low halves. */
@@ -12,8 +12,6 @@ const RIGHTS = { user: 0, supervisor: 1, supervisorAc: 2 } as const;
 const RIGHTS_BITS = 2;
 /** A root beyond machine memory: nothing translates there. */
 const NO_ROOT = -2;
-/** Bits of CR3 below the table's address, that of PAE included. */
-const ROOT_SHIFT = 5;
 
 /** SSE and AVX state: both must be enabled for AVX instructions. */
 const XCR0_AVX = 6;

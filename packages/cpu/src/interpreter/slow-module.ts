@@ -12,6 +12,7 @@ import { HandlerEmitter } from './emitter.ts';
 import { buildFastHelpers } from './fast-helpers.ts';
 import type { ElementAccess } from './fast-strings.ts';
 import type { CcField, Frame, Value } from './emit-frame.ts';
+import { buildRecall } from './recall.ts';
 import { ACCESS } from './translated.ts';
 
 const never = (): never => {
@@ -110,6 +111,7 @@ export function buildSlowModule(): Uint8Array {
   const tryTranslate = m.importFunction('engine', 'tryTranslate', ['i32'], ['i32']);
   const helper = m.importFunction('engine', 'helper', ['i32', 'i32'], ['i32']);
 
+  const recall = buildRecall(m);
   const flags = m.function(['i32', 'i64', 'i64', 'i64'], ['i32'], 'flags');
   flags.get(foldFlags(emitterFor(flags, 0)).local);
   const carry = m.function(['i32', 'i64', 'i64', 'i64'], ['i32'], 'carry');
@@ -133,14 +135,29 @@ export function buildSlowModule(): Uint8Array {
       else f.access(isStore ? STORES[type][0] : LOADS[type][0], offset, memory);
     };
     const load = m.function(['i64', 'i32'], [valueType], `load${size}`);
+    const loadHost = load.local('i32');
+    load.get(0).i32(size).call(recall).tee(loadHost).i32(-1).op('i32.ne').if(valueType);
+    access(load.get(loadHost), MACHINE, false);
+    load.else();
     load.i32(0).get(0).store64(OFFSET.slowAddress);
     load.i32(size).get(1).call(translate).op('i32.eqz').if(valueType);
     access(direct(load), MACHINE, false);
     load.else();
     access(load.i32(0), 0, false);
-    load.end();
+    load.end().end();
 
     const store = m.function(['i64', valueType, 'i32'], [], `store${size}`);
+    const storeHost = store.local('i32');
+    store
+      .get(0)
+      .i32(size | ACCESS.write)
+      .call(recall)
+      .tee(storeHost)
+      .i32(-1)
+      .op('i32.ne')
+      .if();
+    access(store.get(storeHost).get(1), MACHINE, true);
+    store.else();
     store.i32(0).get(0).store64(OFFSET.slowAddress);
     access(store.i32(0).get(1), 0, true);
     store
@@ -150,15 +167,20 @@ export function buildSlowModule(): Uint8Array {
       .op('i32.eqz')
       .if();
     access(direct(store).get(1), MACHINE, true);
-    store.end();
+    store.end().end();
     elements[size] = { load, store };
   }
   // For compiled code: the machine address, or -1 where the interpreter must do the instruction.
   const probe = m.function(['i64', 'i32'], ['i32'], 'probe');
+  const probeHost = probe.local('i32');
+  probe.get(0).get(1).call(recall).tee(probeHost).i32(-1).op('i32.ne').if().get(probeHost).return().end();
   probe.i32(0).get(0).store64(OFFSET.slowAddress);
   probe.get(1).call(tryTranslate).op('i32.eqz').if('i32');
   direct(probe).else().i32(-1).end();
   const rmw = m.function(['i64', 'i32', 'i32'], ['i32'], 'rmw');
+  const rmwHost = rmw.local('i32');
+  rmw.get(0).get(1).i32(ACCESS.write).op('i32.or').call(recall).tee(rmwHost).i32(-1).op('i32.ne').if();
+  rmw.get(rmwHost).return().end();
   rmw.i32(0).get(0).store64(OFFSET.slowAddress);
   rmw
     .get(1)

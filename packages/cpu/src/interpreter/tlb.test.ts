@@ -177,6 +177,128 @@ test('a view that is recycled for another root is empty', () => {
   }
 });
 
+describe('pages that share an index', () => {
+  /** As many pages further, so that index and slot are the same. */
+  const FAR = 4 << 20;
+  function pair(): { m: TestMachine; both: () => bigint[] } {
+    const m = machine();
+    m.map(DATA + FAR, (DATA >> 12) + 5, RIGHTS);
+    m.code(`mov ecx, 100
+again: mov eax, [${DATA}]
+mov ebx, [${DATA + FAR}]
+mov [${DATA + 8}], ecx
+mov [${DATA + FAR + 8}], ecx
+add dword ptr [${DATA + 12}], 1
+add dword ptr [${DATA + FAR + 12}], 1
+dec ecx
+jnz again
+hlt`);
+    const both = (): bigint[] => {
+      m.engine.state.rip = BigInt(CODE);
+      m.engine.run(1000);
+      return [m.engine.state.rax, m.engine.state.rbx];
+    };
+    return { m, both };
+  }
+
+  test('are not walked each time they take turns, and keep apart', () => {
+    const { m, both } = pair();
+    expect(both()).toEqual([0n, 5n]);
+    expect(m.engine.counters.tlbMisses).toBeLessThan(12);
+    expect(m.view.getUint32(DATA + 12, true)).toBe(100);
+    expect(m.view.getUint32(DATA + 5 * PAGE + 12, true)).toBe(100);
+  });
+
+  const ways: [string, (m: TestMachine) => void][] = [
+    ['invalidatePage', (m) => [DATA, DATA + FAR].forEach((at) => { m.engine.invalidatePage(BigInt(at)); })], // prettier-ignore
+    ['dropMapping', (m) => [0, 5].forEach((n) => { m.engine.dropMapping((DATA >> 12) & 511, (DATA >> 12) + n); })], // prettier-ignore
+    ['flushTlb', (m) => { m.engine.flushTlb(false); }], // prettier-ignore
+    ['flushAllTranslations', (m) => { m.engine.flushAllTranslations(); }], // prettier-ignore
+    ['dropRoot', (m) => { m.engine.dropRoot(FIRST_ROOT); }], // prettier-ignore
+  ];
+  test.each(ways)('%s takes the one that is out of its place, too', (_name, forget) => {
+    const { m, both } = pair();
+    both();
+    silently(m, FIRST_ROOT, DATA, frameEntry(6));
+    silently(m, FIRST_ROOT, DATA + FAR, frameEntry(7));
+    forget(m);
+    expect(both()).toEqual([6n, 7n]);
+  });
+
+  test('write translations of both go', () => {
+    const { m, both } = pair();
+    both();
+    for (const n of [0, 5]) {
+      m.engine.dropWriteTranslations((DATA >> 12) + n);
+      m.codeFrames.add((DATA >> 12) + n);
+    }
+    m.codeFramesWritten.length = 0;
+    both();
+    expect(new Set(m.codeFramesWritten)).toEqual(new Set([DATA >> 12, (DATA >> 12) + 5]));
+  });
+});
+
+describe('a new root with the same upper half', () => {
+  const UPPER = 0xffff_ff80_0000_0000n;
+  /** Code in the upper half that reads a page there and DATA here. */
+  function upper(): { m: TestMachine; readBoth: () => bigint[] } {
+    const m = machine();
+    m.view.setBigUint64(FIRST_ROOT * PAGE + 511 * 8, 0x2000n | RIGHTS, true);
+    m.code(`mov rsi, ${UPPER + BigInt(DATA + PAGE)}
+mov eax, [rsi]
+mov ebx, [${DATA}]
+hlt`);
+    const readBoth = (): bigint[] => {
+      m.engine.state.rip = UPPER + BigInt(CODE);
+      m.engine.run(1000);
+      return [m.engine.state.rax, m.engine.state.rbx];
+    };
+    return { m, readBoth };
+  }
+
+  test('starts with what is known of it, and of nothing else', () => {
+    const { m, readBoth } = upper();
+    const other = otherRoot(m, 0, DATA, (DATA >> 12) + 5);
+    m.view.setBigUint64(other * PAGE + 511 * 8, 0x2000n | RIGHTS | PTE.accessed, true);
+    expect(readBoth()).toEqual([1n, 0n]);
+    const { tlbMisses } = m.engine.counters;
+    m.engine.switchRoot(other);
+    expect(readBoth()).toEqual([1n, 5n]);
+    expect(m.engine.counters.tlbMisses).toBe(tlbMisses + 1);
+    m.engine.flushTlb(true);
+    silently(m, FIRST_ROOT, DATA + PAGE, frameEntry(3));
+    expect(readBoth()).toEqual([3n, 5n]);
+  });
+
+  test('with another table there, or other rights, starts with nothing', () => {
+    const { m, readBoth } = upper();
+    const other = otherRoot(m, 0, DATA + PAGE, (DATA >> 12) + 5);
+    m.view.setBigUint64(other * PAGE + 511 * 8, BigInt((other + 1) * PAGE) | RIGHTS, true);
+    expect(readBoth()).toEqual([1n, 0n]);
+    m.engine.switchRoot(other);
+    expect(readBoth()).toEqual([5n, 0n]);
+    const third = otherRoot(m, 1, DATA, DATA >> 12);
+    m.view.setBigUint64(third * PAGE + 511 * 8, BigInt((other + 1) * PAGE) | PTE.present | PTE.user, true);
+    const { tlbMisses } = m.engine.counters;
+    m.engine.switchRoot(third);
+    expect(readBoth()).toEqual([5n, 0n]);
+    expect(m.engine.counters.tlbMisses).toBe(tlbMisses + 2);
+  });
+
+  test('of another vCPU starts with nothing', () => {
+    const { m, readBoth } = upper();
+    const other = otherRoot(m, 0, DATA, (DATA >> 12) + 5);
+    m.view.setBigUint64(other * PAGE + 511 * 8, 0x2000n | RIGHTS, true);
+    const state = saved(m);
+    m.engine.load(state, 1);
+    expect(readBoth()).toEqual([1n, 0n]);
+    silently(m, FIRST_ROOT, DATA + PAGE, frameEntry(3));
+    m.engine.load(state, 2);
+    m.engine.switchRoot(other);
+    expect(readBoth()).toEqual([3n, 5n]);
+  });
+});
+
 test('code is looked up in the address space that runs', () => {
   const m = machine();
   m.code('mov eax, 1\nhlt', DATA + 16 * PAGE);

@@ -7,9 +7,9 @@
  */
 import { OFFSET } from '../engine/state.ts';
 import type { Translation } from '../mmu/walk.ts';
-import { lowHalf } from '../mmu/walk.ts';
+import { highHalf, lowHalf } from '../mmu/walk.ts';
 import {
-  CODE_TLB, CODE_TLB_ENTRIES, CODE_VIEW_BYTES, NR_CODE_VIEWS, NR_VIEWS, TLB_ENTRIES, TLB_PAGE, TLB_READ, TLB_WRITE,
+  CODE_TLB, CODE_TLB_ENTRIES, CODE_VIEW_BYTES, NR_CODE_VIEWS, NR_VICTIMS, NR_VIEWS, TLB_ENTRIES, TLB_PAGE, TLB_READ, TLB_VICTIMS, TLB_WRITE, VICTIM_BYTES,
   VIEW_BYTES,
 } from './memory-map.ts'; // prettier-ignore
 
@@ -24,6 +24,8 @@ const codeSlot = (slot: number): number => slot & (CODE_TLB_ENTRIES - 1);
 /** Word of an entry that has `TLB_PAGE` bits. */
 const PAGE_WORD = 3;
 
+/** Word index of the victims of a table: twice the view, and 1 for writes. */
+const victimsAt = (table: number): number => (TLB_VICTIMS + table * (VICTIM_BYTES / 2)) / 4;
 const dataIndex = (low: number): number => (low >>> 8) & ((TLB_ENTRIES - 1) << 4);
 const codeIndex = (low: number): number => (low >>> 8) & ((CODE_TLB_ENTRIES - 1) << 4);
 
@@ -74,6 +76,13 @@ class ViewPool {
     lastUse[oldest] = ++this.uses;
     return oldest;
   }
+  is(view: number, owner: number, kind: number): boolean {
+    return this.owners[view] === owner && this.kinds[view] === kind;
+  }
+  copied(from: number, to: number): void {
+    this.filled[to] = this.filled[from] ?? 0;
+    this.large[to] = this.large[from] ?? 0;
+  }
   emptied(view: number): void {
     this.filled[view] = 0;
     this.large[view] = 0;
@@ -87,15 +96,21 @@ export class Tlb {
   private readonly bytes: Uint8Array;
   private readonly data = new ViewPool(NR_VIEWS, CHECKED + 1);
   private readonly code = new ViewPool(NR_CODE_VIEWS, 0);
+  /** Whether two roots (as `select` knows them) translate the upper half of the address space alike. */
+  private readonly sharesUpperHalf: (root: number, other: number) => boolean;
+  /** Where the next victim of each table goes. */
+  private readonly nextVictim = new Uint8Array(2 * NR_VIEWS);
   /** One bit for each machine frame that may be in a write table. */
   private readonly written: Uint32Array;
 
-  constructor(privateMemory: ArrayBufferLike, nrFrames: number) {
+  constructor(privateMemory: ArrayBufferLike, nrFrames: number, sharesUpperHalf: Tlb['sharesUpperHalf']) {
+    this.sharesUpperHalf = sharesUpperHalf;
     this.words = new Int32Array(privateMemory);
     this.bytes = new Uint8Array(privateMemory);
     this.written = new Uint32Array(Math.ceil(nrFrames / 32));
     this.bytes.fill(0xff, TLB_READ, TLB_READ + NR_VIEWS * VIEW_BYTES);
     this.bytes.fill(0xff, CODE_TLB, CODE_TLB + NR_CODE_VIEWS * CODE_VIEW_BYTES);
+    this.bytes.fill(0xff, TLB_VICTIMS, TLB_VICTIMS + NR_VIEWS * VICTIM_BYTES);
   }
 
   // Choosing views ---------------------------------------------------------------------------------------------------
@@ -109,17 +124,39 @@ export class Tlb {
     if (!isChecked) {
       view = data.find(owner, root, kind);
       if (view < 0) {
+        const before = (words[OFFSET.tlbView / 4] ?? 0) / VIEW_BYTES;
+        const alike = before !== CHECKED && data.is(before, owner, kind) && this.sharesUpperHalf(data.roots[before] ?? 0, root); // prettier-ignore
         view = data.replace(owner, root, kind);
         this.empty(view);
+        if (alike && before !== view) {
+          this.copyUpperHalf((TLB_READ + before * VIEW_BYTES) / 4, (TLB_READ + view * VIEW_BYTES) / 4, 2 * TLB_ENTRIES);
+          data.copied(before, view);
+        }
       }
     }
     words[OFFSET.tlbView / 4] = view * VIEW_BYTES;
     let codeView = code.find(owner, root, codeKind);
     if (codeView < 0) {
+      const before = (words[OFFSET.codeView / 4] ?? 0) / CODE_VIEW_BYTES;
+      const alike = code.is(before, owner, codeKind) && this.sharesUpperHalf(code.roots[before] ?? 0, root);
       codeView = code.replace(owner, root, codeKind);
       this.emptyCode(codeView);
+      if (alike && before !== codeView) {
+        const [from, to] = [CODE_TLB + before * CODE_VIEW_BYTES, CODE_TLB + codeView * CODE_VIEW_BYTES];
+        this.copyUpperHalf(from / 4, to / 4, CODE_TLB_ENTRIES);
+        code.copied(before, codeView);
+      }
     }
     words[OFFSET.codeView / 4] = codeView * CODE_VIEW_BYTES;
+  }
+  /** A new root that has a kernel's half in common with the last one starts with what is known of it. */
+  private copyUpperHalf(from: number, to: number, nrEntries: number): void {
+    const { words } = this;
+    for (let at = 0; at < nrEntries * ENTRY_WORDS; at += ENTRY_WORDS) {
+      const high = words[from + at + 1] ?? 0;
+      const low = words[from + at] ?? 0;
+      if (high < 0 && low !== -1) this.put(to + at, low, high, words[from + at + 2] ?? 0, words[from + at + 3] ?? 0);
+    }
   }
   /** The view in use is the one that is never filled. */
   get isChecked(): boolean {
@@ -164,12 +201,26 @@ export class Tlb {
     const bits = (global ? TLB_PAGE.global : 0) | (large ? TLB_PAGE.large : 0);
     const read = (TLB_READ + offset + dataIndex(low)) / 4;
     const write = (TLB_WRITE + offset + dataIndex(low)) / 4;
-    if (!isWrite || words[read] === -1) this.put(read, page, high, addend, bits);
+    if (!isWrite || words[read] === -1) {
+      this.pushOut(2 * view, read, page, high);
+      this.put(read, page, high, addend, bits);
+    }
     if (mayWrite && (isWrite || words[write] === -1)) {
+      this.pushOut(2 * view + 1, write, page, high);
       this.put(write, page, high, addend, bits);
       const word = frame >>> 5;
       this.written[word] = (this.written[word] ?? 0) | (1 << (frame & 31));
     }
+  }
+  /** What stands where another page comes becomes a victim, which `recall` finds. `table`: twice the view, and 1 for writes. */
+  private pushOut(table: number, at: number, page: number, high: number): void {
+    const { words, nextVictim } = this;
+    const low = words[at] ?? -1;
+    if (low === -1 || (low === page && words[at + 1] === high)) return;
+    const n = nextVictim[table] ?? 0;
+    nextVictim[table] = (n + 1) % NR_VICTIMS;
+    const victim = victimsAt(table) + n * ENTRY_WORDS;
+    this.put(victim, low, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0);
   }
   /** Enters a page of code: the address of its map. */
   enterCode(low: number, high: number, map: number, translation: Translation): void {
@@ -187,6 +238,8 @@ export class Tlb {
     if (!this.data.filled[view]) return;
     const start = TLB_READ + view * VIEW_BYTES;
     this.bytes.fill(0xff, start, start + VIEW_BYTES);
+    const victims = TLB_VICTIMS + view * VICTIM_BYTES;
+    this.bytes.fill(0xff, victims, victims + VICTIM_BYTES);
     this.data.emptied(view);
   }
   private emptyCode(view: number): void {
@@ -206,7 +259,10 @@ export class Tlb {
     for (let view = 0; view < NR_VIEWS; view++) {
       if (data.owners[view] !== owner || !data.filled[view]) continue;
       if (includeGlobal) this.empty(view);
-      else this.dropWithout(TLB_PAGE.global, (TLB_READ + view * VIEW_BYTES) / 4, 2 * TLB_ENTRIES);
+      else {
+        this.dropWithout(TLB_PAGE.global, (TLB_READ + view * VIEW_BYTES) / 4, 2 * TLB_ENTRIES);
+        this.dropWithout(TLB_PAGE.global, victimsAt(2 * view), 2 * NR_VICTIMS);
+      }
     }
     for (let view = 0; view < NR_CODE_VIEWS; view++) {
       if (code.owners[view] !== owner || !code.filled[view]) continue;
@@ -239,8 +295,10 @@ export class Tlb {
       const start = TLB_READ + view * VIEW_BYTES;
       this.drop((start + dataIndex(low)) / 4);
       this.drop((start + TLB_WRITE - TLB_READ + dataIndex(low)) / 4);
+      this.dropVictims(view, low & ~4095, highHalf(address));
       if (!data.large[view]) continue;
       this.dropLarge(start / 4, 2 * TLB_ENTRIES);
+      this.dropLarge(victimsAt(2 * view), 2 * NR_VICTIMS);
       data.large[view] = 0;
     }
     for (let view = 0; view < NR_CODE_VIEWS; view++) {
@@ -251,6 +309,12 @@ export class Tlb {
       this.dropLarge(start / 4, CODE_TLB_ENTRIES);
       code.large[view] = 0;
     }
+  }
+  private dropVictims(view: number, page: number, high: number): void {
+    const { words } = this;
+    const first = victimsAt(2 * view);
+    for (let at = first; at < first + 2 * NR_VICTIMS * ENTRY_WORDS; at += ENTRY_WORDS)
+      if (words[at] === page && words[at + 1] === high) this.drop(at);
   }
   /** Drops what `slot` of an L1 table may have given to a frame, whatever its linear address: all views, the code's too. */
   dropMapping(slot: number, frame: number): void {
@@ -264,6 +328,7 @@ export class Tlb {
         const at = (TLB_READ + view * VIEW_BYTES) / 4 + (i * PTES_PER_TABLE + slot) * ENTRY_WORDS;
         if ((((words[at] ?? 0) + (words[at + 2] ?? 0)) | 0) === page) this.drop(at);
       }
+      this.dropFrame(victimsAt(2 * view), 2 * NR_VICTIMS, page);
     }
     for (let view = 0; view < NR_CODE_VIEWS; view++)
       if (code.filled[view]) this.drop((CODE_TLB + view * CODE_VIEW_BYTES) / 4 + codeSlot(slot) * ENTRY_WORDS);
@@ -279,16 +344,19 @@ export class Tlb {
     const bit = 1 << (frame & 31);
     if (((this.written[word] ?? 0) & bit) === 0) return;
     this.written[word] = (this.written[word] ?? 0) & ~bit;
-    const { words, data } = this;
+    const { data } = this;
     const page = (frame * 4096) | 0;
     for (let view = 0; view < NR_VIEWS; view++) {
       if (!data.filled[view]) continue;
-      const start = (TLB_WRITE + view * VIEW_BYTES) / 4;
-      const end = start + TLB_ENTRIES * ENTRY_WORDS;
-      for (let at = start; at < end; at += ENTRY_WORDS) {
-        const tag = words[at] ?? -1;
-        if (((tag + (words[at + 2] ?? 0)) | 0) === page && (tag & 4095) === 0) this.drop(at);
-      }
+      this.dropFrame((TLB_WRITE + view * VIEW_BYTES) / 4, TLB_ENTRIES, page);
+      this.dropFrame(victimsAt(2 * view + 1), NR_VICTIMS, page);
+    }
+  }
+  private dropFrame(start: number, nrEntries: number, page: number): void {
+    const { words } = this;
+    for (let at = start; at < start + nrEntries * ENTRY_WORDS; at += ENTRY_WORDS) {
+      const tag = words[at] ?? -1;
+      if (((tag + (words[at + 2] ?? 0)) | 0) === page && (tag & 4095) === 0) this.drop(at);
     }
   }
 }

@@ -55,6 +55,17 @@ export class Mmu {
   setRoot(frame: number): void {
     this.root = frame * 4096;
   }
+  /** Whether two 4-level tables translate the upper half of the address space alike: the same tables, with the same rights. */
+  sharesUpperHalf(frame: number, other: number): boolean {
+    const { words } = this;
+    const [a, b] = [frame * 1024, other * 1024];
+    if ((Math.max(frame, other) + 1) * 4096 > this.nrBytes) return false;
+    for (let i = 512; i < 1024; i += 2) {
+      const difference = (words[a + i] ?? 0) ^ (words[b + i] ?? 0);
+      if ((difference & ~(PTE.accessed | PTE.dirty)) !== 0 || words[a + i + 1] !== words[b + i + 1]) return false;
+    }
+    return true;
+  }
   /** Takes over what the state's control registers say. */
   configure(state: CpuState): void {
     const { cr0, cr4, efer } = state;
