@@ -148,6 +148,25 @@ describe('a tracer', () => {
     expect(t.head().prod).toBe(0);
   });
 
+  test('a tool that writes any indices harms nothing but its own buffer', () => {
+    const size = 2 * (PAGE_SIZE - TraceBuf.size);
+    const index = fc.integer({ min: 0, max: size / 4 - 1 }).map((words) => words * 4);
+    fc.assert(
+      fc.property(index, index, fc.integer({ min: 1, max: 300 }), (cons, prod, times) => {
+        const t = new Traced();
+        const { memory } = t.host.core;
+        const [mfn = 0] = t.frames();
+        const around = (): Buffer[] => [mfn - 1, mfn + 1].map((frame) => Buffer.from(memory.frame(frame)));
+        const before = around();
+        Object.assign(t.head(), { cons, prod });
+        for (let i = 0; i < times; i++) t.tracer.record(EVENT, i % 7, i);
+        expect(around()).toEqual(before);
+        expect(t.head().prod).toBeLessThan(size);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
   test('whatever is written and read when: records come in order, whole, and the lost ones are counted', () => {
     fc.assert(
       fc.property(

@@ -187,8 +187,11 @@ export class Tracer {
     if (this.#frames.length === 0 && !this.#findBuffer()) return;
     const lock = this.#pcpuRecord + (PCPU.traceLock >>> 2);
     while (Atomics.compareExchange(this.#words, lock, 0, 1) !== 0);
-    this.#append(event, nrData);
-    Atomics.store(this.#words, lock, 0);
+    try {
+      this.#append(event, nrData);
+    } finally {
+      Atomics.store(this.#words, lock, 0);
+    }
   }
 
   /** The record, behind one of lost ones when there are any; or one more is lost. */
