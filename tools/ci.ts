@@ -13,6 +13,10 @@ const steps: readonly Step[] = [
     name: 'instructions against the processor',
     command: ['npm', 'run', '--silent', 'conformance', '--', 'cpu', '--cases', '200000'],
   },
+  {
+    name: 'random programs on processor, oracle, interpreter and JIT',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'fuzz', '--minutes', '1'],
+  },
   { name: 'xenstored against real clients', command: ['npm', 'run', '--silent', 'conformance', '--', 'xenstored'] },
   { name: "Debian's kernels as PV guests", command: ['npm', 'run', '--silent', 'conformance', '--', 'debian-pv'] },
 ];
