@@ -54,10 +54,14 @@ async function ratios(one: Machine, two: Machine, percent: number, runs: number)
   const found: Rates = new Map();
   for (const line of parallelLines) {
     const command = lineCommand(line, percent);
+    const pair = `${command} & ${command} & wait`;
     const gains: number[] = [];
+    // The first time warms every processor up.
+    await one.command(command, TIMEOUT_MS);
+    await two.command(pair, TIMEOUT_MS);
     for (let i = 0; i < runs; i++) {
       const alone = rate(oneAnswer(await one.command(command, TIMEOUT_MS)));
-      const both = together(answers(await two.command(`${command} & ${command} & wait`, TIMEOUT_MS)), 2);
+      const both = together(answers(await two.command(pair, TIMEOUT_MS)), 2);
       gains.push(both / alone);
     }
     found.set(line, median(gains));
