@@ -38,7 +38,15 @@ export const SPECIAL = {
 } as const;
 
 /** Semantics that are different in 64-bit mode and outside. */
-const MODAL = new Set([...Object.keys(controlSemantics), 'pushseg', 'popseg', 'vzeroupper', 'vzeroall', 'gather.d', 'gather.q']);
+const MODAL = new Set([
+  ...Object.keys(controlSemantics),
+  'pushseg',
+  'popseg',
+  'vzeroupper',
+  'vzeroall',
+  'gather.d',
+  'gather.q',
+]);
 /** Semantics that exist inside the interpreter's loop, for sizes 1, 4, 8 (moves: all) without LOCK in 64-bit mode. */
 const INLINE = new Set([
   'mov', 'movzx', 'movsx', 'lea', 'nop', 'xchg', 'add', 'sub', 'adc', 'sbb', 'and', 'or', 'xor', 'cmp', 'test', 'inc',
@@ -147,7 +155,7 @@ export function shapeOf(instruction: Instruction): BoundShape {
 export function enumerateShapes(rows: readonly Row[]): BoundShape[] {
   const shapes = new Map<string, BoundShape>();
   for (const row of rows)
-    for (const code of [64, 32] as const) {
+    for (const code of codesOf(row)) {
       if (row.valid !== 'any' && (row.valid === 'only64') !== (code === 64)) continue;
       for (const operandSize of sizesOf(row, code))
         for (const addressSize of ADDRESSED.has(row.semantics) ? ([8, 4, 2] as const) : ([8] as const)) {
@@ -165,6 +173,11 @@ export function enumerateShapes(rows: readonly Row[]): BoundShape[] {
   return [...shapes.values()];
 }
 
+/** Code sizes whose shapes differ. With VEX a handler outside 64-bit mode is one of its own only where semantics ask. */
+function codesOf(row: Row): readonly (64 | 32)[] {
+  return row.vex && !MODAL.has(row.semantics) && !ADDRESSED.has(row.semantics) ? [64] : [64, 32];
+}
+
 function sizesOf(row: Row, code: 64 | 32): readonly (2 | 4 | 8)[] {
   if (row.sizeRule === 'fixed') return [4];
   if (code === 32) return [2, 4];
@@ -179,7 +192,7 @@ function formsOf(row: Row): readonly Form[] {
   if (!rm) return ['register'];
   if (row.form === 'register') return ['register'];
   if (row.form === 'memory' || row.operands.some((o) => ['O', 'X', 'Y', 'B'].includes(o.method))) return ['base', 'indexed']; // prettier-ignore
-  return ['register', 'base', 'indexed'];
+  return row.vex ? ['register', 'base'] : ['register', 'base', 'indexed'];
 }
 
 function sampleOperand(
