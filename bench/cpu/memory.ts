@@ -28,8 +28,8 @@ export async function memory({ tools, jit }: RatesOptions): Promise<number> {
   const host = await TestHost.start({ jit, memoryMiB: HOST_MEMORY_MIB });
   const show = async (name: string): Promise<number> => {
     await settle();
-    const { rssMb, guestMb, besideGuestsMb } = await hypervisorMemory(host);
-    print({ name, unit: 'MB', ours: besideGuestsMb, rss: rssMb, guest: guestMb });
+    const { rssMb, guestMb, besideGuestsMb, shareBesideGuestsMb: share } = await hypervisorMemory(host);
+    print({ name, unit: 'MB', ours: besideGuestsMb, share, rss: rssMb, guest: guestMb });
     return besideGuestsMb;
   };
   try {

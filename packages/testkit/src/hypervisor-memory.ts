@@ -14,14 +14,17 @@ const KIB_PER_MB = 1e6 / 1024;
 interface Mapping {
   readonly sizeKib: number;
   readonly rssKib: number;
+  /** Pages that several processes share count in part. */
+  readonly pssKib: number;
 }
 
 /** The mappings of a process, from /proc/PID/smaps. */
 function mappings(pid: number): Mapping[] {
   const text = readFileSync(`/proc/${pid}/smaps`, 'utf8');
-  return [...text.matchAll(/^Size:\s+(\d+) kB[\s\S]*?^Rss:\s+(\d+) kB/gm)].map((match) => ({
+  return [...text.matchAll(/^Size:\s+(\d+) kB[\s\S]*?^Rss:\s+(\d+) kB\nPss:\s+(\d+) kB/gm)].map((match) => ({
     sizeKib: Number(match[1]),
     rssKib: Number(match[2]),
+    pssKib: Number(match[3]),
   }));
 }
 
@@ -30,6 +33,8 @@ export interface HypervisorMemory {
   /** Resident pages of the domains. */
   readonly guestMb: number;
   readonly besideGuestsMb: number;
+  /** The same with what all processes of the host share, Node's own code above all, counted in part. */
+  readonly shareBesideGuestsMb: number;
 }
 
 /** Reads the memory of a host's hypervisor process now. */
@@ -44,12 +49,14 @@ export async function hypervisorMemory(host: TestHost): Promise<HypervisorMemory
     const machine = all.find(({ sizeKib }) => sizeKib === host.host.options.memoryMiB * 1024);
     if (!machine) throw new Error('machine memory is not found among the mappings of the hypervisor');
     const rssKib = all.reduce((sum, mapping) => sum + mapping.rssKib, 0);
+    const pssKib = all.reduce((sum, mapping) => sum + mapping.pssKib, 0);
     const xenKib = (totalPages - freePages - owned) * PAGE_KIB;
     const guestKib = Math.max(0, machine.rssKib - xenKib);
     return {
       rssMb: rssKib / KIB_PER_MB,
       guestMb: guestKib / KIB_PER_MB,
       besideGuestsMb: (rssKib - guestKib) / KIB_PER_MB,
+      shareBesideGuestsMb: (pssKib - guestKib) / KIB_PER_MB,
     };
   } finally {
     await xc.close();
