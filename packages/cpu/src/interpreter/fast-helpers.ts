@@ -12,7 +12,15 @@ import { RECORD, SIGNAL } from './memory-map.ts';
 
 const SIZES = [1, 2, 4, 8] as const;
 /** Arguments of a string helper: element size, address size, repeat (0 none, 1 REPE, 2 REPNE), segment. */
-const ARG = { size: OFFSET.args, addressSize: OFFSET.args + 8, repeat: OFFSET.args + 16, segment: OFFSET.args + 24 };
+const STRING_ARG = {
+  size: OFFSET.args,
+  addressSize: OFFSET.args + 8,
+  repeat: OFFSET.args + 16,
+  segment: OFFSET.args + 24,
+};
+const CRC_ARG = { crc: OFFSET.args, value: OFFSET.args + 8, bytes: OFFSET.args + 16 };
+/** The polynomial 11EDC6F41h of CRC32, reflected. */
+const CRC32C = 0x82f6_3b78;
 /** Last segment register that has no base in 64-bit mode (DS). */
 const LAST_FLAT_SEGMENT = 3;
 /** atomic.fence */
@@ -59,12 +67,33 @@ export function buildFastHelpers(m: ModuleBuilder, imports: FastHelperImports): 
     f.i32(0).i32(0).load32(OFFSET.args).i32(SEGMENT_STRIDE).op('i32.mul').access(0x33, OFFSET.esSelector);
     f.store64(OFFSET.result).i32(SIGNAL.none).return();
   });
+  const rest = f.local('i64');
+  const steps = f.local('i64');
+  ifHelper('crc32', () => {
+    // Bit by bit: the operand's bits meet the checksum's as they come to its end.
+    f.i32(0).load64(CRC_ARG.value).i64(64).i32(0).load64(CRC_ARG.bytes).i64(3).op('i64.shl').tee(steps).op('i64.sub').op('i64.shl');
+    f.i64(64).get(steps).op('i64.sub').op('i64.shr_u').i32(0).load64(CRC_ARG.crc).op('i64.xor').set(rest);
+    const bit = f.loop();
+    f.get(rest).i64(1).op('i64.shr_u').i64(CRC32C).i64(0).get(rest).i64(1).op('i64.and').op('i64.sub').op('i64.and');
+    f.op('i64.xor').set(rest);
+    f.get(steps).i64(1).op('i64.sub').tee(steps).op('i64.eqz').op('i32.eqz').brIf(bit);
+    f.end();
+    f.i32(0).get(rest).store64(OFFSET.result).i32(SIGNAL.none).return();
+  }); // prettier-ignore
   for (const { name, bySize } of strings)
     ifHelper(name, () => {
-      f.i32(0).load32(ARG.addressSize).i32(8).op('i32.eq').i32(0).load32(ARG.repeat).i32(0).op('i32.ne').op('i32.and');
-      f.i32(0).load32(ARG.segment).i32(LAST_FLAT_SEGMENT).op('i32.le_u').op('i32.and').if();
+      f.i32(0)
+        .load32(STRING_ARG.addressSize)
+        .i32(8)
+        .op('i32.eq')
+        .i32(0)
+        .load32(STRING_ARG.repeat)
+        .i32(0)
+        .op('i32.ne')
+        .op('i32.and');
+      f.i32(0).load32(STRING_ARG.segment).i32(LAST_FLAT_SEGMENT).op('i32.le_u').op('i32.and').if();
       for (const { size, f: string } of bySize)
-        f.i32(0).load32(ARG.size).i32(size).op('i32.eq').if().get(record).call(string).return().end();
+        f.i32(0).load32(STRING_ARG.size).i32(size).op('i32.eq').if().get(record).call(string).return().end();
       f.end();
     });
   // Helpers find RIP in the state.
