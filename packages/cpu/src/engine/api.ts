@@ -3,9 +3,11 @@
  * from outside. The engine imports nothing that handles an exit. Nothing of Node either.
  */
 import type { ExitReason } from './exit-reason.ts';
+import type { SharedRegions } from '../jit/image.ts';
 import type { CpuState } from './state.ts';
 
 export { ExitReason, exitName } from './exit-reason.ts';
+export type { SharedRegions } from '../jit/image.ts';
 
 /**
  * How traps reach their handler.
@@ -58,6 +60,10 @@ export interface EngineHost {
    * change. Absent: such bodies exclude one another only.
    */
   exclusively?(body: () => void): void;
+  /** Compiled code for the other engines over this memory; whoever takes it compares it with the code that is there. */
+  shareRegions?(shared: SharedRegions): void;
+  /** What another engine has shared and this one has not taken yet. Asked often: nothing new must be cheap to say. */
+  takeRegions?(): SharedRegions | undefined;
   /** True when the frame holds code of any engine: writes to it must come through the slow path. */
   isCodeFrame(frame: number): boolean;
 }
@@ -95,6 +101,8 @@ export interface EngineCounters {
   /** Regions dropped for room, and because their code was written. */
   regionsEvicted: number;
   regionsInvalidated: number;
+  /** Regions that another engine had compiled and that are used here. */
+  regionsReused: number;
   /** Times that compiled code was entered from the interpreter. */
   regionEntries: number;
   compileNs: number;
@@ -104,7 +112,7 @@ export interface EngineCounters {
 export const newCounters = (): EngineCounters => ({
   slices: 0, interpretedSlices: 0, compiledSlices: 0, decodedInstructions: 0, tlbMisses: 0, codeInvalidations: 0,
   regionsCompiled: 0, blocksCompiled: 0, instructionsCompiled: 0, codeBytes: 0, regionsLive: 0, regionsEvicted: 0,
-  regionsInvalidated: 0, regionEntries: 0, compileNs: 0,
+  regionsInvalidated: 0, regionsReused: 0, regionEntries: 0, compileNs: 0,
 }); // prettier-ignore
 
 /** Outcome of an access on the guest's behalf: undefined when it went through, else the #PF it would have raised. */

@@ -55,6 +55,8 @@ export class CodeCache {
   private readonly machine: Uint8Array;
   /** Pages by frame. */
   private readonly pages = new Map<number, CodePage[]>();
+  /** The page that has each map, or had it last. */
+  private readonly byMap: CodePage[] = [];
   private nextMap = 0;
   private readonly freeMaps: number[] = [];
   private nextRecord = RECORDS;
@@ -115,6 +117,7 @@ export class CodeCache {
       pending: new Map(),
       compiled: new Set(),
     };
+    this.byMap[(map - PAGE_MAPS) / PAGE_MAP_BYTES] = page;
     if (list) list.push(page);
     else this.pages.set(frame, [page]);
     return page;
@@ -128,8 +131,8 @@ export class CodeCache {
 
   /** The page with its map at an address. */
   pageWithMap(map: number): CodePage | undefined {
-    for (const list of this.pages.values()) for (const page of list) if (page.map === map) return page;
-    return undefined;
+    const page = this.byMap[(map - PAGE_MAPS) / PAGE_MAP_BYTES];
+    return page && this.known(page.frame, page.code) === page ? page : undefined;
   }
 
   // Ways into compiled code ------------------------------------------------------------------------------------------

@@ -78,5 +78,3 @@ export const SIGNAL = {
 } as const;
 /** `run` came back because the budget is used up. */
 export const RUN_BUDGET = 0;
-/** `budgetLeft` then, when compiled code used it up; the interpreter leaves -1. */
-export const BUDGET_COMPILED = -2;

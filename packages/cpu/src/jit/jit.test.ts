@@ -1,5 +1,5 @@
 /** Compiled code against the interpreter: the same end of the same programs, and nothing runs that was written over. */
-import type { JitMode } from '../engine/api.ts';
+import type { EngineHost, JitMode, SharedRegions } from '../engine/api.ts';
 import { ExitReason } from '../engine/exit-reason.ts';
 import { CODE, DATA, PAGE, PTE, STACK, TestMachine, UNMAPPED } from '../interpreter/machine.fixture.ts';
 
@@ -127,4 +127,29 @@ describe('compiled code', () => {
     expect(m.engine.counters.compiledSlices).toBeGreaterThan(0);
     expect(m.engine.counters.regionEntries).toBeGreaterThan(0);
   });
+
+  it('is used by another engine over the same code, and not over other code', () => {
+    const shared: SharedRegions[] = [];
+    const source = (n: number): string => `mov ecx, 50\ntop: add r8, ${n}\ncall ${CODE + PAGE}\nsub ecx, 1\njnz top\nsyscall`;
+    const start = (n: number, host: Partial<EngineHost>): TestMachine => {
+      const m = new TestMachine('monitor', host, 'force');
+      m.code('add r8, 2\nret', CODE + PAGE);
+      m.code(source(n));
+      m.engine.state.rip = BigInt(CODE);
+      expect(finish(m, 100)).toBe(ExitReason.syscall);
+      expect(m.engine.state.gpr(8)).toBe(BigInt(50 * (n + 2)));
+      return m;
+    };
+    start(1, { shareRegions: (one) => { shared.push(one); } });
+    expect(shared.length).toBeGreaterThan(0);
+    const taker = (): Partial<EngineHost> => {
+      const rest = [...shared];
+      return { takeRegions: () => rest.shift() };
+    };
+    const { counters } = start(1, taker()).engine;
+    expect(counters.regionsReused).toBeGreaterThan(0);
+    expect(counters.regionsCompiled).toBeLessThan(shared.length);
+    const other = start(3, taker()).engine;
+    expect(other.counters.regionsCompiled).toBeGreaterThan(0);
+  }); // prettier-ignore
 });

@@ -54,6 +54,13 @@ export interface RegionPlan {
   /** Positions behind calls: where RET may come back. */
   readonly returns: readonly number[];
   readonly nrInstructions: number;
+  /** The bytes that it is made from. */
+  readonly spans: readonly Span[];
+}
+/** Bytes of one page, at a position. */
+export interface Span {
+  readonly at: number;
+  readonly bytes: Uint8Array;
 }
 
 const CALLS = new Set(['call', 'callind']);
@@ -66,9 +73,15 @@ function targetOf(at: number, instruction: Instruction): number | undefined {
   return operand?.kind === 'relative' ? at + instruction.length + operand.value : undefined;
 }
 
+/** What is compiled is what was read once: other CPUs may write meanwhile. */
+interface CopiedPage {
+  readonly page: CodePage;
+  readonly bytes: Uint8Array;
+}
+
 class Planner {
   private readonly source: CodeSource;
-  private readonly pages = new Map<number, CodePage>();
+  private readonly pages = new Map<number, CopiedPage>();
   /** Instructions by position (from the hot page's start; may be negative). */
   private readonly placed = new Map<number, PlacedInstruction>();
   private readonly leaders = new Set<number>();
@@ -80,18 +93,20 @@ class Planner {
     this.source = source;
   }
 
-  private page(position: number): CodePage | undefined {
+  private page(position: number): CopiedPage | undefined {
     const distance = Math.floor(position / PAGE);
     const known = this.pages.get(distance);
     if (known) return known;
     if (this.pages.size >= MAX_PAGES) return undefined;
     const page = this.source.pageAt(distance);
-    if (page) this.pages.set(distance, page);
-    return page;
+    if (!page) return undefined;
+    const copied = { page, bytes: this.source.machine.slice(page.frame * PAGE, (page.frame + 1) * PAGE) };
+    this.pages.set(distance, copied);
+    return copied;
   }
   private isKnownCode(position: number): boolean {
-    const page = this.page(position);
-    return page !== undefined && this.source.isDecoded(page, position & (PAGE - 1));
+    const copied = this.page(position);
+    return copied !== undefined && this.source.isDecoded(copied.page, position & (PAGE - 1));
   }
   private lead(position: number, isEntry: boolean): void {
     if (!this.leaders.has(position)) {
@@ -102,19 +117,18 @@ class Planner {
     if (isEntry) this.entries.add(position);
   }
   private decode(position: number): Instruction | undefined {
-    const { machine } = this.source;
-    const page = this.page(position);
-    if (!page) return undefined;
-    const base = page.frame * PAGE;
+    const copied = this.page(position);
+    if (!copied) return undefined;
+    const { page } = copied;
     const offset = position & (PAGE - 1);
-    const decoded = decodeInstruction(machine, page.code, base + offset, base + PAGE);
+    const decoded = decodeInstruction(copied.bytes, page.code, offset, PAGE);
     if (decoded !== 'truncated') return typeof decoded === 'string' ? undefined : decoded;
     const next = this.page(position - offset + PAGE);
     if (!next) return undefined;
     const inPage = PAGE - offset;
     const bytes = new Uint8Array(inPage + MAX_LENGTH);
-    bytes.set(machine.subarray(base + offset, base + PAGE));
-    bytes.set(machine.subarray(next.frame * PAGE, next.frame * PAGE + MAX_LENGTH), inPage);
+    bytes.set(copied.bytes.subarray(offset));
+    bytes.set(next.bytes.subarray(0, MAX_LENGTH), inPage);
     const joined = decodeInstruction(bytes, page.code, 0, bytes.length);
     return typeof joined === 'string' ? undefined : joined;
   }
@@ -160,8 +174,8 @@ class Planner {
     this.returns.add(position);
   }
   private isWorth(target: number): boolean {
-    const page = this.page(target);
-    return page !== undefined && this.source.isWarm(page, target & (PAGE - 1));
+    const copied = this.page(target);
+    return copied !== undefined && this.source.isWarm(copied.page, target & (PAGE - 1));
   }
 
   private build(): RegionPlan | undefined {
@@ -197,7 +211,19 @@ class Planner {
     if (!blocks.some((block) => block.isEntry)) return undefined;
     const returns = [...this.returns].map((p) => p + shift).filter((p) => indexOf.has(p));
     const pageNumbers = new Map([...pages.keys()].map((distance, n) => [distance, n]));
-    return { pages, pageNumbers, blocks, indexOf, returns, nrInstructions };
+    const spans = this.spansOf(blocks, shift);
+    return { pages, pageNumbers, blocks, indexOf, returns, nrInstructions, spans };
+  }
+  private spansOf(blocks: readonly Block[], shift: number): Span[] {
+    const spans: Span[] = [];
+    for (const { at, next } of blocks)
+      for (let from = at; from < next;) {
+        const to = Math.min(next, Math.floor(from / PAGE + 1) * PAGE);
+        const bytes = this.pages.get(Math.floor((from - shift) / PAGE))?.bytes;
+        if (bytes) spans.push({ at: from, bytes: bytes.slice(from & (PAGE - 1), (from & (PAGE - 1)) + to - from) });
+        from = to;
+      }
+    return spans;
   }
   /** Pages that the blocks have bytes in. */
   private pagesOf(blocks: readonly Block[], shift: number): Map<number, CodePage> {
@@ -206,8 +232,8 @@ class Planner {
       const last = instructions.at(-1);
       const end = last ? last.at + last.instruction.length - 1 : at;
       for (let n = Math.floor(at / PAGE); n <= Math.floor(end / PAGE); n++) {
-        const page = this.pages.get(n - shift);
-        if (page) pages.set(n, page);
+        const copied = this.pages.get(n - shift);
+        if (copied) pages.set(n, copied.page);
       }
     }
     return pages;

@@ -10,6 +10,8 @@ import {
 } from '../interpreter/memory-map.ts'; // prettier-ignore
 import { OFFSET } from '../engine/state.ts';
 import { ModuleBuilder } from '../wasm/builder.ts';
+import { ForeignRegions, imageOf } from './image.ts';
+import type { RegionImage } from './image.ts';
 import { declareImports } from './imports.ts';
 import { planRegion } from './plan.ts';
 import type { CodeSource, RegionPlan } from './plan.ts';
@@ -32,8 +34,6 @@ type RegionFunction = (word: number, budget: number) => number;
 
 /** One compiled region, or one that is about to be. */
 class Region implements Compiled {
-  /** Until it is compiled: a plan is large. */
-  plan: RegionPlan | undefined;
   readonly pages: readonly CodePage[];
   slot = -1;
   bytes = 0;
@@ -41,9 +41,8 @@ class Region implements Compiled {
   /** Its `enter` records and what they say. */
   readonly entries: [record: number, word: number][] = [];
   private readonly tier: JitTier;
-  constructor(plan: RegionPlan, tier: JitTier) {
-    this.plan = plan;
-    this.pages = [...plan.pages.values()];
+  constructor(pages: readonly CodePage[], tier: JitTier) {
+    this.pages = pages;
     this.tier = tier;
     for (const page of this.pages) page.compiled.add(this);
   }
@@ -54,6 +53,11 @@ class Region implements Compiled {
     this.tier.removed(this, 'invalidated');
   }
 }
+/** A region and, until it is compiled, its plan: that is large. */
+interface Planned {
+  readonly region: Region;
+  readonly plan: RegionPlan;
+}
 
 export class JitTier {
   /** Functions of the regions by slot. */
@@ -63,7 +67,9 @@ export class JitTier {
   private imports: WebAssembly.Imports = {};
   private readonly freeSlots: number[] = [];
   private readonly live = new Set<Region>();
-  private waiting: Region[] = [];
+  private waiting: Planned[] = [];
+  private readonly foreign = new ForeignRegions();
+  private readonly instances = new WeakMap<WebAssembly.Module, WebAssembly.Instance>();
   /** Places that a waiting region begins at or goes through, as addresses of their words in the page maps. */
   private readonly planned = new Set<number>();
   private waited = 0;
@@ -96,29 +102,40 @@ export class JitTier {
     const offset = core.view.getUint16(record + RECORD.offset, true);
     if (!page || cache.recordAt(page, offset) !== record) return record;
     if (this.planned.has(page.map + 4 * offset)) return record;
-    const plan = planRegion(this.source(), offset);
+    const source = this.source();
+    const known = this.foreign.find(page, offset, source);
+    if (known) {
+      const { candidate, pages } = known;
+      this.install(new Region(pages, this), candidate.image, this.instanceOf(candidate.module));
+      core.counters.regionsReused++;
+      core.counters.regionsLive = this.live.size;
+      return cache.recordAt(page, offset) || record;
+    }
+    const plan = planRegion(source, offset);
     if (!plan) return record;
-    const region = new Region(plan, this);
+    const region = new Region([...plan.pages.values()], this);
     if (this.mode !== 'force') {
-      this.waiting.push(region);
+      this.waiting.push({ region, plan });
       for (const block of plan.blocks) {
         const map = plan.pages.get(Math.floor(block.at / PAGE))?.map;
         if (map !== undefined) this.planned.add(map + 4 * (block.at & (PAGE - 1)));
       }
       return record;
     }
-    this.compile([region]);
+    this.compile([{ region, plan }]);
     return cache.recordAt(page, offset) || record;
   }
 
-  /** Between two runs: compiles what waits, when it is worth a module. */
+  /** Between two runs: takes what others have compiled; compiles what waits, when it is worth a module. */
   betweenRuns(): void {
     const { waiting } = this;
+    if (this.mode !== 'off')
+      for (let shared = this.core.host.takeRegions?.(); shared; shared = this.core.host.takeRegions?.()) this.foreign.add(shared); // prettier-ignore
     if (waiting.length === 0 || (waiting.length < BATCH && ++this.waited < MAX_WAIT)) return;
     this.waited = 0;
     this.waiting = [];
     this.planned.clear();
-    this.compile(waiting.filter((region) => !region.isDropped));
+    this.compile(waiting.filter(({ region }) => !region.isDropped));
   }
 
   removed(region: Region, why: 'invalidated' | 'evicted'): void {
@@ -164,55 +181,60 @@ export class JitTier {
   }
 
   // Compiling --------------------------------------------------------------------------------------------------------
-  private compile(regions: readonly Region[]): void {
-    if (regions.length === 0) return;
+  private compile(planned: readonly Planned[]): void {
+    if (planned.length === 0) return;
     const started = performance.now();
-    const { counters } = this.core;
+    const { counters, host } = this.core;
     const m = new ModuleBuilder();
     const imports = declareImports(m);
     const regionType = m.type(['i32', 'i32'], ['i32']);
     // Function 0 would be given to the optimising compiler at once.
     m.function([], []);
-    regions.forEach(({ plan }, n) => {
-      if (!plan) throw new Error('a region is compiled once');
+    planned.forEach(({ plan }, n) => {
       const f = m.function(['i32', 'i32'], ['i32'], `r${n}`);
       new RegionBuilder(plan, f, { imports, regionType, table: imports.table }).emit();
       counters.blocksCompiled += plan.blocks.length;
       counters.instructionsCompiled += plan.nrInstructions;
     });
     const bytes = m.build();
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), this.imports);
-    const each = Math.ceil(bytes.length / regions.length);
-    regions.forEach((region, n) => {
-      this.install(region, instance.exports[`r${n}`] as RegionFunction, each);
+    const module = new WebAssembly.Module(bytes);
+    const instance = this.instanceOf(module);
+    const each = Math.ceil(bytes.length / planned.length);
+    const images = planned.map(({ plan }, n) => imageOf(plan, `r${n}`, each));
+    images.forEach((image, n) => {
+      const one = planned[n];
+      if (one) this.install(one.region, image, instance);
     });
-    counters.regionsCompiled += regions.length;
+    host.shareRegions?.({ module, regions: images });
+    counters.regionsCompiled += planned.length;
     counters.regionsLive = this.live.size;
     counters.codeBytes = this.codeBytes;
     counters.compileNs += (performance.now() - started) * 1e6;
   }
-  private install(region: Region, code: RegionFunction, bytes: number): void {
-    while (this.freeSlots.length === 0 || this.codeBytes + bytes > MAX_CODE_BYTES) this.evict();
-    const { plan } = region;
-    if (!plan) throw new Error('a region is compiled once');
-    region.plan = undefined;
+  private instanceOf(module: WebAssembly.Module): WebAssembly.Instance {
+    let instance = this.instances.get(module);
+    if (!instance) this.instances.set(module, (instance = new WebAssembly.Instance(module, this.imports)));
+    return instance;
+  }
+  private install(region: Region, image: RegionImage, instance: WebAssembly.Instance): void {
+    while (this.freeSlots.length === 0 || this.codeBytes + image.size > MAX_CODE_BYTES) this.evict();
     const { cache, words } = this.core;
     region.slot = this.freeSlots.pop() ?? 0;
-    region.bytes = bytes;
-    this.codeBytes += bytes;
+    region.bytes = image.size;
+    this.codeBytes += image.size;
     this.live.add(region);
-    this.table.set(region.slot, code);
-    for (const [distance, page] of plan.pages) {
-      const number = plan.pageNumbers.get(distance) ?? 0;
+    this.table.set(region.slot, instance.exports[image.name] as RegionFunction);
+    region.pages.forEach((page, number) => {
       words[(REGION_PAGES.base + (region.slot << REGION_PAGES.log2)) / 4 + number] = page.map;
-    }
-    plan.blocks.forEach((block, n) => {
-      const page = plan.pages.get(Math.floor(block.at / PAGE));
-      if (!block.isEntry || !page) return;
-      const word = (region.slot << ENTRY.blockBits) | n;
-      const record = cache.addEntry(page, block.at & (PAGE - 1), word);
-      if (record !== 0) region.entries.push([record, word]);
     });
+    for (const { at, block } of image.entries) {
+      const number = image.pages.findIndex(({ distance }) => distance === Math.floor(at / PAGE));
+      const page = region.pages[number];
+      if (!page) continue;
+      const word = (region.slot << ENTRY.blockBits) | block;
+      const record = cache.addEntry(page, at & (PAGE - 1), word);
+      if (record !== 0) region.entries.push([record, word]);
+    }
   }
   private evict(): void {
     const [oldest] = this.live;

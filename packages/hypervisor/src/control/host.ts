@@ -13,6 +13,7 @@ import type { Logger, UnixListener } from '@xenhost/daemon-kit';
 import { bootMachine, Machine } from '../machine.ts';
 import { compileEngine } from '../pcpu/engine.ts';
 import type { PcpuMessage, PcpuStart } from '../pcpu/messages.ts';
+import { sharedCodeWords } from '../pcpu/shared-code.ts';
 import { MachineMemory, MAX_MACHINE_BYTES } from '../state/machine-memory.ts';
 import { MAX_PCPUS } from '../state/memory-map.ts';
 import { PcpuRequest } from '../state/records.ts';
@@ -92,9 +93,10 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
   log.info({ memoryMiB: options.memoryMiB, nrPcpus, privcmd: options.privcmdPath }, 'hypervisor is up');
   const threads = soon(() => {
     const engine = compileEngine(options.engineFolder && engineIn(options.engineFolder));
+    const sharedCode = nrPcpus > 1 ? sharedCodeWords(nrPcpus) : undefined;
     return Array.from({ length: nrPcpus }, (_, pcpu) => {
       const { commandLine, jit } = options;
-      const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine, engine, jit };
+      const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine, engine, jit, sharedCode };
       return startPcpu(options.workerEntry, workerData, drain, modules);
     });
   });

@@ -12,9 +12,14 @@ export const jitMode = (text: string): JitMode | undefined =>
   Object.hasOwn(jitModes, text) ? (text as JitMode) : undefined;
 
 /** `code`: as `compileEngine` gave it, on whatever thread. */
-export function engineFactory(memory: MachineMemory, code: EngineModules, jit: JitMode): (host: EngineHost) => Engine {
+export function engineFactory(
+  memory: MachineMemory,
+  code: EngineModules,
+  jit: JitMode,
+  sharing?: Pick<EngineHost, 'shareRegions' | 'takeRegions'>,
+): (host: EngineHost) => Engine {
   const options = { trapMode: 'monitor', nrFrames: memory.nrFrames, jit } as const;
-  return (host) => createEngine(options, { machineMemory: memory.memory, host, code });
+  return (host) => createEngine(options, { machineMemory: memory.memory, host: { ...host, ...sharing }, code });
 }
 
 /** Just past the end of the code segment that an engine is made with. */

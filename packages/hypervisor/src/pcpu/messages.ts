@@ -9,6 +9,8 @@ export interface PcpuStart {
   /** The engine's compiled Wasm, shared by all pCPUs. */
   readonly engine: EngineModules;
   readonly jit: JitMode;
+  /** `sharedCodeWords`, where there are others to share compiled code with. */
+  readonly sharedCode: SharedArrayBuffer | undefined;
 }
 
 export type PcpuMessage =

@@ -1,10 +1,12 @@
 /** Entry of a pCPU's worker thread: builds the thread's machine with an engine and runs its loop until told to stop. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from '@xenhost/base';
+import type { SharedRegions } from '@xenhost/cpu';
 import { Machine } from '../machine.ts';
 import { MachineMemory } from '../state/machine-memory.ts';
 import { engineFactory, warmUp } from './engine.ts';
 import type { PcpuStart, PcpuMessage } from './messages.ts';
+import { SharedCode } from './shared-code.ts';
 
 /** A host starts in about this time, and needs its cores for that. */
 const WARM_UP_AFTER_MS = 1000;
@@ -17,10 +19,17 @@ const tell = (message: PcpuMessage): void => {
 };
 
 const memory = new MachineMemory(start.memory);
+const shared = start.sharedCode && new SharedCode({ pcpu: start.pcpu, words: start.sharedCode });
+const sharing = shared && {
+  shareRegions: (regions: SharedRegions): void => {
+    shared.shareRegions(regions);
+  },
+  takeRegions: (): SharedRegions | undefined => shared.takeRegions(),
+};
 const machine = new Machine(
   { memory, clock: systemClock, nrPcpus: start.nrPcpus, pcpu: start.pcpu, commandLine: start.commandLine },
   {
-    createEngine: engineFactory(memory, start.engine, start.jit),
+    createEngine: engineFactory(memory, start.engine, start.jit, sharing),
     notifyControl: () => {
       tell({ kind: 'doorbell' });
     },

@@ -83,6 +83,7 @@ const engine: Readonly<Record<keyof EngineCounters, CounterRow>> = {
   regionsLive: { perfc: 'jit: regions live', metric: 'xen_jit_regions_live', help: 'Compiled regions that can be entered', gauge: true },
   regionsEvicted: { perfc: 'jit: regions evicted', metric: 'xen_jit_regions_evicted', help: 'Compiled regions dropped for room' },
   regionsInvalidated: { perfc: 'jit: regions invalidated', metric: 'xen_jit_regions_invalidated', help: 'Compiled regions dropped as their code was written' },
+  regionsReused: { perfc: 'jit: regions of other pCPUs used', metric: 'xen_jit_regions_reused', help: 'Regions used that another pCPU compiled' },
   regionEntries: { perfc: 'jit: region entries', metric: 'xen_jit_region_entries', help: 'Entries into compiled code' },
   compileNs: { perfc: 'jit: compile time (ns)', metric: 'xen_jit_compile_seconds', help: 'Time spent compiling', scale: 1e-9 },
 }; // prettier-ignore
