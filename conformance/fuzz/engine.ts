@@ -46,6 +46,8 @@ export interface EngineSetup {
   readonly hotAfter?: number;
   /** Address spaces that run in turn, one program in each; 1 unless given. */
   readonly spaces?: number;
+  /** Engines over one memory (pCPUs), among which a program moves between slices; 1 unless given. */
+  readonly engines?: number;
   /** Undefined: whole slices, undisturbed. */
   readonly disturbances?: Disturbances;
 }
@@ -90,15 +92,23 @@ export class EngineMachine implements Contestant {
   readonly ours = true;
   readonly #setup: EngineSetup;
   readonly #code: EngineModules;
-  #engine!: Engine;
+  #engines: Engine[] = [];
+  #current = 0;
   #images: readonly MappedImage[] = [];
-  #codeFrames = new Set<number>();
+  #codeFrames: readonly ReadonlySet<number>[] = [];
 
   constructor(setup: EngineSetup, modules: { code: EngineModules }) {
     this.#setup = setup;
     this.#code = modules.code;
     this.name = setup.name;
     this.#boot();
+  }
+
+  /** The engine that runs now. */
+  get #engine(): Engine {
+    const engine = this.#engines[this.#current];
+    if (!engine) throw new Error('no engine');
+    return engine;
   }
 
   get counters(): Engine['counters'] {
@@ -110,23 +120,36 @@ export class EngineMachine implements Contestant {
     const memory = new WebAssembly.Memory({ initial: MACHINE_PAGES, maximum: MACHINE_PAGES, shared: true });
     const spaces = this.#setup.spaces ?? 1;
     this.#images = Array.from({ length: spaces }, (_, n) => new MappedImage(memory, 1 + n * FRAMES_PER_IMAGE));
-    const codeFrames = new Set<number>();
-    this.#codeFrames = codeFrames;
-    this.#engine = createEngine(
-      { trapMode: 'monitor', nrFrames: NR_FRAMES, jit, ...(hotAfter !== undefined && { hotAfter }) },
-      {
-        machineMemory: memory,
-        code: this.#code,
-        host: {
-          cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
-          readTsc: () => 0n,
-          codeFrameAdded: (frame) => codeFrames.add(frame),
-          codeFrameWritten: () => undefined,
-          codeFrameRemoved: (frame) => codeFrames.delete(frame),
-          isCodeFrame: (frame) => codeFrames.has(frame),
+    // What is code for each of the engines, as the hypervisor's pCPUs tell each other.
+    const code = Array.from({ length: this.#setup.engines ?? 1 }, () => new Set<number>());
+    const engines: Engine[] = [];
+    const others = (self: number): Engine[] => engines.filter((_, n) => n !== self);
+    code.forEach((own, self) => {
+      const engine = createEngine(
+        { trapMode: 'monitor', nrFrames: NR_FRAMES, jit, ...(hotAfter !== undefined && { hotAfter }) },
+        {
+          machineMemory: memory,
+          code: this.#code,
+          host: {
+            cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
+            readTsc: () => 0n,
+            codeFrameAdded: (frame) => {
+              own.add(frame);
+              for (const other of others(self)) other.dropWriteTranslations(frame);
+            },
+            codeFrameWritten: (frame) => {
+              for (const other of others(self)) other.invalidateCode(frame);
+            },
+            codeFrameRemoved: (frame) => own.delete(frame),
+            isCodeFrame: (frame) => code.some((frames) => frames.has(frame)),
+          },
         },
-      },
-    );
+      );
+      engines.push(engine);
+    });
+    this.#engines = engines;
+    this.#current = 0;
+    this.#codeFrames = code;
   }
 
   run(images: readonly Image[]): Run[] {
@@ -159,7 +182,7 @@ export class EngineMachine implements Contestant {
     const engine = this.#engine;
     const { state } = engine;
     space.write(image.bytes);
-    for (const frame of space.frames) engine.invalidateCode(frame);
+    for (const frame of space.frames) this.#forAll((each) => { each.invalidateCode(frame); }); // prettier-ignore
     loadUserMode(state);
     state.cr3 = space.cr3;
     for (let n = 0; n < 16; n++) state.setGpr(n, image.gpr[n] ?? 0n);
@@ -178,11 +201,20 @@ export class EngineMachine implements Contestant {
     const engine = this.#engine;
     const { slices, saved } = session;
     if (isShared) engine.load(saved);
-    let reason = engine.run(slices.next());
+    else if (this.#engines.length > 1) this.#move(slices.random);
+    let reason = this.#engine.run(slices.next());
     while ((reason === ExitReason.budget || reason === ExitReason.pause) && slices.isDisturbed())
       reason = this.#disturb(session);
     this.#handle(session, reason);
     if (isShared) engine.save(saved);
+  }
+
+  /** The vCPU goes on on another engine, perhaps. */
+  #move(random: Random): void {
+    const state = new Uint8Array(CPU_STATE_SIZE);
+    this.#engine.save(state);
+    this.#current = random.below(this.#engines.length);
+    this.#engine.load(state);
   }
 
   #handle(session: Session, reason: ExitReason): void {
@@ -212,6 +244,10 @@ export class EngineMachine implements Contestant {
     state.rflags &= ~BigInt(ALL_FLAGS);
   }
 
+  #forAll(act: (engine: Engine) => void): void {
+    this.#engines.forEach(act);
+  }
+
   /** Something that a hypervisor does between two slices. Returns how the program stands then: mostly as before. */
   #disturb({ image, slices: { random } }: Session): ExitReason {
     const engine = this.#engine;
@@ -237,7 +273,7 @@ export class EngineMachine implements Contestant {
         break;
       }
       case 4:
-        for (const frame of this.#codeFrames) engine.dropWriteTranslations(frame);
+        for (const frame of this.#codeFrames[this.#current] ?? []) engine.dropWriteTranslations(frame);
         break;
       case 5:
       case 6: {
@@ -246,10 +282,12 @@ export class EngineMachine implements Contestant {
           random.below(random.chance(2) ? CODE_PAGES : IMAGE_PAGES),
           overwrites,
         );
-        for (const address of addresses) engine.invalidatePage(BigInt(address));
+        for (const address of addresses) this.#forAll((each) => { each.invalidatePage(BigInt(address)); }); // prettier-ignore
         // Written from outside.
-        if (overwrites) engine.invalidateCode(oldFrame);
-        engine.invalidateCode(newFrame);
+        this.#forAll((each) => {
+          if (overwrites) each.invalidateCode(oldFrame);
+          each.invalidateCode(newFrame);
+        });
         break;
       }
       case 7:

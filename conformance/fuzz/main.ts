@@ -4,7 +4,7 @@
  * and printed as text. Needs gcc and an x86-64 Linux.
  *
  * Options: --minutes N (default 1) or --count N programs, --seed S, --jit off|on|force|all (default all), --program SEED
- * (that one only), --no-native, --verbose.
+ * (that one only), --engine TEXT (interpreter and engines with TEXT in their names), --no-native, --verbose.
  */
 import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
@@ -35,6 +35,8 @@ const SETUPS: readonly EngineSetup[] = [
   { name: 'JIT forced in slices', jit: 'force', disturbances: DISTURBED },
   // Slices let it compile; without disturbances code stays long enough to be linked and evicted.
   { name: 'JIT, soon hot', jit: 'on', hotAfter: 12, disturbances: { ...DISTURBED, slice: 60, oneIn: NEVER } },
+  { name: 'JIT, two engines', jit: 'on', hotAfter: 12, engines: 2, disturbances: { ...DISTURBED, slice: 60, oneIn: 50 } }, // prettier-ignore
+  { name: 'JIT forced, two engines', jit: 'force', engines: 2, disturbances: { ...DISTURBED, slice: 20, oneIn: 50 } }, // prettier-ignore
   { name: 'JIT, two address spaces', jit: 'on', hotAfter: 12, spaces: 2, disturbances: { ...DISTURBED, slice: 60, oneIn: 100 } }, // prettier-ignore
   { name: 'JIT forced, three address spaces', jit: 'force', spaces: 3, disturbances: { ...DISTURBED, slice: 20, oneIn: 100 } }, // prettier-ignore
   { name: 'JIT in slices', jit: 'on', hotAfter: 40, disturbances: { ...DISTURBED, slice: 300 } },
@@ -46,6 +48,7 @@ interface Options {
   readonly seed: number;
   readonly jit: string;
   readonly program: number | undefined;
+  readonly engine: string | undefined;
   readonly native: boolean;
   readonly verbose: boolean;
 }
@@ -59,13 +62,14 @@ function parse(argv: readonly string[]): Options {
       seed: { type: 'string', default: '1' },
       jit: { type: 'string', default: 'all' },
       program: { type: 'string' },
+      engine: { type: 'string' },
       native: { type: 'boolean', default: true },
       verbose: { type: 'boolean', default: false },
     },
     allowNegative: true,
   });
   const number = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
-  return { ...values, minutes: number(values.minutes), count: number(values.count), seed: Number(values.seed), program: number(values.program) }; // prettier-ignore
+  return { ...values, engine: values.engine, minutes: number(values.minutes), count: number(values.count), seed: Number(values.seed), program: number(values.program) }; // prettier-ignore
 }
 
 /** All contestants of a kind; each call makes new engines over the same compiled modules. */
@@ -75,9 +79,12 @@ class Field {
   readonly #oracle = new OracleMachine(ORACLE_STEPS);
   readonly #setups: readonly EngineSetup[];
 
-  constructor(jit: string, native: NativeMachine | undefined) {
+  constructor({ jit, engine = '' }: Options, native: NativeMachine | undefined) {
     this.#native = native;
-    this.#setups = SETUPS.filter((setup) => setup.jit === 'off' || jit === 'all' || jit === setup.jit);
+    this.#setups = SETUPS.filter(
+      (setup, n) =>
+        n === 0 || (setup.name.includes(engine) && (setup.jit === 'off' || jit === 'all' || jit === setup.jit)),
+    );
   }
 
   all(): Contestant[] {
@@ -131,7 +138,7 @@ export async function run(argv: readonly string[]): Promise<number> {
 }
 
 async function hunt(options: Options, native: NativeMachine | undefined): Promise<number> {
-  const field = new Field(options.jit, native);
+  const field = new Field(options, native);
   const contestants = field.all();
   const start = Date.now();
   const minutes = options.minutes ?? (options.count === undefined && options.program === undefined ? 1 : Infinity);
