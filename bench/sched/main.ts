@@ -16,6 +16,7 @@ import { BareHost } from './host.ts';
 import type { BenchGuest } from './host.ts';
 
 const SETTLE_MS = 500;
+const FIRST_ROUNDS = 1000;
 const PERIOD_NS = 5_300_000;
 const IDLE_SECONDS = 5;
 /** A host compiles its engine once it is up. */
@@ -85,6 +86,8 @@ async function shares({ name, pcpus, claims }: Shares, seconds: number): Promise
     const guests = await Promise.all(claims.map(() => host.boot(spinner())));
     for (const [i, { weight = WEIGHT, cap = 0 }] of claims.entries())
       await host.xc.schedCreditDomainSet(guests[i]?.domid ?? 0, { weight, cap });
+    // The engine is compiled while the first of them begins.
+    for (const guest of guests) while ((await read(guest)).rounds < FIRST_ROUNDS) await pause(SETTLE_MS);
     await pause(SETTLE_MS);
     const start = performance.now();
     const before = await Promise.all(guests.map(read));

@@ -70,28 +70,34 @@ function peak(claim: ShareClaim): number {
 const capCredits = (cap: number): number => Math.ceil((cap * CREDITS_PER_TSLICE) / 100);
 
 /**
- * Adds the period's credits and sets priorities. Returns the vCPUs whose parking changed: they were capped out, or may
- * run again.
+ * Adds the credits of the time since the last accounting, in `periods` of `TSLICE_MS`, and sets priorities: more than one
+ * when this machine had other things to do, for what ran then was charged for all of it. Returns the vCPUs whose parking
+ * changed: they were capped out, or may run again.
  */
-export function account(claims: readonly ShareClaim[], nrPcpus: number): { park: VcpuView[]; unpark: VcpuView[] } {
+export function account(
+  claims: readonly ShareClaim[],
+  nrPcpus: number,
+  periods = 1,
+): { park: VcpuView[]; unpark: VcpuView[] } {
   const park: VcpuView[] = [];
   const unpark: VcpuView[] = [];
   shares(claims, nrPcpus).forEach((credits, i) => {
     const claim = claims[i];
     if (!claim) return;
-    const each = Math.ceil(credits / claim.vcpus.length);
+    const each = Math.ceil((credits * periods) / claim.vcpus.length);
     const capEach = Math.ceil(capCredits(claim.cap) / claim.vcpus.length);
     for (const v of claim.vcpus) {
       v.credit += each;
+      const bounds = Math.max(periods, 1);
       const parked = (v.schedFlags & SchedVcpuFlag.parked) !== 0;
       if (v.credit < 0) {
         v.priority = SchedPriority.over;
         if (claim.cap !== 0 && v.credit < -capEach && !parked) park.push(v);
-        v.credit = Math.max(v.credit, -MAX_DEBT);
+        v.credit = Math.max(v.credit, -Math.round(MAX_DEBT * bounds));
       } else {
         v.priority = SchedPriority.under;
         if (parked) unpark.push(v);
-        if (v.credit > CREDITS_PER_TSLICE) v.credit = CREDITS_PER_TSLICE / 2;
+        if (v.credit > CREDITS_PER_TSLICE * bounds) v.credit = Math.round((CREDITS_PER_TSLICE * bounds) / 2);
       }
     }
   });

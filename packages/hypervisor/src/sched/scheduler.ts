@@ -28,6 +28,8 @@ import { goesBefore, RunQueues } from './runqueue.ts';
 const NS_PER_MS = 1_000_000n;
 const TICK_NS = BigInt(TICK_MS) * NS_PER_MS;
 const ACCOUNT_NS = BigInt(TSLICE_MS) * NS_PER_MS;
+/** Of a longer pause between two accountings no more is made good. */
+const MAX_PERIODS = 20;
 /** Domain flags that keep all its vCPUs from running. */
 const STOPPED = DomainFlag.dying | DomainFlag.shutdown | DomainFlag.shuttingDown | DomainFlag.creating;
 
@@ -181,6 +183,7 @@ export class Scheduler implements SchedulerPort {
       return undefined;
     }
     if (record.idleSinceNs !== 0n) {
+      this.#beginPeriod(record, now);
       record.idleNs += now - record.idleSinceNs;
       record.idleSinceNs = 0n;
     }
@@ -356,10 +359,18 @@ export class Scheduler implements SchedulerPort {
     setRunstate(this.#core, vcpu, blocked ? Runstate.blocked : Runstate.offline, now);
   }
 
+  /** While all were idle nobody has earned anything: the first that runs begins a period. */
+  #beginPeriod(first: PcpuView, now: bigint): void {
+    const { header } = this.#core;
+    const isIdle = (pcpu: PcpuView): boolean => pcpu === first || pcpu.running === 0;
+    if (header.nrParked === 0 && this.#modules.pcpus.every(isIdle)) header.accountDeadlineNs = now + ACCOUNT_NS;
+  }
+
   /** Once a period, by whoever comes first. */
   #accounting(now: bigint): void {
     const { header } = this.#core;
     if (now < header.accountDeadlineNs) return;
+    const elapsed = Number(now - (header.accountDeadlineNs - ACCOUNT_NS)) / Number(ACCOUNT_NS);
     header.accountDeadlineNs = now + ACCOUNT_NS;
     const claims: ShareClaim[] = [];
     const refs = new Map<VcpuView, VcpuRef>();
@@ -376,7 +387,7 @@ export class Scheduler implements SchedulerPort {
       if (active.length > 0) claims.push({ weight: domain.v.weight, cap: domain.v.cap, vcpus: active });
       return true;
     });
-    const { park, unpark } = account(claims, this.#core.map.nrPcpus);
+    const { park, unpark } = account(claims, this.#core.map.nrPcpus, Math.min(elapsed, MAX_PERIODS));
     for (let pcpu = 0; pcpu < this.#core.map.nrPcpus; pcpu++) this.queues.sort(pcpu);
     for (const v of park) this.#park(refs.get(v));
     for (const v of unpark) this.#unpark(refs.get(v));

@@ -32,16 +32,16 @@ class Spinning {
   }
 
   /** Time passes on all pCPUs; `before` may wake and block vCPUs. */
-  run(steps: number, before: (step: number) => void = () => undefined): void {
+  run(steps: number, before: (step: number) => void = () => undefined, stepNs = STEP_NS): void {
     const { clock } = this.host;
     for (let step = 0; step < steps; step++) {
       before(step);
       this.#running.forEach((_, pcpu) => {
         this.#look(pcpu);
       });
-      clock.advance(STEP_NS);
+      clock.advance(stepNs);
       for (const vcpu of this.#running)
-        if (vcpu) this.ranNs.set(vcpu.frame, (this.ranNs.get(vcpu.frame) ?? 0) + Number(STEP_NS));
+        if (vcpu) this.ranNs.set(vcpu.frame, (this.ranNs.get(vcpu.frame) ?? 0) + Number(stepNs));
     }
   }
 
@@ -110,6 +110,18 @@ test.each<[name: string, nrPcpus: number, claims: Claim[], expected: number[]]>(
   const errors = got.map((seconds, i) => seconds / (expected[i] ?? NaN) - 1);
   for (const error of errors) if (!(Math.abs(error) <= TOLERANCE)) throw new Error(`got ${got.map((s) => s.toFixed(2)).join(' ')}`);
 }); // prettier-ignore
+
+test.each([
+  ['2:1', 1, [512, 256], [20, 10]],
+  ['1:2:4', 1, [128, 256, 512], [30 / 7, 60 / 7, 120 / 7]],
+  ['1:1:2 on two', 2, [256, 256, 512], [15, 15, 30]],
+] as const)('weights %s hold on a machine that lets us run now and then only', (_name, nrPcpus, weights, expected) => {
+  const spinning = new Spinning(nrPcpus, ws(...weights));
+  spinning.run(500, () => undefined, 60n * MS);
+  spinning.seconds().forEach((seconds, i) => {
+    expect(Math.abs(seconds / (expected[i] ?? NaN) - 1)).toBeLessThan(TOLERANCE);
+  });
+});
 
 test.each([1, 3])('an idle vCPU that wakes beside %d that spin runs at the next look', (spinners) => {
   const spinning = new Spinning(1, [...ws(256), ...Array.from({ length: spinners }, () => ({}))]);
