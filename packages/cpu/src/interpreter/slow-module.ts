@@ -170,13 +170,6 @@ export function buildSlowModule(): Uint8Array {
     store.end().end();
     elements[size] = { load, store };
   }
-  // For compiled code: the machine address, or -1 where the interpreter must do the instruction.
-  const probe = m.function(['i64', 'i32'], ['i32'], 'probe');
-  const probeHost = probe.local('i32');
-  probe.get(0).get(1).call(recall).tee(probeHost).i32(-1).op('i32.ne').if().get(probeHost).return().end();
-  probe.i32(0).get(0).store64(OFFSET.slowAddress);
-  probe.get(1).call(tryTranslate).op('i32.eqz').if('i32');
-  direct(probe).else().i32(-1).end();
   const rmw = m.function(['i64', 'i32', 'i32'], ['i32'], 'rmw');
   const rmwHost = rmw.local('i32');
   rmw.get(0).get(1).i32(ACCESS.write).op('i32.or').call(recall).tee(rmwHost).i32(-1).op('i32.ne').if();

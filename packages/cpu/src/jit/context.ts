@@ -12,8 +12,6 @@ import type { FlagState } from './lazy.ts';
 
 /** Functions that a region calls. */
 export interface RegionImports {
-  /** (linear address, access word) -> machine address, or -1: the interpreter must do the instruction. */
-  readonly probe: FunctionRef;
   readonly flags: FunctionRef;
   readonly carry: FunctionRef;
   readonly condition: FunctionRef;

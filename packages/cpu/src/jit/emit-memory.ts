@@ -1,11 +1,11 @@
 /**
- * Memory accesses of the region compiler: TLB lookups inline; a miss asks `probe`, and what that cannot do (a fault,
- * a page border, a write to code) is left to the interpreter, at this instruction and with nothing changed.
+ * Memory accesses of the region compiler: TLB lookups inline. What misses (a translation that is not there, a fault, a
+ * page border, a write to code) is left to the interpreter, at this instruction and with nothing changed: a call of a
+ * slow path in place would make V8 keep everything in memory around each access.
  */
 import { MACHINE } from '../interpreter/emit-frame.ts';
 import type { Value } from '../interpreter/emit-frame.ts';
 import { TLB_READ, TLB_WRITE } from '../interpreter/memory-map.ts';
-import { ACCESS } from '../interpreter/translated.ts';
 import type { MemoryType, Width } from '../semantics/algebra.ts';
 import { log2, memoryType } from '../semantics/base.ts';
 import { LOADS, STORES } from '../wasm/builder.ts';
@@ -15,46 +15,28 @@ const SIZE_OF: Record<MemoryType, number> = { u8: 1, s8: 1, u16: 2, s16: 2, u32:
 const CMPXCHG = { 1: 0x4a, 2: 0x4b, 4: 0x48, 8: 0x49 } as const;
 
 export abstract class RegionMemoryEmitter extends RegionFlagEmitter {
-  /** Leaves the instruction to the interpreter; code after it is not reached. */
-  abstract bail(): void;
+  /** Leaves the instruction to the interpreter where the i32 that `emitCondition` puts on the stack is not 0. */
+  abstract bailIf(emitCondition: () => void): void;
 
   /** Machine address of `size` bytes at a linear address, as a new local. */
   private host(address: Value, size: number, isWrite: boolean): Value {
     const { f, context } = this;
     const table = isWrite ? TLB_WRITE : TLB_READ;
-    context.observe();
-    this.push1(address);
-    f.op('i32.wrap_i64').i32(8).op('i32.shr_u').i32(0x3ff0).op('i32.and').get(context.view).op('i32.add');
-    f.tee(context.scratch).load64(table);
-    this.push1(address);
-    if (size > 1) f.i64(size - 1).op('i64.add');
-    f.i64(-4096).op('i64.and').op('i64.eq').if('i32');
+    this.bailIf(() => {
+      this.push1(address);
+      f.op('i32.wrap_i64').i32(8).op('i32.shr_u').i32(0x3ff0).op('i32.and').get(context.view).op('i32.add');
+      f.tee(context.scratch).load64(table);
+      this.push1(address);
+      if (size > 1) f.i64(size - 1).op('i64.add');
+      f.i64(-4096).op('i64.and').op('i64.ne');
+    });
     this.push1(address);
     f.op('i32.wrap_i64')
       .get(context.scratch)
       .load32(table + 8)
       .op('i32.add');
-    f.else();
-    this.push1(address);
-    f.i32(size | (isWrite ? ACCESS.write : 0)).call(context.imports.probe);
-    f.tee(context.scratch).i32(-1).op('i32.eq').if();
-    this.inColdArm(() => {
-      this.bail();
-    });
-    f.end().get(context.scratch).end();
     return this.bind('i32');
   }
-  /** Code that may not run: what it finds out about the flags and what is reached holds in it only. */
-  protected inColdArm(body: () => void): void {
-    const { context } = this;
-    const { flags, isDead } = context;
-    context.depth++;
-    body();
-    context.depth--;
-    context.flags = flags;
-    context.isDead = isDead;
-  }
-
   load(type: MemoryType, address: Value): Value {
     const host = this.host(address, SIZE_OF[type], false);
     this.push1(host);
@@ -106,12 +88,10 @@ export abstract class RegionMemoryEmitter extends RegionFlagEmitter {
     }
     if (size > 1) {
       // Not aligned: a bus lock on real machines, the interpreter's matter here.
-      this.push1(host);
-      f.i32(size - 1).op('i32.and').if(); // prettier-ignore
-      this.inColdArm(() => {
-        this.bail();
+      this.bailIf(() => {
+        this.push1(host);
+        f.i32(size - 1).op('i32.and');
       });
-      f.end();
     }
     this.push1(host);
     f.access(loadOpcode, 0, MACHINE);

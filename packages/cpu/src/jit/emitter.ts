@@ -349,13 +349,10 @@ export class RegionEmitter extends RegionMemoryEmitter {
       if (condition.constant !== 0n) this.fault(vector, errorCode);
       return;
     }
-    this.push1(condition);
-    if (condition.type === 'i64') this.f.i64(0).op('i64.ne');
-    this.f.if();
-    this.inColdArm(() => {
-      this.bail();
+    this.bailIf(() => {
+      this.push1(condition);
+      if (condition.type === 'i64') this.f.i64(0).op('i64.ne');
     });
-    this.f.end();
   }
   nextRip(): Value {
     return this.add(this.context.local('i64', this.context.base), this.i64(this.at + this.instruction.length));
@@ -377,11 +374,24 @@ export class RegionEmitter extends RegionMemoryEmitter {
   bail(): void {
     const { f, context } = this;
     context.observe();
-    // What has changed something already cannot be done again.
     if (context.depth === 0 || context.events.writes) context.events.bails = true;
-    context.emitForm(context.flags);
-    f.i32(this.at).set(context.position).br(context.bailLabel);
+    this.emitPlace();
+    f.br(context.bailLabel);
     context.isDead = true;
+  }
+  bailIf(emitCondition: () => void): void {
+    const { context } = this;
+    context.observe();
+    // What has changed something already cannot be done again.
+    if (context.events.writes) context.events.bails = true;
+    this.emitPlace();
+    emitCondition();
+    this.f.brIf(context.bailLabel);
+  }
+  /** Notes where and with which flags the region is left. */
+  private emitPlace(): void {
+    this.context.emitForm(this.context.flags);
+    this.f.i32(this.at).set(this.context.position);
   }
   fault(_vector: number, _errorCode?: number): void {
     this.bail();
@@ -392,13 +402,11 @@ export class RegionEmitter extends RegionMemoryEmitter {
   }
   /** Leaves the instruction to the interpreter while SSE or x87 instructions fault. */
   guard(field: 'simdBlock' | 'avxBlock' | 'fpuBlock'): void {
-    const { f, context } = this;
+    const { context } = this;
     if (context.checkedBlocks.has(field)) return;
-    f.i32(0).load32(OFFSET[field]).if();
-    this.inColdArm(() => {
-      this.bail();
+    this.bailIf(() => {
+      this.f.i32(0).load32(OFFSET[field]);
     });
-    f.end();
     context.checkedBlocks.add(field);
   }
 }

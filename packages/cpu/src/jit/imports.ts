@@ -13,7 +13,6 @@ export function declareImports(m: ModuleBuilder): DeclaredImports {
   m.importMemory('engine', 'private', 1, undefined, false);
   m.importMemory('engine', 'machine', 1, 65536, true);
   return {
-    probe: m.importFunction('slow', 'probe', ['i64', 'i32'], ['i32']),
     flags: m.importFunction('slow', 'flags', CC, ['i32']),
     carry: m.importFunction('slow', 'carry', CC, ['i32']),
     condition: m.importFunction('slow', 'condition', ['i32', ...CC], ['i32']),
@@ -23,4 +22,4 @@ export function declareImports(m: ModuleBuilder): DeclaredImports {
 
 const nothing = { index: 0, type: 0 };
 /** For code that is never built. */
-export const emptyImports: RegionImports = { probe: nothing, flags: nothing, carry: nothing, condition: nothing };
+export const emptyImports: RegionImports = { flags: nothing, carry: nothing, condition: nothing };

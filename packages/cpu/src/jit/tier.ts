@@ -88,8 +88,8 @@ export class JitTier {
     memories: { private: WebAssembly.Memory; machine: WebAssembly.Memory },
     slow: Readonly<Record<string, unknown>>,
   ): void {
-    const { probe, flags, carry, condition } = slow;
-    this.imports = { engine: { ...memories, regions: this.table }, slow: { probe, flags, carry, condition } } as WebAssembly.Imports; // prettier-ignore
+    const { flags, carry, condition } = slow;
+    this.imports = { engine: { ...memories, regions: this.table }, slow: { flags, carry, condition } } as WebAssembly.Imports; // prettier-ignore
   }
 
   /** The interpreter was often at `record`: the record to go on with. */

@@ -20,63 +20,97 @@ export interface StringOutcome {
   mask: bigint;
 }
 
-function elements(vector: bigint, control: number): number[] {
-  const bits = (control & CONTROL_WORDS) !== 0 ? 16 : 8;
-  const isSigned = (control & CONTROL_SIGNED) !== 0;
-  return Array.from({ length: 128 / bits }, (_, n) => {
-    const raw = vector >> BigInt(n * bits);
-    return Number(isSigned ? BigInt.asIntN(bits, raw) : BigInt.asUintN(bits, raw));
-  });
+type Elements = Uint8Array | Int8Array | Uint16Array | Int16Array;
+/** The two operands, as all kinds of elements: C libraries compare every string with these instructions. */
+const operands = [new ArrayBuffer(16), new ArrayBuffer(16)].map((bytes) => ({
+  quads: new BigUint64Array(bytes),
+  kinds: [new Uint8Array(bytes), new Uint16Array(bytes), new Int8Array(bytes), new Int16Array(bytes)] as const,
+}));
+
+/** Low and high half of an operand as its elements; valid until the next call for the same operand. */
+function elements(n: 0 | 1, low: bigint, high: bigint, control: number): Elements {
+  const operand = operands[n];
+  if (!operand) throw new RangeError('two operands');
+  operand.quads[0] = low;
+  operand.quads[1] = high;
+  return operand.kinds[control & (CONTROL_WORDS | CONTROL_SIGNED)] ?? operand.kinds[0];
 }
 
 /** Number of valid elements. */
-function lengthOf(list: readonly number[], control: number, explicit: number): number {
+function lengthOf(list: Elements, control: number, explicit: number): number {
   if ((control & CONTROL_IMPLICIT) === 0) return Math.min(list.length, Math.abs(explicit));
   const end = list.indexOf(0);
   return end < 0 ? list.length : end;
 }
 
 /** Bit j of the intermediate result for element j of the second operand. */
-function aggregate(a: number[], b: number[], lengthA: number, lengthB: number, mode: number): number {
+function aggregate(a: Elements, b: Elements, lengthA: number, lengthB: number, mode: number): number {
+  switch (mode) {
+    case 0:
+      return equalAny(a, b, lengthA, lengthB);
+    case 1:
+      return inRanges(a, b, lengthA, lengthB);
+    case 2:
+      return equalEach(a, b, lengthA, lengthB);
+    default:
+      return equalOrdered(a, b, lengthA, lengthB);
+  }
+}
+function equalAny(a: Elements, b: Elements, lengthA: number, lengthB: number): number {
+  let result = 0;
+  for (let j = 0; j < lengthB; j++) {
+    for (let i = 0; i < lengthA; i++) {
+      if (a[i] !== b[j]) continue;
+      result |= 1 << j;
+      break;
+    }
+  }
+  return result;
+}
+function inRanges(a: Elements, b: Elements, lengthA: number, lengthB: number): number {
+  let result = 0;
+  for (let j = 0; j < lengthB; j++) {
+    const value = b[j] ?? 0;
+    for (let i = 0; i + 1 < lengthA; i += 2) if (value >= (a[i] ?? 0) && value <= (a[i + 1] ?? 0)) result |= 1 << j;
+  }
+  return result;
+}
+function equalEach(a: Elements, b: Elements, lengthA: number, lengthB: number): number {
+  let result = 0;
+  for (let j = 0; j < a.length; j++) {
+    const validA = j < lengthA;
+    const validB = j < lengthB;
+    if (validA && validB ? a[j] === b[j] : validA === validB) result |= 1 << j;
+  }
+  return result;
+}
+function equalOrdered(a: Elements, b: Elements, lengthA: number, lengthB: number): number {
   const count = a.length;
   let result = 0;
   for (let j = 0; j < count; j++) {
-    const validB = j < lengthB;
-    const valueB = b[j] ?? 0;
-    let bit = false;
-    switch (mode) {
-      case 0: // equal any
-        bit = validB && a.slice(0, lengthA).includes(valueB);
-        break;
-      case 1: // ranges
-        for (let i = 0; i + 1 < lengthA && validB; i += 2)
-          if (valueB >= (a[i] ?? 0) && valueB <= (a[i + 1] ?? 0)) bit = true;
-        break;
-      case 2: {
-        // equal each
-        const validA = j < lengthA;
-        bit = validA && validB ? a[j] === valueB : validA === validB;
-        break;
-      }
-      default: // equal ordered
-        bit = true;
-        for (let i = 0; i < count - j && bit; i++) {
-          if (i >= lengthA) break;
-          bit = j + i < lengthB && a[i] === b[j + i];
-        }
-    }
-    if (bit) result |= 1 << j;
+    const end = Math.min(lengthA, count - j);
+    let i = 0;
+    while (i < end && j + i < lengthB && a[i] === b[j + i]) i++;
+    if (i === end) result |= 1 << j;
   }
   return result;
 }
 
-/** `control`: immediate in bits 0 to 7, variant in 8 and 9; `lengths`: two signed 32-bit explicit lengths. */
-export function compareStrings(first: bigint, second: bigint, control: number, lengths: bigint): StringOutcome {
-  const a = elements(first, control);
-  const b = elements(second, control);
+/**
+ * The operands as low and high halves. `control`: immediate in bits 0 to 7, variant in 8 and 9; `lengthA`, `lengthB`: explicit
+ * lengths, signed.
+ */
+export function compareStrings(
+  first: readonly [bigint, bigint],
+  second: readonly [bigint, bigint],
+  control: number,
+  lengths: readonly [number, number],
+): StringOutcome {
+  const a = elements(0, first[0], first[1], control);
+  const b = elements(1, second[0], second[1], control);
   const count = a.length;
-  const lengthA = lengthOf(a, control, Number(BigInt.asIntN(32, lengths)));
-  const lengthB = lengthOf(b, control, Number(BigInt.asIntN(32, lengths >> 32n)));
+  const lengthA = lengthOf(a, control, lengths[0]);
+  const lengthB = lengthOf(b, control, lengths[1]);
   let result = aggregate(a, b, lengthA, lengthB, (control >> 2) & 3);
   const all = (1 << count) - 1;
   const polarity = (control >> 4) & 3;

@@ -193,12 +193,11 @@ export const sseHelpers: Readonly<Record<string, Helper>> = {
   'sse256.finish': finishHalves,
   'sse.maskmov': maskedStore,
   'sse.pcmpstr': (helper, args) => {
-    const outcome = compareStrings(
-      arg(args, 0) | (arg(args, 1) << 64n),
-      arg(args, 2) | (arg(args, 3) << 64n),
-      Number(arg(args, 4)),
-      arg(args, 5),
-    );
+    const lengths = arg(args, 5);
+    const outcome = compareStrings([arg(args, 0), arg(args, 1)], [arg(args, 2), arg(args, 3)], Number(arg(args, 4)), [
+      Number(BigInt.asIntN(32, lengths)),
+      Number(BigInt.asIntN(32, lengths >> 32n)),
+    ]);
     helper.state.resultLow = outcome.mask & LOW;
     helper.state.resultHigh = outcome.mask >> 64n;
     return BigInt(outcome.flags | (outcome.index << 16));
