@@ -140,6 +140,8 @@ export class RegionBuilder implements Ways {
       items.forEach((item, i) => {
         for (let n = item.start; n <= item.end; n++) byBlock.push(labels[i] ?? 0);
       });
+      // Its own jumps back are many, and a branch is better predicted than a jump by table.
+      if (loopLabel !== undefined) f.get(this.context.entry).i32(start).op('i32.eq').brIf(byBlock[0] ?? 0); // prettier-ignore
       f.get(this.context.entry).i32(start).op('i32.sub').brTable(byBlock, byBlock[0] ?? 0); // prettier-ignore
     }
     this.levels.push(level);
@@ -240,7 +242,7 @@ export class RegionBuilder implements Ways {
     const isCall = given?.instruction.row.semantics === 'call';
     if (target <= this.block || isCall) this.emitBudget(position);
     this.passFlags(emitter, target);
-    this.emitBranch(target, isCall);
+    this.emitBranch(target);
     context.isDead = true;
   }
   /** To code outside of the region. */
@@ -256,9 +258,9 @@ export class RegionBuilder implements Ways {
     else if (flow.needsFlags[target] && flow.joins[target]) context.emitForm(context.flags);
     else if (flow.needsFlags[target]) emitter.emitGeneric(context.flags);
   }
-  private emitBranch(target: number, byNumber: boolean): void {
+  private emitBranch(target: number): void {
     const { f, context } = this;
-    for (let i = this.levels.length - 1; i >= 0 && !byNumber; i--) {
+    for (let i = this.levels.length - 1; i >= 0; i--) {
       const level = this.levels[i];
       if (!level || target < level.start || target > level.end) continue;
       if (target === level.start && level.loopLabel !== undefined) {
@@ -297,7 +299,7 @@ export class RegionBuilder implements Ways {
     const { flags } = context;
     this.emitBudget(position);
     this.passFlags(emitter, target);
-    this.emitBranch(target, true);
+    this.emitBranch(target);
     context.flags = flags;
     f.end();
   }
