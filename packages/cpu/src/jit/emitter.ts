@@ -309,18 +309,25 @@ export class RegionEmitter extends RegionMemoryEmitter {
     this.push1(condition);
     if (condition.type === 'i64') f.i64(0).op('i64.ne');
     f.if();
+    const { events } = context;
+    const { writes } = events;
     this.branch(then);
+    // What one branch has written, the other has not.
+    const written = events.writes;
+    events.writes = writes;
     const changes = context.flags !== before;
     // What depends on the run time counts as use of what was before.
     if (changes && !context.events.sets) context.events.usesFlags = true;
     if (!changes && !otherwise) {
       f.end();
+      events.writes = written;
       return;
     }
     if (context.leavesFlags) {
       f.else();
       if (otherwise) this.branch(otherwise);
       f.end();
+      events.writes ||= written;
       return;
     }
     const merges = before.form !== 'dead' || context.flags.form !== 'dead';
@@ -330,18 +337,34 @@ export class RegionEmitter extends RegionMemoryEmitter {
     if (otherwise) this.branch(otherwise);
     this.emitGeneric(context.flags);
     f.end();
+    events.writes ||= written;
     context.flags = merges ? GENERIC : before;
+  }
+  override attempt(whole: () => Value, instead: () => void): void {
+    const { events } = this.context;
+    const before = events.writes;
+    const done = whole();
+    const writes = events.writes;
+    // Where it was not done, nothing was changed.
+    events.writes = before;
+    this.when(this.eqz(done), instead);
+    events.writes = writes;
   }
   choose(type: ValueType, condition: Value, then: () => Value, otherwise: () => Value): Value {
     if (condition.local < 0) return condition.constant !== 0n ? then() : otherwise();
     const { f } = this;
+    const { events } = this.context;
+    const { writes } = events;
     this.detach(() => true);
     this.push1(condition);
     f.if(type);
     this.branch(() => { this.push1(then()); }); // prettier-ignore
+    const written = events.writes;
+    events.writes = writes;
     f.else();
     this.branch(() => { this.push1(otherwise()); }); // prettier-ignore
     f.end();
+    events.writes ||= written;
     return this.bind(type);
   }
   override faultWhen(condition: Value, vector: number, errorCode?: number): void {

@@ -155,6 +155,8 @@ export interface Algebra<V> {
 
   // Control ----------------------------------------------------------------------------------------------------------
   when(condition: V, then: () => void, otherwise?: () => void): void;
+  /** `whole` gives an i32: not 0 when it has done the instruction, 0 when it has changed nothing and `instead` must do it. */
+  attempt(whole: () => V, instead: () => void): void;
   /** Value of one of two computations, only the chosen one happening. */
   choose(type: ValueType, condition: V, then: () => V, otherwise: () => V): V;
   /** RIP of the next instruction, i64. */

@@ -150,6 +150,9 @@ export abstract class AlgebraBase<V> implements Algebra<V> {
       this.fault(vector, errorCode);
     });
   }
+  attempt(whole: () => V, instead: () => void): void {
+    this.when(this.eqz(whole()), instead);
+  }
   canonicalTarget(target: V): void {
     if (this.mode !== 64) return;
     const c16 = this.i64(16);

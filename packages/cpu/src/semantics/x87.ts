@@ -30,7 +30,7 @@ const helped =
       e.helper(name, operand(e), e.i32(e.variant));
     };
     const fast = X87_FAST[name];
-    if (fast) e.when(e.eqz(fast(e)), help);
+    if (fast) e.attempt(() => fast(e), help);
     else help();
   };
 
