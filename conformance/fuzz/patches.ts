@@ -27,11 +27,22 @@ export function patchProgram(random: Random, fragments: Item[][], count: number,
     result[f]?.splice(i, 0, { kind: 'label', name, isMark: true });
     const insn = patchInsn(random, name, patch);
     // By instructions, not by fragments: a long one is more often hit.
-    const places = result.flatMap((items, at) => items.map((_, index) => ({ at, index })));
-    const place = random.chance(BEFORE_ONE_IN) ? { at: f, index: i } : random.pick(places);
+    // Never between a mark and what it stands before.
+    const places = result.flatMap((items, at) => items.flatMap((_, index) => (isMark(items[index - 1]) ? [] : [{ at, index }]))); // prettier-ignore
+    const place = random.chance(BEFORE_ONE_IN)
+      ? { at: f, index: beforeMarks(result[f] ?? [], i) }
+      : random.pick(places);
     result[place.at]?.splice(place.index, 0, insn);
   }
   return result;
+}
+
+const isMark = (item: Item | undefined): boolean => item?.kind === 'label' && item.isMark;
+
+function beforeMarks(items: readonly Item[], index: number): number {
+  let at = index;
+  while (isMark(items[at - 1])) at--;
+  return at;
 }
 
 /** Puts a mark before something with an immediate of the size; whoever names the mark means the immediate. */

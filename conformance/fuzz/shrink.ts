@@ -68,13 +68,19 @@ function toNops(insn: Insn): Insn[] {
   ];
 }
 
+/** An instruction goes with its marks: what wrote over it must not write over the next one. */
 function edit(program: Program, where: readonly Place[], change: (insn: Insn) => Item[]): Program {
-  const fragments = program.fragments.map((fragment, f) => ({
-    ...fragment,
-    items: fragment.items.flatMap((item, i) =>
-      item.kind === 'insn' && where.some((place) => place.fragment === f && place.item === i) ? change(item) : [item],
-    ),
-  }));
+  const fragments = program.fragments.map((fragment, f) => {
+    const isEdited = (i: number): boolean => where.some((place) => place.fragment === f && place.item === i);
+    const items = fragment.items.flatMap((item, i): Item[] => {
+      if (item.kind === 'insn') return isEdited(i) ? change(item) : [item];
+      if (!item.isMark) return [item];
+      let target = i + 1;
+      while (fragment.items[target]?.kind === 'label') target++;
+      return isEdited(target) ? [] : [item];
+    });
+    return { ...fragment, items };
+  });
   return { ...program, fragments };
 }
 
