@@ -105,6 +105,8 @@ export interface EngineCounters {
   regionsReused: number;
   /** Times that compiled code was entered from the interpreter. */
   regionEntries: number;
+  /** Instructions that compiled code left to the interpreter: TLB misses, faults, what only helpers do. */
+  regionBails: number;
   compileNs: number;
 }
 
@@ -112,7 +114,7 @@ export interface EngineCounters {
 export const newCounters = (): EngineCounters => ({
   slices: 0, interpretedSlices: 0, compiledSlices: 0, decodedInstructions: 0, tlbMisses: 0, codeInvalidations: 0,
   regionsCompiled: 0, blocksCompiled: 0, instructionsCompiled: 0, codeBytes: 0, regionsLive: 0, regionsEvicted: 0,
-  regionsInvalidated: 0, regionsReused: 0, regionEntries: 0, compileNs: 0,
+  regionsInvalidated: 0, regionsReused: 0, regionEntries: 0, regionBails: 0, compileNs: 0,
 }); // prettier-ignore
 
 /** Outcome of an access on the guest's behalf: undefined when it went through, else the #PF it would have raised. */

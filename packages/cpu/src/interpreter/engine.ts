@@ -17,7 +17,7 @@ import { HANDLER_TABLE, generateEngine } from './generate.ts';
 import type { EngineBinaries } from './generate.ts';
 import { LateHandlers } from './late.ts';
 import { HelperCalls } from './helper-calls.ts';
-import { NR_ENTERED, RUN_BUDGET, SIGNAL } from './memory-map.ts';
+import { NR_BAILED, NR_ENTERED, RUN_BUDGET, SIGNAL } from './memory-map.ts';
 import { DerivedMode, rootKey } from './mode.ts';
 import { HelperMemory, accessVirtual } from './virtual-memory.ts';
 
@@ -137,6 +137,7 @@ export class InterpreterEngine implements Engine {
   private leaveWith(reason: ExitReason): ExitReason {
     this.counters.decodedInstructions = this.core.cache.decodedInstructions;
     this.counters.regionEntries = (this.core.words[NR_ENTERED / 4] ?? 0) >>> 0;
+    this.counters.regionBails = (this.core.words[NR_BAILED / 4] ?? 0) >>> 0;
     this.exit.reason = reason;
     return reason;
   }

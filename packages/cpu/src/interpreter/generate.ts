@@ -15,7 +15,7 @@ import type { CcField, Frame, SlowImports, Value } from './emit-frame.ts';
 import { SPECIAL, enumerateFused, enumerateShapes, fusedKey } from './handlers.ts';
 import type { BoundShape, FusedShape } from './handlers.ts';
 import {
-  CODE_TLB, CODE_TLB_ENTRIES, COUNTERS, COUNTER_MASK, ENTRY, HOT_THRESHOLD, NR_ENTERED, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL,
+  CODE_TLB, CODE_TLB_ENTRIES, COUNTERS, COUNTER_MASK, ENTRY, HOT_THRESHOLD, NR_BAILED, NR_ENTERED, RECORD, RECORD_BYTES, RUN_BUDGET, SIGNAL,
 } from './memory-map.ts'; // prettier-ignore
 import { buildSlowModule } from './slow-module.ts';
 
@@ -429,6 +429,7 @@ function buildLoop(f: FunctionBuilder, parts: LoopParts): void {
       toJump();
       f.end();
       f.get(code).i32(SIGNAL.bail).op('i32.ne').brIf(leave);
+      f.i32(0).i32(0).load32(NR_BAILED).i32(1).op('i32.add').store32(NR_BAILED);
       // The instruction itself, even where compiled code begins with it.
       lookup();
       f.get(record).load16(RECORD.handler).i32(SPECIAL.enter).op('i32.eq').if();

@@ -46,6 +46,8 @@ export const COUNTER_MASK = 0x3fffc;
 export const HOT_THRESHOLD = COUNTERS + COUNTER_MASK + 4;
 /** How often the interpreter has entered compiled code: u32. */
 export const NR_ENTERED = HOT_THRESHOLD + 4;
+/** How often compiled code has left an instruction to the interpreter: u32. */
+export const NR_BAILED = HOT_THRESHOLD + 8;
 /** Regions of compiled code: a slot in the table of functions, and what `enter` records and the functions themselves are given. */
 export const NR_REGIONS = 4096;
 export const ENTRY = { blockBits: 8, blockMask: 0xff } as const;

@@ -85,6 +85,7 @@ const engine: Readonly<Record<keyof EngineCounters, CounterRow>> = {
   regionsInvalidated: { perfc: 'jit: regions invalidated', metric: 'xen_jit_regions_invalidated', help: 'Compiled regions dropped as their code was written' },
   regionsReused: { perfc: 'jit: regions of other pCPUs used', metric: 'xen_jit_regions_reused', help: 'Regions used that another pCPU compiled' },
   regionEntries: { perfc: 'jit: region entries', metric: 'xen_jit_region_entries', help: 'Entries into compiled code' },
+  regionBails: { perfc: 'jit: instructions left to the interpreter', metric: 'xen_jit_bails', help: 'Instructions that compiled code left to the interpreter' },
   compileNs: { perfc: 'jit: compile time (ns)', metric: 'xen_jit_compile_seconds', help: 'Time spent compiling', scale: 1e-9 },
 }; // prettier-ignore
 
