@@ -30,8 +30,6 @@ const MAX_WAIT = 4;
 const MAX_CODE_BYTES = 48 << 20;
 const PAGE = 4096;
 
-type RegionFunction = (word: number, budget: number) => number;
-
 /** One compiled region, or one that is about to be. */
 class Region implements Compiled {
   readonly pages: readonly CodePage[];
@@ -223,7 +221,7 @@ export class JitTier {
     region.bytes = image.size;
     this.codeBytes += image.size;
     this.live.add(region);
-    this.table.set(region.slot, instance.exports[image.name] as RegionFunction);
+    this.table.set(region.slot, instance.exports[image.name]);
     region.pages.forEach((page, number) => {
       words[(REGION_PAGES.base + (region.slot << REGION_PAGES.log2)) / 4 + number] = page.map;
     });

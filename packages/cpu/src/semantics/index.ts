@@ -17,4 +17,16 @@ export const SEMANTICS: Readonly<Record<string, Semantics>> = {
 };
 
 /** Names whose handlers depend on the address size. */
-export const ADDRESSED = new Set(['movs', 'cmps', 'stos', 'lods', 'scas', 'ins', 'outs', 'loop', 'jrcxz', 'maskmov', 'vex.maskmov']);
+export const ADDRESSED = new Set([
+  'movs',
+  'cmps',
+  'stos',
+  'lods',
+  'scas',
+  'ins',
+  'outs',
+  'loop',
+  'jrcxz',
+  'maskmov',
+  'vex.maskmov',
+]);

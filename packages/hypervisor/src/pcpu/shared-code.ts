@@ -45,6 +45,7 @@ export class SharedCode implements Required<Pick<EngineHost, 'shareRegions' | 't
     const received = receiveMessageOnPort(this.#channel as unknown as MessagePort);
     if (!received) return undefined;
     Atomics.add(this.#words, this.#mine, 1);
-    return (received as { message: SharedRegions }).message;
+    const message: unknown = received.message;
+    return message as SharedRegions;
   }
 }
