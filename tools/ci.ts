@@ -17,6 +17,14 @@ const steps: readonly Step[] = [
     name: 'random programs on processor, oracle, interpreter and JIT',
     command: ['npm', 'run', '--silent', 'conformance', '--', 'fuzz', '--minutes', '1'],
   },
+  {
+    name: 'ordering and atomicity on several engines',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'litmus', '--iterations', '20000'],
+  },
+  {
+    name: 'code written, run and written again',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'churn', '--modules', '10000'],
+  },
   { name: 'xenstored against real clients', command: ['npm', 'run', '--silent', 'conformance', '--', 'xenstored'] },
   { name: "Debian's kernels as PV guests", command: ['npm', 'run', '--silent', 'conformance', '--', 'debian-pv'] },
 ];
