@@ -3,7 +3,7 @@ import { BINARY16, BINARY32, BINARY64, type Format, isNan, packInfinity, packNan
 import { FpFlag, Rounding, type FpContext } from '../../softfloat/context.ts';
 import { roundPack } from '../../softfloat/round.ts';
 import { sseConvertFormat, sseFused, type FusedSigns } from '../../softfloat/sse.ts';
-import type { Helper } from '../helper.ts';
+import type { Helper, MemoryPort } from '../helper.ts';
 import { bothWidths } from './sse.ts';
 import { Operation, arg, join, split, type PackedHelper } from './sse-operation.ts';
 
@@ -20,9 +20,17 @@ const store32: Helper = ({ memory }, [address = 0n, ...words]) => {
   memory.writeBytes(address, bytesOf(words));
 };
 
+/** Faults as a store of `size` bytes would: at its first byte, or at the first of the next page. */
+function requireWritable(memory: MemoryPort, address: bigint, size: bigint): void {
+  const start = BigInt.asUintN(64, address);
+  memory.span(start, 1, true);
+  const page = BigInt.asUintN(64, (address + size - 1n) & ~0xfffn);
+  if (page !== (start & ~0xfffn)) memory.span(page, 1, true);
+}
+
 /** Faults as a store of `size` bytes would. */
 const writable: Helper = ({ memory }, [address = 0n, size = 1n]) => {
-  for (const at of [address, address + size - 1n]) memory.span(BigInt.asUintN(64, at), 1, true);
+  requireWritable(memory, address, size);
 };
 
 /** Arguments: address, bits of the elements to be written, four words of data. */
@@ -33,8 +41,7 @@ const maskedStore =
     const offsets = Array.from({ length: data.length / size }, (_, n) => n)
       .filter((n) => (chosen >> BigInt(n)) & 1n)
       .map((n) => n * size);
-    for (const offset of offsets)
-      for (const end of [offset, offset + size - 1]) memory.span(BigInt.asUintN(64, address + BigInt(end)), 1, true);
+    for (const offset of offsets) requireWritable(memory, address + BigInt(offset), BigInt(size));
     for (const offset of offsets)
       memory.writeBytes(BigInt.asUintN(64, address + BigInt(offset)), data.slice(offset, offset + size));
   };
