@@ -53,7 +53,12 @@ process.on('exit', () => {
 /** Starts a daemon and waits for its ready line. */
 async function start(path: string, args: readonly string[]): Promise<void> {
   const main = new URL(path, import.meta.url).pathname;
-  const flags = ['--v8-pool-size=1', '--max-semi-space-size=4', '--wasm-tier-mask-for-testing=1'];
+  const flags = [
+    '--v8-pool-size=1',
+    '--max-semi-space-size=4',
+    '--wasm-tier-mask-for-testing=1',
+    '--wasm-tiering-budget=2500000',
+  ];
   const daemon = spawn(process.execPath, [...flags, main, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env });
   daemons.unshift(daemon);
   await new Promise<void>((resolve, reject) => {

@@ -13,7 +13,12 @@ export interface DaemonRow {
 
 /** glibc's malloc: few arenas, blocks of 16 KiB and more unmapped when freed: the memory of V8's compilers comes in such (mallopt(3)). */
 const frugalMalloc = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '16384', MALLOC_TRIM_THRESHOLD_: '65536' };
-const hypervisorFlags = ['--v8-pool-size=1', '--max-semi-space-size=4', '--wasm-tier-mask-for-testing=1'];
+const hypervisorFlags = [
+  '--v8-pool-size=1',
+  '--max-semi-space-size=4',
+  '--wasm-tier-mask-for-testing=1',
+  '--wasm-tiering-budget=2500000',
+];
 
 export const daemons: readonly DaemonRow[] = [
   { name: 'hypervisor', after: [], nodeFlags: hypervisorFlags, env: frugalMalloc, vital: true },
