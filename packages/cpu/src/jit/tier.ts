@@ -26,8 +26,8 @@ const NEVER = 0xffff_ffff;
 const BATCH = 8;
 /** Runs that a plan waits for others at most. */
 const MAX_WAIT = 4;
-/** Bound of all live Wasm code; the oldest goes first. */
-const MAX_CODE_BYTES = 48 << 20;
+/** Bound of all live Wasm code, of which V8 makes about five times as much machine code; the oldest goes first. */
+const MAX_CODE_BYTES = 8 << 20;
 const PAGE = 4096;
 
 /** One compiled region, or one that is about to be. */
