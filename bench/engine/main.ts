@@ -3,7 +3,8 @@
  * Figures are of this machine; compare ratios. Run with the flags of the hypervisor:
  *   tools/node24 --v8-pool-size=1 --wasm-tier-mask-for-testing=1 bench/main.ts engine
  */
-import { assemble, createEngine, ExitReason, SEG, type InterpreterEngine } from '@xenhost/cpu';
+import { assemble, ExitReason } from '@xenhost/cpu';
+import { bareEngine } from '../../conformance/lib/bare-engine.ts';
 import { figure } from '../lib/figures.ts';
 
 const MACHINE_BYTES = 16 << 20;
@@ -11,7 +12,6 @@ const PAGE = 4096;
 const CODE = 0x10_0000;
 const STACK = 0x30_0000;
 const DATA = 0x40_0000;
-const RIGHTS = 7n;
 const ROUNDS = 5;
 const BUDGET = 20_000;
 const N = 2_000_000;
@@ -110,46 +110,8 @@ jnz outer`,
   },
 ];
 
-function machine(): { engine: InterpreterEngine; bytes: Uint8Array } {
-  const pages = MACHINE_BYTES / 65536;
-  const machineMemory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const bytes = new Uint8Array(machineMemory.buffer);
-  const view = new DataView(machineMemory.buffer);
-  const codeFrames = new Set<number>();
-  const engine = createEngine(
-    { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE },
-    {
-      machineMemory,
-      host: {
-        cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
-        readTsc: () => 0n,
-        codeFrameAdded: (frame) => codeFrames.add(frame),
-        codeFrameWritten: () => undefined,
-        isCodeFrame: (frame) => codeFrames.has(frame),
-      },
-    },
-  );
-  view.setBigUint64(0x1000, 0x2000n | RIGHTS, true);
-  view.setBigUint64(0x2000, 0x3000n | RIGHTS, true);
-  for (let table = 0; table < MACHINE_BYTES >> 21; table++) {
-    view.setBigUint64(0x3000 + 8 * table, BigInt(0x4000 + table * PAGE) | RIGHTS, true);
-    for (let i = 0; i < 512; i++)
-      view.setBigUint64(0x4000 + table * PAGE + 8 * i, BigInt((table * 512 + i) * PAGE) | RIGHTS, true);
-  }
-  const { state } = engine;
-  state.cr3 = 0x1000n;
-  state.cr0 = 0x8005_0033n;
-  state.cr4 = 0x6b0n;
-  state.efer = 0xd01n;
-  state.cpl = 3;
-  state.setSegment(SEG.cs, { selector: 0x33, attributes: 0xa0fb, limit: 0xffff_ffff, base: 0n });
-  state.setSegment(SEG.ss, { selector: 0x2b, attributes: 0xc0f3, limit: 0xffff_ffff, base: 0n });
-  engine.stateChanged();
-  return { engine, bytes };
-}
-
 export function run(): Promise<number> {
-  const { engine, bytes } = machine();
+  const { engine, bytes } = bareEngine({ bytes: MACHINE_BYTES });
   for (const { name, instructions, source } of programs) {
     const { bytes: code } = assemble(`${source}\nsyscall`, { origin: BigInt(CODE) });
     bytes.set(code, CODE);

@@ -5,16 +5,15 @@
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { assemble, createEngine, ExitReason, SEG } from '@xenhost/cpu';
-import type { InterpreterEngine } from '@xenhost/cpu';
+import { assemble, ExitReason } from '@xenhost/cpu';
+import type { Engine } from '@xenhost/cpu';
 import { assert, Report } from '@xenhost/testkit';
+import { bareEngine } from '../lib/bare-engine.ts';
 
 const PAGE = 4096;
 const MACHINE_BYTES = 4 << 20;
-const ROOT = 0x1000;
 const CODE_PAGES = 64;
 const CODE = 0x10_0000;
-const RIGHTS = 7n;
 /** Share of the rounds after which nothing should grow any more. */
 const SETTLED = 0.3;
 const NR_SAMPLES = 40;
@@ -29,44 +28,6 @@ const LOOPS = 20;
 const PLACES = 6000;
 const PLACE_BYTES = 128;
 
-function world(): { engine: InterpreterEngine; bytes: Uint8Array } {
-  const pages = MACHINE_BYTES / 65536;
-  const machineMemory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const codeFrames = new Set<number>();
-  const engine = createEngine(
-    { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE, jit: 'force' },
-    {
-      machineMemory,
-      host: {
-        cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
-        readTsc: () => 0n,
-        codeFrameAdded: (frame) => codeFrames.add(frame),
-        codeFrameWritten: () => undefined,
-        isCodeFrame: (frame) => codeFrames.has(frame),
-      },
-    },
-  );
-  const view = new DataView(machineMemory.buffer);
-  view.setBigUint64(ROOT, 0x2000n | RIGHTS, true);
-  view.setBigUint64(0x2000, 0x3000n | RIGHTS, true);
-  for (let n = 0; n < MACHINE_BYTES >> 21; n++) {
-    view.setBigUint64(0x3000 + 8 * n, BigInt(0x4000 + n * PAGE) | RIGHTS, true);
-    for (let i = 0; i < 512; i++)
-      view.setBigUint64(0x4000 + n * PAGE + 8 * i, (BigInt(n * 512 + i) << 12n) | RIGHTS, true);
-  }
-  const { state } = engine;
-  state.cr3 = BigInt(ROOT);
-  state.cr0 = 0x8005_0033n;
-  state.cr4 = 0x6b0n;
-  state.efer = 0xd01n;
-  state.cpl = 3;
-  state.setSegment(SEG.cs, { selector: 0x33, attributes: 0xa0fb, limit: 0xffff_ffff, base: 0n });
-  for (const n of [SEG.es, SEG.ss, SEG.ds, SEG.fs, SEG.gs])
-    state.setSegment(n, { selector: 0x2b, attributes: 0xc0f3, limit: 0xffff_ffff, base: 0n });
-  engine.stateChanged();
-  return { engine, bytes: new Uint8Array(machineMemory.buffer) };
-}
-
 interface Sample {
   readonly rssKiB: number;
   readonly mappings: number;
@@ -78,13 +39,7 @@ function sample(): Sample {
 const largest = (samples: readonly Sample[], of: keyof Sample): number => Math.max(...samples.map((s) => s[of]));
 
 /** Code in many places, all run, then all run again: what was evicted is compiled anew. */
-function runPlaces(
-  bytes: Uint8Array,
-  engine: InterpreterEngine,
-  program: Uint8Array,
-  view: DataView,
-  at: number,
-): void {
+function runPlaces(bytes: Uint8Array, engine: Engine, program: Uint8Array, view: DataView, at: number): void {
   for (let n = 0; n < PLACES; n++) {
     view.setUint32(at, n, true);
     bytes.set(program, CODE + n * PLACE_BYTES);
@@ -105,7 +60,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({ args: [...argv], options: { modules: { type: 'string', default: '100000' } } });
   const nrRounds = Number(values.modules);
   if (!Number.isInteger(nrRounds) || nrRounds < NR_SAMPLES) throw new Error(`--modules ${values.modules}: a number from ${NR_SAMPLES}`);
-  const { engine, bytes } = world();
+  const { engine, bytes } = bareEngine({ bytes: MACHINE_BYTES, jit: 'force' });
   const { bytes: program } = assemble(`mov ecx, ${LOOPS}\nxor eax, eax\nagain: add eax, 0x11223344\nsub ecx, 1\njnz again\nsyscall`, { origin: BigInt(CODE) });
   const at = program.findIndex((_, i) => program[i] === 0x44 && program[i + 1] === 0x33 && program[i + 2] === 0x22);
   const view = new DataView(program.buffer, program.byteOffset);

@@ -1,5 +1,7 @@
 /** An engine of ours, with or without its JIT, under test: the runner's world behind page tables, in monitor mode. */
 import { ExitReason, createEngine, type Engine } from '@xenhost/cpu';
+import { soloHost } from '../lib/bare-engine.ts';
+import { PTE, PageTables } from '../lib/page-tables.ts';
 import {
   CODE_BASE,
   CODE_BYTES,
@@ -14,9 +16,6 @@ import { loadFx, loadUserMode, loadYmmHigh, saveFx, saveYmmHigh } from './refere
 
 const PAGE = 0x1000;
 const MACHINE_BYTES = 1 << 20;
-const PRESENT_USER = 5n;
-const WRITABLE = 2n;
-const NO_EXECUTE = 1n << 63n;
 const CODE_FRAME = 0x10;
 const DATA_FRAME = 0x20;
 const READONLY_FRAME = 0x30;
@@ -26,9 +25,7 @@ const SLICE = 10_000;
 export class InterpreterUnderTest {
   readonly name: string;
   readonly #bytes: Uint8Array;
-  readonly #view: DataView;
   readonly #engine: Engine;
-  #nextTable = ROOT_FRAME + 1;
 
   constructor(jit: 'off' | 'force') {
     this.name = jit === 'off' ? 'interpreter' : 'jit';
@@ -38,44 +35,19 @@ export class InterpreterUnderTest {
       shared: true,
     });
     this.#bytes = new Uint8Array(machineMemory.buffer);
-    this.#view = new DataView(machineMemory.buffer);
-    const codeFrames = new Set<number>();
     this.#engine = createEngine(
       { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE, jit },
-      {
-        machineMemory,
-        host: {
-          cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
-          readTsc: () => 0n,
-          codeFrameAdded: (frame) => codeFrames.add(frame),
-          codeFrameWritten: () => undefined,
-          isCodeFrame: (frame) => codeFrames.has(frame),
-        },
-      },
+      { machineMemory, host: soloHost() },
     );
-    for (let at = 0; at < CODE_BYTES; at += PAGE) this.#map(CODE_BASE + at, CODE_FRAME + at / PAGE, WRITABLE);
+    const tables = new PageTables(new DataView(machineMemory.buffer), ROOT_FRAME);
+    for (let at = 0; at < CODE_BYTES; at += PAGE) tables.map(CODE_BASE + at, CODE_FRAME + at / PAGE, PTE.writable);
     for (let at = 0; at < DATA_BYTES; at += PAGE)
-      this.#map(DATA_BASE + at, DATA_FRAME + at / PAGE, WRITABLE | NO_EXECUTE);
-    this.#map(READONLY_BASE, READONLY_FRAME, NO_EXECUTE);
+      tables.map(DATA_BASE + at, DATA_FRAME + at / PAGE, PTE.writable | PTE.noExecute);
+    tables.map(READONLY_BASE, READONLY_FRAME, PTE.noExecute);
   }
 
   get counters(): Engine['counters'] {
     return this.#engine.counters;
-  }
-
-  #map(address: number, frame: number, rights: bigint): void {
-    let table = ROOT_FRAME;
-    for (const shift of [39n, 30n, 21n]) {
-      const at = table * PAGE + Number((BigInt(address) >> shift) & 511n) * 8;
-      let entry = this.#view.getBigUint64(at, true);
-      if (entry === 0n) {
-        entry = (BigInt(this.#nextTable++) << 12n) | PRESENT_USER | WRITABLE;
-        this.#view.setBigUint64(at, entry, true);
-      }
-      table = Number(entry >> 12n);
-    }
-    const at = table * PAGE + ((address >> 12) & 511) * 8;
-    this.#view.setBigUint64(at, (BigInt(frame) << 12n) | PRESENT_USER | rights, true);
   }
 
   run(cases: readonly CpuCase[]): Outcome[] {

@@ -3,10 +3,7 @@
  * The byte layout of a case is that of `struct state` there.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { NativeRunner } from '../lib/native-runner.ts';
 
 /** Linear addresses of the runner's world, the same in every engine. */
 export const CODE_BASE = 0x10000000;
@@ -62,20 +59,9 @@ export interface Outcome {
   memory: Uint8Array;
 }
 
-export class NativeProcessor implements Disposable {
-  readonly #directory: string;
-  readonly #binary: string;
-
+export class NativeProcessor extends NativeRunner {
   constructor() {
-    this.#directory = mkdtempSync(join(tmpdir(), 'cpu-conformance-'));
-    this.#binary = join(this.#directory, 'runner');
-    const source = fileURLToPath(new URL('native/runner.c', import.meta.url));
-    const gcc = spawnSync('gcc', ['-O1', '-fno-stack-protector', '-o', this.#binary, source], { encoding: 'utf8' });
-    if (gcc.status !== 0) throw new Error(`gcc failed: ${gcc.stderr || String(gcc.error)}`);
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.#directory, { recursive: true, force: true });
+    super(new URL('native/runner.c', import.meta.url));
   }
 
   /** Runs all cases; they share one size of memory. */
@@ -88,7 +74,7 @@ export class NativeProcessor implements Disposable {
     cases.forEach((one, index) => {
       encodeCase(one, input, HEADER_BYTES + index * stride);
     });
-    const result = spawnSync(this.#binary, [], { input, maxBuffer: input.length + 1024 });
+    const result = spawnSync(this.binary, [], { input, maxBuffer: input.length + 1024 });
     if (result.status !== 0 || result.stdout.length !== stride * cases.length)
       throw new Error(`native runner ended with ${String(result.status)} ${String(result.signal)}`);
     return cases.map((_, index) => decodeOutcome(result.stdout, index * stride, memoryBytes));

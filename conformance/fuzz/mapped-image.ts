@@ -1,11 +1,9 @@
 /** Machine memory with an image behind page tables. Pages of the image may move to other frames, as a pager moves them. */
+import { PTE, PageTables } from '../lib/page-tables.ts';
 import { IMAGE_PAGES, PAGE, REGIONS } from './world.ts';
 
 /** Frames of one image: page tables, and each page's frame twice. */
 export const FRAMES_PER_IMAGE = 64;
-const PRESENT_USER = 5n;
-const WRITABLE = 2n;
-const NO_EXECUTE = 1n << 63n;
 /** Frames for page tables; those of the image follow. */
 const NR_TABLES = 24;
 /** What is left in a frame that was moved away from. */
@@ -13,21 +11,19 @@ const STALE = 0xf4;
 
 export class MappedImage {
   readonly cr3: bigint;
-  readonly #root: number;
-  readonly #bytes: Uint8Array;
+  readonly #tables: PageTables;
   readonly #view: DataView;
+  readonly #bytes: Uint8Array;
   /** Frame of each page of the image. */
   readonly #frames: number[] = [];
   readonly #spare: number[] = [];
-  #nextTable: number;
 
   /** In the `FRAMES_PER_IMAGE` frames of machine memory from `root` on. */
   constructor(memory: WebAssembly.Memory, root: number) {
-    this.#root = root;
     this.cr3 = BigInt(root * PAGE);
-    this.#nextTable = root + 1;
     this.#bytes = new Uint8Array(memory.buffer);
     this.#view = new DataView(memory.buffer);
+    this.#tables = new PageTables(this.#view, root);
     const first = root + NR_TABLES;
     for (let n = 0; n < IMAGE_PAGES; n++) {
       this.#frames.push(first + n);
@@ -83,23 +79,9 @@ export class MappedImage {
     for (const { address, page, pages, write, execute } of REGIONS) {
       if (n < page || n >= page + pages) continue;
       const at = address + (n - page) * PAGE;
-      this.#map(at, this.#frames[n] ?? 0, (write ? WRITABLE : 0n) | (execute ? 0n : NO_EXECUTE));
+      this.#tables.map(at, this.#frames[n] ?? 0, (write ? PTE.writable : 0n) | (execute ? 0n : PTE.noExecute));
       addresses.push(at);
     }
     return addresses;
-  }
-  #map(address: number, frame: number, rights: bigint): void {
-    let table = this.#root;
-    for (const shift of [39n, 30n, 21n]) {
-      const at = table * PAGE + Number((BigInt(address) >> shift) & 511n) * 8;
-      let entry = this.#view.getBigUint64(at, true);
-      if (entry === 0n) {
-        entry = (BigInt(this.#nextTable++) << 12n) | PRESENT_USER | WRITABLE;
-        this.#view.setBigUint64(at, entry, true);
-      }
-      table = Number(entry >> 12n);
-    }
-    const at = table * PAGE + ((address >> 12) & 511) * 8;
-    this.#view.setBigUint64(at, (BigInt(frame) << 12n) | PRESENT_USER | rights, true);
   }
 }

@@ -1,10 +1,7 @@
 /** The processor of this machine as a contestant: native/runner.c, compiled with gcc into a fresh directory. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { YMM_HIGH_BYTES } from '../cpu/native.ts';
+import { NativeRunner } from '../lib/native-runner.ts';
 import {
   FX_COMPARED,
   GS_BASE,
@@ -35,22 +32,12 @@ const PROT_EXEC = 4;
 const SIGSYS = 31;
 const TIMEOUT_MS = 120_000;
 
-export class NativeMachine implements Contestant, Disposable {
+export class NativeMachine extends NativeRunner implements Contestant {
   readonly name = 'processor';
   readonly ours = false;
-  readonly #directory: string;
-  readonly #binary: string;
 
   constructor() {
-    this.#directory = mkdtempSync(join(tmpdir(), 'fuzz-'));
-    this.#binary = join(this.#directory, 'runner');
-    const source = fileURLToPath(new URL('native/runner.c', import.meta.url));
-    const gcc = spawnSync('gcc', ['-O1', '-fno-stack-protector', '-o', this.#binary, source], { encoding: 'utf8' });
-    if (gcc.status !== 0) throw new Error(`gcc failed: ${gcc.stderr || String(gcc.error)}`);
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.#directory, { recursive: true, force: true });
+    super(new URL('native/runner.c', import.meta.url));
   }
 
   run(images: readonly Image[]): Run[] {
@@ -73,7 +60,7 @@ export class NativeMachine implements Contestant, Disposable {
     });
     const runStride = RUN_IMAGE + IMAGE_BYTES;
     const expected = runStride * images.length;
-    const result = spawnSync(this.#binary, [], { input, maxBuffer: expected + PAGE_OF_SLACK, timeout: TIMEOUT_MS });
+    const result = spawnSync(this.binary, [], { input, maxBuffer: expected + PAGE_OF_SLACK, timeout: TIMEOUT_MS });
     if (result.status !== 0 || result.stdout.length !== expected) {
       if (result.signal !== null) return undefined;
       throw new Error(`native runner ended with ${String(result.status)}`);

@@ -1,11 +1,11 @@
 /** The machine of a litmus run as its main thread sees it: memory, CPUs on worker threads, programs to run on them. */
 import { Worker } from 'node:worker_threads';
 import { assemble, compileEngine } from '@xenhost/cpu';
+import { identityTables } from '../lib/bare-engine.ts';
 import { BATCH, codeAt, COUNTERS, GATE, MACHINE_BYTES, MAX_THREADS, NR_WORDS, OUT_SIZE, outAt, PAGE, SLOT_SIZE, SLOTS, TABLES, WORD } from './layout.ts'; // prettier-ignore
 import type { WorkerStart } from './layout.ts';
 
 const WASM_PAGE = 65536;
-const RIGHTS = 7n;
 /**
  * Looks at the gate before a thread goes on without the others, at the start of a batch and later: one that the operating
  * system has stopped is not waited for.
@@ -27,7 +27,7 @@ export class LitmusMachine {
     this.view = new DataView(memory.buffer);
     this.#bytes = new Uint8Array(memory.buffer);
     this.#words = new Int32Array(new SharedArrayBuffer(NR_WORDS * 4));
-    this.#map();
+    identityTables(this.view, TABLES, MACHINE_BYTES);
     const code = compileEngine();
     const words = this.#words;
     this.#workers = Array.from({ length: MAX_THREADS }, (_, thread) => {
@@ -79,17 +79,6 @@ export class LitmusMachine {
     Atomics.add(this.#words, WORD.round, 1);
     Atomics.notify(this.#words, WORD.round);
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
-  }
-
-  #map(): void {
-    const { view } = this;
-    view.setBigUint64(TABLES, BigInt(TABLES + PAGE) | RIGHTS, true);
-    view.setBigUint64(TABLES + PAGE, BigInt(TABLES + 2 * PAGE) | RIGHTS, true);
-    for (let table = 0; table < MACHINE_BYTES >> 21; table++) {
-      const at = TABLES + (3 + table) * PAGE;
-      view.setBigUint64(TABLES + 2 * PAGE + 8 * table, BigInt(at) | RIGHTS, true);
-      for (let i = 0; i < 512; i++) view.setBigUint64(at + 8 * i, BigInt((table * 512 + i) * PAGE) | RIGHTS, true);
-    }
   }
 }
 

@@ -1,6 +1,7 @@
 /** One CPU of a litmus run: an engine over the shared machine memory that runs its program each time it is told to. */
 import { workerData } from 'node:worker_threads';
-import { createEngine, ExitReason, SEG } from '@xenhost/cpu';
+import { createEngine, ExitReason } from '@xenhost/cpu';
+import { enterFlatUser, soloHost } from '../lib/bare-engine.ts';
 import { codeAt, MACHINE_BYTES, PAGE, stackAt, TABLES, WORD } from './layout.ts';
 import type { WorkerStart } from './layout.ts';
 
@@ -30,31 +31,12 @@ function exclusively(body: () => void): void {
   enter();
 }
 
-const codeFrames = new Set<number>();
 const engine = createEngine(
   { trapMode: 'monitor', nrFrames: MACHINE_BYTES / PAGE, jit },
-  {
-    machineMemory: memory,
-    code,
-    host: {
-      cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }),
-      readTsc: () => 0n,
-      codeFrameAdded: (frame) => codeFrames.add(frame),
-      codeFrameWritten: () => undefined,
-      isCodeFrame: (frame) => codeFrames.has(frame),
-      exclusively,
-    },
-  },
+  { machineMemory: memory, code, host: { ...soloHost(), exclusively } },
 );
+enterFlatUser(engine, TABLES);
 const { state } = engine;
-state.cr3 = BigInt(TABLES);
-state.cr0 = 0x8005_0033n;
-state.cr4 = 0x6b0n;
-state.efer = 0xd01n;
-state.cpl = 3;
-state.setSegment(SEG.cs, { selector: 0x33, attributes: 0xa0fb, limit: 0xffff_ffff, base: 0n });
-state.setSegment(SEG.ss, { selector: 0x2b, attributes: 0xc0f3, limit: 0xffff_ffff, base: 0n });
-engine.stateChanged();
 
 function runProgram(): void {
   engine.invalidateCode(codeAt(thread) / PAGE);

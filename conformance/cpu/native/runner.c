@@ -22,6 +22,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "../../lib/io.h"
+
 #define CODE_BASE 0x10000000UL
 #define CODE_BYTES 0x2000UL
 #define DATA_BASE 0x20000000UL
@@ -143,26 +145,6 @@ static void on_signal(int signal_number, siginfo_t *info, void *raw)
 	if (current == header.count)
 		siglongjmp(finished, 1);
 	enter(context);
-}
-
-static void read_all(void *into, size_t bytes)
-{
-	for (size_t done = 0; done < bytes;) {
-		ssize_t n = read(0, (uint8_t *)into + done, bytes - done);
-		if (n <= 0)
-			exit(2);
-		done += (size_t)n;
-	}
-}
-
-static void write_all(const void *from, size_t bytes)
-{
-	for (size_t done = 0; done < bytes;) {
-		ssize_t n = write(1, (const uint8_t *)from + done, bytes - done);
-		if (n <= 0)
-			exit(3);
-		done += (size_t)n;
-	}
 }
 
 static void map(uintptr_t address, size_t bytes, int protection)
