@@ -146,8 +146,15 @@ export class CodeCache {
    */
   addEntry(page: CodePage, offset: number, word: number): number {
     const original = this.recordAt(page, offset);
-    if (original === 0 || this.isEntry(original) || this.isFull) return 0;
+    if (original === 0 || this.isEntry(original)) return 0;
     const { view } = this;
+    if (view.getUint16(original + RECORD.handler, true) === SPECIAL.goto) {
+      // An entry that was removed: everything still goes through it.
+      view.setUint16(original + RECORD.handler, SPECIAL.enter, true);
+      view.setUint32(original + RECORD.imm, word, true);
+      return original;
+    }
+    if (this.isFull) return 0;
     this.at = this.nextRecord;
     const entry = this.begin(SPECIAL.enter, offset);
     this.nextRecord = this.at;
