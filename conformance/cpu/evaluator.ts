@@ -288,12 +288,6 @@ export class Evaluator extends AlgebraBase<Value> {
   private expect(value: Value, type: ValueType): void {
     if (value.type !== type) throw new Error(`${this.instruction.row.mnemonic}: ${value.type} where ${type} belongs`);
   }
-  update(n: number, change: (old: Value) => Value): Value {
-    if (this.operand(n).kind === 'memory') return this.updateMemory(this.address(n), this.operand(n).size as Width, change); // prettier-ignore
-    const value = change(this.read(n));
-    this.write(n, value);
-    return value;
-  }
   updateMemory(address: Value, size: Width, change: (old: Value) => Value): Value {
     this.checkAccess(address.bits, size, true);
     this.canonical(address.bits, size);

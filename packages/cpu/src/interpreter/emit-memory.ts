@@ -1,15 +1,13 @@
 /** Memory accesses of the generator: effective addresses, TLB lookups inline, slow paths, atomic updates. */
 import { OFFSET } from '../engine/state.ts';
 import type { MemoryType, Width } from '../semantics/algebra.ts';
-import { log2, memoryType } from '../semantics/base.ts';
-import { LOADS, STORES } from '../wasm/builder.ts';
+import { SIZE_OF, log2, memoryType } from '../semantics/base.ts';
+import { CMPXCHG, LOADS, STORES } from '../wasm/builder.ts';
 import type { FunctionRef } from '../wasm/builder.ts';
 import { MACHINE } from './emit-frame.ts';
 import type { Value } from './emit-frame.ts';
 import { ValueEmitter } from './emit-values.ts';
 import { RECORD, TLB_READ, TLB_WRITE } from './memory-map.ts';
-
-const SIZE_OF: Record<MemoryType, number> = { u8: 1, s8: 1, u16: 2, s16: 2, u32: 4, u64: 8, f32: 4, f64: 8, v128: 16, 'v128.32': 4, 'v128.64': 8 }; // prettier-ignore
 
 export abstract class MemoryEmitter extends ValueEmitter {
   /** Effective addresses already made, by operand. */
@@ -137,13 +135,6 @@ export abstract class MemoryEmitter extends ValueEmitter {
     this.slowStore(size, address, value);
     f.end();
   }
-  update(n: number, change: (old: Value) => Value, atomic = this.locked): Value {
-    const operand = this.operands[n];
-    if (operand?.kind === 'memory') return this.updateMemory(this.address(n), operand.size as Width, change, atomic);
-    const value = change(this.read(n));
-    this.write(n, value);
-    return value;
-  }
   updateMemory(address: Value, size: Width, change: (old: Value) => Value, atomic = this.locked): Value {
     const { f } = this;
     const type = memoryType(size) as 'u8' | 'u16' | 'u32' | 'u64';
@@ -196,7 +187,7 @@ export abstract class MemoryEmitter extends ValueEmitter {
     this.push1(host);
     this.push1(old);
     this.push1(value);
-    f.atomicAccess({ 1: 0x4a, 2: 0x4b, 4: 0x48, 8: 0x49 }[size], log2(size), MACHINE);
+    f.atomicAccess(CMPXCHG[size], log2(size), MACHINE);
     f.else();
     // Not aligned, or not to be written to directly: a bus lock on real machines.
     this.push1(this.helper('splitlock', address, this.i32(size), old, value));

@@ -4,7 +4,7 @@
  */
 import type { ValueType } from '../semantics/algebra.ts';
 import { TemporaryPool } from '../interpreter/emit-frame.ts';
-import type { SlowImports, Value } from '../interpreter/emit-frame.ts';
+import type { Value } from '../interpreter/emit-frame.ts';
 import { OFFSET } from '../engine/state.ts';
 import type { FunctionBuilder, FunctionRef, Label } from '../wasm/builder.ts';
 import { GENERIC, keyOfFlags } from './lazy.ts';
@@ -16,7 +16,6 @@ export interface RegionImports {
   readonly carry: FunctionRef;
   readonly condition: FunctionRef;
 }
-export type FlagImports = Pick<SlowImports, 'flags' | 'carry' | 'condition'>;
 
 /** What an instruction did, as far as the flow of flags asks. */
 export interface Events {

@@ -7,12 +7,9 @@ import { MACHINE } from '../interpreter/emit-frame.ts';
 import type { Value } from '../interpreter/emit-frame.ts';
 import { TLB_READ, TLB_WRITE } from '../interpreter/memory-map.ts';
 import type { MemoryType, Width } from '../semantics/algebra.ts';
-import { log2, memoryType } from '../semantics/base.ts';
-import { LOADS, STORES } from '../wasm/builder.ts';
+import { SIZE_OF, log2, memoryType } from '../semantics/base.ts';
+import { CMPXCHG, LOADS, STORES } from '../wasm/builder.ts';
 import { RegionFlagEmitter } from './emit-flags.ts';
-
-const SIZE_OF: Record<MemoryType, number> = { u8: 1, s8: 1, u16: 2, s16: 2, u32: 4, u64: 8, f32: 4, f64: 8, v128: 16, 'v128.32': 4, 'v128.64': 8 }; // prettier-ignore
-const CMPXCHG = { 1: 0x4a, 2: 0x4b, 4: 0x48, 8: 0x49 } as const;
 
 export abstract class RegionMemoryEmitter extends RegionFlagEmitter {
   /** Leaves the instruction to the interpreter where the i32 that `emitCondition` puts on the stack is not 0. */
@@ -64,13 +61,6 @@ export abstract class RegionMemoryEmitter extends RegionFlagEmitter {
     else this.f.access(STORES[type][0], 0, MACHINE);
   }
 
-  update(n: number, change: (old: Value) => Value, atomic = this.locked): Value {
-    const operand = this.operands[n];
-    if (operand?.kind === 'memory') return this.updateMemory(this.address(n), operand.size as Width, change, atomic);
-    const value = change(this.read(n));
-    this.write(n, value);
-    return value;
-  }
   updateMemory(address: Value, size: Width, change: (old: Value) => Value, atomic = this.locked): Value {
     const { f } = this;
     const [loadOpcode, , valueType] = LOADS[memoryType(size) as 'u8' | 'u16' | 'u32' | 'u64'];

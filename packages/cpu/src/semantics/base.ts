@@ -12,6 +12,8 @@ function typedName(type: ValueType, name: string): string {
 }
 
 export const log2 = (size: number): number => 31 - Math.clz32(size);
+/** Bytes that an access moves. */
+export const SIZE_OF: Record<MemoryType, number> = { u8: 1, s8: 1, u16: 2, s16: 2, u32: 4, u64: 8, f32: 4, f64: 8, v128: 16, 'v128.32': 4, 'v128.64': 8 }; // prettier-ignore
 export const memoryType = (size: Width): MemoryType => (({ 1: 'u8', 2: 'u16', 4: 'u32', 8: 'u64' }) as const)[size];
 
 export abstract class AlgebraBase<V> implements Algebra<V> {
@@ -33,7 +35,6 @@ export abstract class AlgebraBase<V> implements Algebra<V> {
   abstract select(condition: V, ifTrue: V, ifFalse: V): V;
   abstract read(n: number): V;
   abstract write(n: number, value: V): void;
-  abstract update(n: number, change: (old: V) => V, atomic?: boolean): V;
   abstract updateMemory(address: V, size: Width, change: (old: V) => V, atomic?: boolean): V;
   abstract segment(): V;
   abstract address(n: number): V;
@@ -149,6 +150,13 @@ export abstract class AlgebraBase<V> implements Algebra<V> {
     this.when(condition, () => {
       this.fault(vector, errorCode);
     });
+  }
+  update(n: number, change: (old: V) => V, atomic = this.locked): V {
+    const operand = this.operands[n];
+    if (operand?.kind === 'memory') return this.updateMemory(this.address(n), operand.size as Width, change, atomic);
+    const value = change(this.read(n));
+    this.write(n, value);
+    return value;
   }
   attempt(whole: () => V, instead: () => void): void {
     this.when(this.eqz(whole()), instead);

@@ -87,6 +87,8 @@ export const LOADS = {
 export const STORES = {
   u8: [0x3a, 0], s8: [0x3a, 0], u16: [0x3b, 1], s16: [0x3b, 1], u32: [0x36, 2], u64: [0x37, 3], f32: [0x38, 2], f64: [0x39, 3],
 } as const; // prettier-ignore
+/** Compare-and-exchange by bytes; the narrow ones are of i32. */
+export const CMPXCHG = { 1: 0x4a, 2: 0x4b, 4: 0x48, 8: 0x49 } as const;
 
 export class FunctionBuilder implements FunctionRef {
   private code = new ByteSink();
