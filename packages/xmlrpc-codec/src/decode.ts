@@ -1,12 +1,12 @@
 /**
- * Documents to values by the deserializer of `xmlrpc` 1.3.2, behind scan.ts. What it reads too loosely is read here
- * instead: numbers with rubbish behind them, doubles that must stay doubles, repeated members and `__proto__`, base64,
- * dates without a zone. All of it is synchronous.
+ * Documents to values by the deserializer of `xmlrpc` 1.3.2, told of elements by scan.ts. What it reads too loosely is
+ * read here instead: numbers with rubbish behind them, doubles that must stay doubles, repeated members and `__proto__`,
+ * base64, dates without a zone. All of it is synchronous.
  */
 import { float } from '@xenhost/sxp';
 import Deserializer from 'xmlrpc/lib/deserializer.js';
 import { DEFAULT_LIMITS, RESPONSE_LIMITS, type XmlRpcLimits } from './limits.ts';
-import { checkDocument } from './scan.ts';
+import { scanDocument } from './scan.ts';
 import { XmlRpcError, XmlRpcFault, type XmlRpcCall, type XmlRpcValue } from './value.ts';
 
 const INTEGER = /^\s*([-+]?\d{1,20})\s*$/;
@@ -65,35 +65,56 @@ class CheckedDeserializer extends Deserializer {
 
 const excerpt = (text: string): string => JSON.stringify(text.slice(0, 40));
 
-/** Feeds a whole document at once, so that the library's callback comes before this returns. */
-function sourceOf(xml: string): Parameters<Deserializer['deserializeMethodCall']>[0] {
-  return {
-    setEncoding: () => undefined,
-    on: () => undefined,
-    pipe: (sink) => {
-      sink.write(xml);
-      sink.end();
+/** The library's parser is not fed: scan.ts tells its handlers what it would have. They know elements in capitals. */
+function read(
+  xml: string,
+  root: 'methodCall' | 'methodResponse',
+  limits: XmlRpcLimits,
+  reader: CheckedDeserializer,
+): void {
+  scanDocument(xml, root, limits, {
+    open: (element) => {
+      reader.onOpentag({ name: capitals(element) });
     },
-  };
+    text: (characters) => {
+      reader.onText(characters);
+    },
+    close: (element) => {
+      reader.onClosetag(capitals(element));
+    },
+  });
+  reader.onDone();
 }
+
+const CAPITALS = new Map<string, string>();
+function capitals(element: string): string {
+  let name = CAPITALS.get(element);
+  if (name === undefined) CAPITALS.set(element, (name = element.toUpperCase()));
+  return name;
+}
+
+/** A document is read at once: the library need not listen to a stream. */
+const NO_STREAM = { setEncoding: () => undefined, on: () => undefined, pipe: () => undefined };
 
 /** Reads a method call. Throws XmlRpcError. */
 export function decodeCall(xml: string, limits: XmlRpcLimits = DEFAULT_LIMITS): XmlRpcCall {
-  checkDocument(xml, 'methodCall', limits);
+  const reader = new CheckedDeserializer();
   return run<XmlRpcCall>((done) => {
-    new CheckedDeserializer().deserializeMethodCall(sourceOf(xml), (error, method, params) => {
+    reader.deserializeMethodCall(NO_STREAM, (error, method, params) => {
       done(error, () => ({ method: method.trim(), params: params as XmlRpcValue[] }));
     });
+    read(xml, 'methodCall', limits, reader);
   });
 }
 
 /** Reads a response. Throws XmlRpcFault when it is a fault, XmlRpcError when it is not a response. */
 export function decodeResponse(xml: string, limits: XmlRpcLimits = RESPONSE_LIMITS): XmlRpcValue {
-  checkDocument(xml, 'methodResponse', limits);
+  const reader = new CheckedDeserializer();
   return run<XmlRpcValue>((done) => {
-    new CheckedDeserializer().deserializeMethodResponse(sourceOf(xml), (error, value) => {
+    reader.deserializeMethodResponse(NO_STREAM, (error, value) => {
       done(error, () => value as XmlRpcValue);
     });
+    read(xml, 'methodResponse', limits, reader);
   });
 }
 
@@ -105,7 +126,7 @@ function run<T>(start: (done: (error: Error | null, value: () => T) => void) => 
       outcome ??= error ? { error } : { value: value() };
     });
   } catch (error) {
-    outcome ??= { error: error as Error };
+    outcome = { error: error as Error };
   }
   if (outcome === undefined) throw new XmlRpcError('document ends too early');
   if ('value' in outcome) return outcome.value;

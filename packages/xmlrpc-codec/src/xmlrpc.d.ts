@@ -1,19 +1,10 @@
-/** The two parts of `xmlrpc` 1.3.2 that are used, and only those: the package has no types of its own. */
-declare module 'xmlrpc/lib/serializer.js' {
-  const serializer: {
-    serializeMethodCall(method: string, params: readonly unknown[]): string;
-    serializeMethodResponse(value: unknown): string;
-    serializeFault(fault: { faultCode: number; faultString: unknown }): string;
-  };
-  export default serializer;
-}
-
+/** The part of `xmlrpc` 1.3.2 that is used, and only that: the package has no types of its own. */
 declare module 'xmlrpc/lib/deserializer.js' {
-  /** What the deserializer asks of its input; ours feeds the whole document when `pipe` is called. */
+  /** The stream that the deserializer would read from; its handlers may be told of elements directly instead. */
   export interface Source {
     setEncoding(encoding: string): void;
     on(event: 'error', listener: (error: Error) => void): void;
-    pipe(sink: { write(text: string): void; end(): void }): void;
+    pipe(sink: unknown): void;
   }
   class Deserializer {
     /** Values finished so far, names of struct members among them. */
@@ -23,6 +14,11 @@ declare module 'xmlrpc/lib/deserializer.js' {
     /** Whether a value without a type element is open. */
     protected value: boolean;
     protected push(value: unknown): void;
+    onOpentag(node: { readonly name: string }): void;
+    onText(characters: string): void;
+    /** Values of elements are made here; what is wrong with them is told to the callback. */
+    onClosetag(name: string): void;
+    onDone(): void;
     protected endInt(text: string): void;
     protected endI8(text: string): void;
     protected endDouble(text: string): void;
@@ -33,14 +29,4 @@ declare module 'xmlrpc/lib/deserializer.js' {
     deserializeMethodResponse(source: Source, done: (error: Error | null, value: unknown) => void): void;
   }
   export default Deserializer;
-}
-
-declare module 'xmlrpc/lib/customtype.js' {
-  /** A scalar whose element name and text are given by us; the library escapes the text. */
-  class CustomType {
-    constructor(raw: string);
-    readonly raw: string;
-    readonly tagName: string;
-  }
-  export default CustomType;
 }
