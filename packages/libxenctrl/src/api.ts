@@ -135,6 +135,15 @@ export interface CreditSchedule {
   readonly ratelimitUs: number;
 }
 
+/** Times in nanoseconds. */
+export interface SedfParameters {
+  readonly period: number;
+  readonly slice: number;
+  readonly latency: number;
+  readonly extratime: number;
+  readonly weight: number;
+}
+
 export interface CpupoolInfo {
   readonly poolId: number;
   /** A `XenScheduler` id. */
@@ -294,6 +303,31 @@ export interface Xenctrl {
   cpupoolGetinfolist(): Promise<CpupoolInfo[]>;
   /** xc_cpupool_movedomain. */
   cpupoolMovedomain(poolId: number, domid: number): Promise<void>;
+  /** xc_cpupool_create: a pool without pCPUs, of the next free id. Resolves to its id. */
+  cpupoolCreate(schedId: number): Promise<number>;
+  /** xc_cpupool_destroy: of a pool without pCPUs and domains. */
+  cpupoolDestroy(poolId: number): Promise<void>;
+  /** xc_cpupool_addcpu: a pCPU that no pool has. */
+  cpupoolAddcpu(poolId: number, cpu: number): Promise<void>;
+  /** xc_cpupool_removecpu. */
+  cpupoolRemovecpu(poolId: number, cpu: number): Promise<void>;
+  /** xc_cpupool_freeinfo: pCPUs that no pool has. */
+  cpupoolFreeinfo(): Promise<number[]>;
+
+  /** xc_sched_credit2_domain_get. */
+  schedCredit2DomainGet(domid: number): Promise<Pick<CreditParameters, 'weight'>>;
+  /** xc_sched_credit2_domain_set; weight 0 leaves it. */
+  schedCredit2DomainSet(domid: number, weight: number): Promise<void>;
+  /** xc_sedf_domain_get (Xen 4.4). */
+  sedfDomainGet(domid: number): Promise<SedfParameters>;
+  /** xc_sedf_domain_set (Xen 4.4). */
+  sedfDomainSet(domid: number, parameters: SedfParameters): Promise<void>;
+  /** xc_shadow_control: `op` of XEN_DOMCTL_SHADOW_OP_*. Resolves to `mb` as the hypervisor left it. */
+  shadowControl(domid: number, op: number, mb?: number): Promise<number>;
+  /** xc_domain_ioport_permission. */
+  domainIoportPermission(domid: number, firstPort: number, nrPorts: number, allow: boolean): Promise<void>;
+  /** xc_tmem_control (Xen 4.4; as a sysctl since 4.6, gone since 4.13). Resolves to its result. */
+  tmemControl(subop: number, cliId: number, arg1?: number, arg2?: number): Promise<number>;
 
   /** xc_physinfo. */
   physinfo(): Promise<PhysInfo>;

@@ -7,6 +7,8 @@ import { eventCalls } from './calls/events.ts';
 import { hostCalls } from './calls/host.ts';
 import { memoryCalls } from './calls/memory.ts';
 import { observeCalls } from './calls/observe.ts';
+import { oldCalls } from './calls/old.ts';
+import { poolCalls } from './calls/pools.ts';
 import { vcpuCalls } from './calls/vcpus.ts';
 
 /** xc_interface_open. The connection is the caller's to share; `close` ends it. */
@@ -20,6 +22,8 @@ export function openXenctrl(privcmd: PrivcmdPort): Xenctrl {
     ...memoryCalls(caller),
     ...hostCalls(caller),
     ...eventCalls(caller),
+    ...poolCalls(caller),
+    ...oldCalls(caller),
     ...observeCalls(caller),
   };
 }

@@ -7,6 +7,8 @@ const MAGIC = 0x184c2102;
 const MIN_MATCH = 4;
 /** A length nibble of this value goes on in further bytes. */
 const MORE = 15;
+/** Up to so many bytes a loop is faster than a call that copies. */
+const SHORT = 48;
 
 /** @throws RangeError for anything that is no such frame of exactly `size` bytes */
 export function unlz4(frame: Uint8Array, size: number): Uint8Array {
@@ -45,7 +47,8 @@ function block(src: Uint8Array, out: Uint8Array, to: number): number {
     const token = src[at++] ?? 0;
     const literals = length(token >> 4);
     if (at + literals > src.length || end + literals > out.length) throw new RangeError('LZ4 literals out of bounds');
-    out.set(src.subarray(at, at + literals), end);
+    if (literals > SHORT) out.set(src.subarray(at, at + literals), end);
+    else for (let i = 0; i < literals; i++) out[end + i] = src[at + i] ?? 0;
     at += literals;
     end += literals;
     if (at === src.length) break; // the last sequence has no match
@@ -54,7 +57,7 @@ function block(src: Uint8Array, out: Uint8Array, to: number): number {
     if (at > src.length || offset === 0 || offset > end) throw new RangeError('LZ4 match out of bounds');
     const match = length(token & 15) + MIN_MATCH;
     if (end + match > out.length) throw new RangeError('LZ4 match out of bounds');
-    if (offset >= match) out.copyWithin(end, end - offset, end - offset + match);
+    if (match > SHORT && offset >= match) out.copyWithin(end, end - offset, end - offset + match);
     else for (let i = 0; i < match; i++) out[end + i] = out[end + i - offset] ?? 0;
     end += match;
   }
