@@ -10,7 +10,7 @@ export const XEN_DOMCTL_INTERFACE_VERSION = 0x15;
 export const Domctl = {
   createdomain: 1, destroydomain: 2, pausedomain: 3, unpausedomain: 4, getdomaininfo: 5, setvcpuaffinity: 9, shadow_op: 10,
   max_mem: 11, setvcpucontext: 12, getvcpucontext: 13, getvcpuinfo: 14, max_vcpus: 15, scheduler_op: 16,
-  setdomainhandle: 17, setdebugging: 18, hypercall_init: 22, settimeoffset: 24, getvcpuaffinity: 25, resumedomain: 27,
+  setdomainhandle: 17, setdebugging: 18, ioport_permission: 21, hypercall_init: 22, settimeoffset: 24, getvcpuaffinity: 25, resumedomain: 27,
   sendtrigger: 28, gethvmcontext: 33, sethvmcontext: 34, set_address_size: 35, get_address_size: 36,
   set_ext_vcpucontext: 42, get_ext_vcpucontext: 43, set_target: 46, gettscinfo: 59, settscinfo: 60,
   getpageframeinfo3: 61, setnodeaffinity: 68, getnodeaffinity: 69, get_cpu_policy: 82, set_cpu_policy: 83,

@@ -9,7 +9,7 @@ export const XEN_SYSCTL_INTERFACE_VERSION = 0x15;
 
 export const Sysctl = {
   readconsole: 1, tbuf_op: 2, physinfo: 3, sched_id: 4, perfc_op: 5, getdomaininfolist: 6, debug_keys: 7, getcpuinfo: 8,
-  availheap: 9, get_pmstat: 10, cputopoinfo: 16, numainfo: 17, cpupool_op: 18, scheduler_op: 19, pcitopoinfo: 22,
+  availheap: 9, get_pmstat: 10, cputopoinfo: 16, numainfo: 17, cpupool_op: 18, scheduler_op: 19, pcitopoinfo: 22, tmem_op: 24,
   get_cpu_levelling_caps: 25, get_cpu_featureset: 26, livepatch_op: 27, get_cpu_policy: 29,
 } as const; // prettier-ignore
 export type SysctlName = keyof typeof Sysctl;
