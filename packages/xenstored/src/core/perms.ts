@@ -8,6 +8,11 @@ const ALL = MAY_READ | MAY_WRITE | MAY_OWN;
 
 const BITS: Record<XsAccess, number> = { none: 0, read: MAY_READ, write: MAY_WRITE, both: MAY_READ | MAY_WRITE };
 
+/** A right as it is stored: `stale` ones belonged to a domain that is gone, are shown and count for nobody. */
+export interface StoredPerm extends XsPerm {
+  readonly stale?: true;
+}
+
 export interface Subject {
   readonly domid: number;
   /** Domain whose rights this one has besides its own. */

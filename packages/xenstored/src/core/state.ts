@@ -1,0 +1,118 @@
+/**
+ * The layout of the whole core's state as plain data, for live update: XenstoreCore.captureState() gives it, restoreState()
+ * takes it. JSON can carry it as it is: numbers, strings (latin1, one character a byte), booleans, arrays. What belongs to
+ * transports (file descriptors, ring indices, bytes of unfinished requests, requests held back) is theirs to save, under the same
+ * connection ids. Restoring a newer version than CORE_STATE_VERSION is refused.
+ */
+import type { Quotas } from './limits.ts';
+import type { StoredPerm } from './perms.ts';
+
+export const CORE_STATE_VERSION = 1;
+
+export interface CoreState {
+  readonly version: number;
+  readonly quotas: Quotas;
+  readonly policy: 'eagain' | 'merge';
+  readonly accessLog: boolean;
+  /** The last generation given out; nodes' and rights' generations are at most this. */
+  readonly generation: number;
+  /** Lists of rights, named by their index from nodes, transactions and special watches. */
+  readonly perms: readonly PermsState[];
+  /** All nodes, parents before children, siblings in their order. The first is `/`. */
+  readonly nodes: readonly NodeRecord[];
+  readonly special: readonly (readonly [name: string, perms: number])[];
+  readonly domains: readonly DomainState[];
+  readonly connections: readonly ConnectionState[];
+  /** Domains by whose requests' events others still have to take: index is `cause` in OutputState. */
+  readonly causes: readonly number[];
+}
+
+export interface PermsState {
+  readonly entries: readonly StoredPerm[];
+  /** When they were set: rights of a domain that is younger do not count. */
+  readonly stamp: number;
+}
+
+/** Depth (0 for `/`), last piece of the path, value, index into `perms`, generation. */
+export type NodeRecord = readonly [depth: number, name: string, value: string, perms: number, generation: number];
+
+export interface DomainState {
+  readonly domid: number;
+  /** Generation at which this domain was first heard of. */
+  readonly birth: number;
+  /** Milliwrites, of the write rate limit. */
+  readonly writeCredit: number;
+  /** Absent for a domain that is only named in rights. */
+  readonly introduced?: {
+    readonly mfn: string;
+    readonly port: number;
+    readonly shutdown: boolean;
+    /** Id in `connections`. */
+    readonly connection: number;
+  };
+}
+
+export interface ConnectionState {
+  /** StoreConnection.id, kept over the update. */
+  readonly id: number;
+  readonly domid: number;
+  readonly target: number | undefined;
+  /** Broke the ring protocol: gets nothing until introduced again. */
+  readonly ignored: boolean;
+  readonly nextTransactionId: number;
+  /** In order of registration over all connections: `sequence`. */
+  readonly watches: readonly WatchState[];
+  readonly transactions: readonly TransactionState[];
+  readonly output: readonly OutputState[];
+}
+
+export interface WatchState {
+  readonly path: string;
+  readonly token: string;
+  readonly relative: boolean;
+  readonly sequence: number;
+}
+
+/** One packet that waits to be sent. */
+export interface OutputState {
+  /** Bytes of the packet, header included, that have not been taken yet (latin1). */
+  readonly bytes: string;
+  /** Bytes of it that have been taken: only the first packet of a queue can have any. */
+  readonly taken: number;
+  readonly kind: 'reply' | 'event';
+  /**
+   * The guest's request that this replies to, or that caused this event: equal numbers are the same request. It counts as
+   * outstanding until its reply and all its events have been taken.
+   */
+  readonly cause: number | undefined;
+  /** Monotonic milliseconds after which an event may be dropped, counted from the capture. */
+  readonly expiresInMs: number | undefined;
+}
+
+export interface TransactionState {
+  readonly id: number;
+  readonly failed: boolean;
+  readonly created: boolean;
+  /** Generation when it started. */
+  readonly generation: number;
+  readonly touched: readonly TouchedState[];
+  /** Requests so far and their replies, for replaying under the policy `merge`. */
+  readonly log: readonly (readonly [op: number, payload: string, reply: string])[];
+  /** Change in the number of nodes, by domain. */
+  readonly nodes: readonly (readonly [domid: number, delta: number])[];
+}
+
+/** A node that a transaction has read or written. */
+export interface TouchedState {
+  readonly path: string;
+  /** When first read; 0: was not there; undefined: never read before it was written. */
+  readonly generation: number | undefined;
+  readonly fire: 'no' | 'subtree' | 'exact';
+  readonly modified: boolean;
+  /** Rights when first touched. */
+  readonly oldPerms: number | undefined;
+  /** As the transaction sees it; undefined: not there. */
+  readonly node: { readonly value: string; readonly perms: number } | undefined;
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+}
