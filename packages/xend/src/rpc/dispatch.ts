@@ -9,21 +9,8 @@ import {
   type XmlRpcValue,
 } from '@xenhost/xmlrpc-codec';
 import { FaultCode, InvalidDomainError, XendError, faultOf, messageOf } from '../errors.ts';
-import { deviceMethods } from './device-methods.ts';
-import { domainMethods } from './domain-methods.ts';
-import { ArgumentError, method, type Method, type MethodContext, type Param, type WireType } from './method.ts';
-import { nodeMethods } from './node-methods.ts';
-
-const WIRE_TYPES: Readonly<Record<Param['type'], WireType>> = {
-  dom: 'string',
-  string: 'string',
-  int: 'int',
-  optionalInt: 'int',
-  bool: 'boolean',
-  sxp: 'array',
-  cpus: 'string',
-  any: 'string',
-};
+import { legacyMethods } from './legacy-methods.ts';
+import { ArgumentError, method, WIRE_TYPES, type Method, type MethodContext } from './method.ts';
 
 const introspection: readonly Method[] = [
   method({
@@ -51,7 +38,7 @@ const introspection: readonly Method[] = [
 
 /** Every method by its name. */
 export const methods: ReadonlyMap<string, Method> = new Map(
-  [...domainMethods, ...deviceMethods, ...nodeMethods, ...introspection].map((row) => [row.name, row]),
+  [...legacyMethods, ...introspection].map((row) => [row.name, row]),
 );
 
 function signatures(row: Method | undefined): XmlRpcValue {

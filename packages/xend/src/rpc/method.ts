@@ -20,6 +20,9 @@ export interface ParamTypes {
   int: number;
   optionalInt: number | undefined;
   bool: boolean;
+  optionalString: string | undefined;
+  optionalBool: boolean | undefined;
+  names: readonly string[];
   sxp: Sxp;
   cpus: readonly number[];
   any: XmlRpcValue;
@@ -34,6 +37,20 @@ export interface Param<T extends keyof ParamTypes = keyof ParamTypes> {
 
 /** XML-RPC's own names of types, for methodSignature. */
 export type WireType = 'nil' | 'int' | 'boolean' | 'string' | 'array' | 'struct';
+
+export const WIRE_TYPES: Readonly<Record<keyof ParamTypes, WireType>> = {
+  dom: 'string',
+  string: 'string',
+  optionalString: 'string',
+  int: 'int',
+  optionalInt: 'int',
+  bool: 'boolean',
+  optionalBool: 'boolean',
+  names: 'array',
+  sxp: 'array',
+  cpus: 'string',
+  any: 'string',
+};
 
 export interface Method {
   readonly name: string;
@@ -101,6 +118,13 @@ function convert(param: Param, value: XmlRpcValue): unknown {
     case 'string':
       if (typeof value === 'number') return String(value);
       return typeof value === 'string' ? value : refuse('a string');
+    case 'optionalString':
+      return value === null ? undefined : convert({ ...param, type: 'string' }, value);
+    case 'optionalBool':
+      return value === null ? undefined : convert({ ...param, type: 'bool' }, value);
+    case 'names':
+      if (!Array.isArray(value)) return refuse('a list of names');
+      return (value as XmlRpcValue[]).map((item) => convert({ ...param, type: 'string' }, item));
     case 'optionalInt':
       return value === null ? undefined : (integer(value) ?? refuse('an integer'));
     case 'int':
