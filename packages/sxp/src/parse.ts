@@ -3,7 +3,7 @@
  * All atoms come out as strings, as in Xen 4.4 `sxp.py`. `#` starts a comment up to the end of the line.
  */
 import { pythonUnescape } from './print.ts';
-import type { Sxp } from './value.ts';
+import type { Sxp, SxpList } from './value.ts';
 
 /** Lists inside lists: deeper text is refused. */
 export const MAX_SXP_DEPTH = 128;
@@ -18,17 +18,27 @@ export class SxpParseError extends Error {
   }
 }
 
+const LINE_FEED = 10;
 const ATOM = /[^{}()<>[\];\s#]*/y;
 const QUOTED = { "'": /[^'\\]*(?:\\[\s\S][^'\\]*)*/y, '"': /[^"\\]*(?:\\[\s\S][^"\\]*)*/y } as const;
 
-/** Every value in the text, in order. Throws SxpParseError. */
-export function parseAllSxp(text: string): Sxp[] {
+/** Where lists of a text stand: 1-based numbers of the lines that they begin on. */
+export type SxpLines = WeakMap<SxpList, number>;
+
+/** Every value in the text, in order. `lines` is told where each list begins. Throws SxpParseError. */
+export function parseAllSxp(text: string, lines?: SxpLines): Sxp[] {
   const top: Sxp[] = [];
   const open: Sxp[][] = [];
   let current = top;
   let at = 0;
   const fail = (message: string): never => {
     throw new SxpParseError(message, text.slice(0, at).split('\n').length);
+  };
+  let counted = 0;
+  let line = 1;
+  const note = (list: SxpList): void => {
+    for (; counted < at; counted += 1) if (text.charCodeAt(counted) === LINE_FEED) line += 1;
+    lines?.set(list, line);
   };
   const match = (pattern: RegExp, from: number): string => {
     pattern.lastIndex = from;
@@ -44,6 +54,7 @@ export function parseAllSxp(text: string): Sxp[] {
     } else if (char === '(') {
       if (open.length >= MAX_SXP_DEPTH) fail('lists nested too deep');
       const list: Sxp[] = [];
+      if (lines) note(list);
       current.push(list);
       open.push(current);
       current = list;

@@ -13,6 +13,8 @@ import {
   pythonRepr,
   pythonUnescape,
   type Sxp,
+  type SxpLines,
+  type SxpList,
 } from './index.ts';
 
 describe('printing', () => {
@@ -83,6 +85,12 @@ describe('parsing', () => {
     ['('.repeat(200), 'lists nested too deep', 1],
   ])('refuses %j', (text, message, line) => {
     expect(() => parseAllSxp(text)).toThrow(`${message} (line ${line})`);
+  });
+
+  it('tells the line that a list begins on', () => {
+    const lines: SxpLines = new WeakMap();
+    const [first, second] = parseAllSxp("(a\n 'x\ny'\n (b))\n\n(c)", lines) as SxpList[];
+    expect([first, first?.[2], second].map((list) => lines.get(list as SxpList))).toEqual([1, 4, 6]);
   });
 
   it('wants exactly one expression where one is asked for', () => {
