@@ -1,0 +1,157 @@
+/**
+ * xenstored under load: ours, Debian's C daemon and oxenstored 4.17, one after the other in each round, with one client
+ * program (client.c). Figures are medians over the rounds; ratios are to the C daemon's, above 1 is better for ours.
+ *   --runs N       rounds (default 3)
+ *   --seconds S    of each test (default 1)
+ *   --only TEXT    tests whose name has it
+ *   --ours         ours alone
+ * Where Debian's packages are not to be had, ratios are to the table of docs/RATIONALE.md.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { compile, startDaemon } from '../../conformance/lib/xen/daemons.ts';
+import type { Daemon, Kind } from '../../conformance/lib/xen/daemons.ts';
+import { debianXen } from '../../conformance/lib/xen/debian.ts';
+import type { DebianXen } from '../../conformance/lib/xen/debian.ts';
+import { median, print } from '../lib/figures.ts';
+
+const RINGS = 20;
+const CLIENT_MS = 300_000;
+
+interface Test {
+  /** The client's name of it. */
+  readonly name: string;
+  readonly title: string;
+  readonly unit: 'operations/s' | 'events/s' | 'ms' | 'MiB';
+  /** What one operation of the client stands for. */
+  readonly each?: number;
+  /** The C daemon's and oxenstored's figures on another machine, where none is at hand. */
+  readonly c?: number;
+  readonly ox?: number;
+}
+
+const TESTS: readonly Test[] = [
+  { name: 'read', title: 'read of 1 byte', unit: 'operations/s', c: 29_300, ox: 36_200 },
+  { name: 'write', title: 'write of 1 byte', unit: 'operations/s', c: 36_100, ox: 33_800 },
+  { name: 'write-2000', title: 'write of 2000 bytes', unit: 'operations/s', c: 34_800, ox: 29_200 },
+  { name: 'mkdir-rm', title: 'mkdir and rm', unit: 'operations/s', c: 16_200, ox: 15_600 },
+  { name: 'transaction', title: 'empty transaction', unit: 'operations/s', c: 17_000, ox: 19_500 },
+  { name: 'modify', title: 'read-modify-write transaction', unit: 'operations/s', c: 9200, ox: 8900 },
+  { name: 'event', title: 'write to watch event', unit: 'operations/s', c: 28_800, ox: 29_800 },
+  { name: 'events-100', title: 'events to 100 watchers', unit: 'events/s', each: 100, c: 183_000, ox: 161_000 },
+  { name: 'in-flight', title: '16 reads in flight', unit: 'operations/s', each: 16, c: 47_000, ox: 46_100 },
+  { name: 'parallel-100', title: '100 clients in parallel, read', unit: 'operations/s', c: 103_500, ox: 101_200 },
+  { name: 'create', title: 'create 10,000 nodes', unit: 'operations/s', c: 31_400, ox: 32_100 },
+  { name: 'rm', title: 'rm of 10,000 nodes', unit: 'ms', c: 13, ox: 1.1 },
+  { name: 'list', title: 'list of 1,000 domains', unit: 'ms' },
+  { name: 'rings-read', title: '20 guest rings, read', unit: 'operations/s', c: 23_200, ox: 19_600 },
+  { name: 'rings-write', title: '20 guest rings, write', unit: 'operations/s', c: 27_500, ox: 23_500 },
+  { name: 'domains', title: 'memory of 10,000 domains of 20 nodes', unit: 'MiB' },
+];
+
+/** What the client printed, and what the daemon used meanwhile. */
+interface Figure {
+  readonly rate?: number;
+  readonly p50?: number;
+  readonly p99?: number;
+  readonly ms?: number;
+  readonly growth?: number;
+  readonly rssMiB: number;
+}
+
+async function measure(test: Test, kind: Kind, { client, seconds, debian }: Setting): Promise<Figure> {
+  const daemon = await startDaemon(kind, { debian, rings: test.name.startsWith('rings') });
+  try {
+    for (let domid = 1; domid <= RINGS && test.name.startsWith('rings'); domid++) daemon.addDomain(domid);
+    const text = await runClient(client, test.name, daemon, seconds);
+    return { ...(JSON.parse(text) as Omit<Figure, 'rssMiB'>), rssMiB: daemon.rssKiB() / 1024 };
+  } finally {
+    await daemon.stop();
+  }
+}
+
+function runClient(client: string, test: string, daemon: Daemon, seconds: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(client, [test, daemon.socket, String(seconds), daemon.directory], { timeout: CLIENT_MS });
+    let out = '';
+    let err = '';
+    child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (err += data.toString()));
+    child.once('error', reject);
+    child.once('close', (code) => {
+      if (code === 0) resolve(out);
+      else reject(new Error(`${test} of ${daemon.kind}: ${err.trim() || `status ${String(code)}`}`));
+    });
+  });
+}
+
+interface Setting {
+  readonly client: string;
+  readonly seconds: number;
+  readonly debian: DebianXen | undefined;
+}
+
+/** The figure that counts, of each round's. */
+function value({ unit, each = 1 }: Test, figures: readonly Figure[]): number {
+  const of = { ms: 'ms', MiB: 'rssMiB', 'operations/s': 'rate', 'events/s': 'rate' } as const;
+  return median(figures.map((figure) => (figure[of[unit]] ?? NaN) * each));
+}
+
+const medianOf = (figures: readonly Figure[], key: 'p50' | 'p99' | 'growth'): number | undefined => {
+  const values = figures.flatMap((figure) => figure[key] ?? []);
+  return values.length > 0 ? median(values) : undefined;
+};
+
+function report(test: Test, figures: Readonly<Record<Kind, readonly Figure[]>>): void {
+  const ours = value(test, figures.ours);
+  const peer = (kind: 'c' | 'ox'): number | undefined =>
+    figures[kind].length > 0 ? value(test, figures[kind]) : test[kind];
+  const c = peer('c');
+  const higherIsBetter = test.unit.endsWith('/s');
+  print({
+    name: `xenstored ${test.title}`,
+    unit: test.unit,
+    ours,
+    c,
+    ox: peer('ox'),
+    ratioToC: c === undefined ? undefined : higherIsBetter ? ours / c : c / ours,
+    peer: figures.c.length > 0 ? undefined : 'table',
+    'ours-p50-us': medianOf(figures.ours, 'p50'),
+    'ours-p99-us': medianOf(figures.ours, 'p99'),
+    'c-p50-us': medianOf(figures.c, 'p50'),
+    'c-p99-us': medianOf(figures.c, 'p99'),
+    // Time a domain with 1,000 of them, to the same with 100: 1 is linear.
+    growth: medianOf(figures.ours, 'growth'),
+  });
+}
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      runs: { type: 'string', default: '3' },
+      seconds: { type: 'string', default: '1' },
+      only: { type: 'string', default: '' },
+      ours: { type: 'boolean', default: false },
+    },
+  });
+  const debian = values.ours ? undefined : debianXen((reason) => void process.stderr.write(`${reason}\n`));
+  const directory = mkdtempSync(join(tmpdir(), 'xh-'));
+  try {
+    const client = compile(directory, new URL('client.c', import.meta.url));
+    const setting = { client, seconds: Number(values.seconds), debian };
+    const kinds: readonly Kind[] = debian ? ['ours', 'c', 'ox'] : ['ours'];
+    for (const test of TESTS.filter(({ name, title }) => name.includes(values.only) || title.includes(values.only))) {
+      const figures: Record<Kind, Figure[]> = { ours: [], c: [], ox: [] };
+      for (let round = 0; round < Number(values.runs); round++)
+        for (const kind of kinds) figures[kind].push(await measure(test, kind, setting));
+      report(test, figures);
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+  return 0;
+}

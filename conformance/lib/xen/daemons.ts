@@ -1,0 +1,167 @@
+/** A xenstored of a kind, in a directory of its own, with no Xen: ours, Debian's C daemon, oxenstored. */
+import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, linkSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { program } from '@xenhost/xenhost';
+import type { DebianXen } from './debian.ts';
+
+export type Kind = 'ours' | 'c' | 'ox';
+
+const START_MS = 20_000;
+const POLL_MS = 20;
+const PAGE_BYTES = 4096;
+
+export interface Daemon {
+  readonly kind: Kind;
+  readonly pid: number;
+  readonly socket: string;
+  /** Where the pages and events of the domains are (fakexen.h). */
+  readonly directory: string;
+  /** Makes what a domain needs before it is introduced. */
+  addDomain(domid: number): void;
+  rssKiB(): number;
+  cpuMs(): number;
+  stop(): Promise<void>;
+}
+
+/** Compiles one of the C files beside this one, or another, into `directory`. Throws with gcc's words. */
+export function compile(directory: string, source: string | URL, flags: readonly string[] = []): string {
+  const file = typeof source === 'string' ? fileURLToPath(new URL(source, import.meta.url)) : fileURLToPath(source);
+  const out = join(directory, file.replace(/^.*\//, '').replace(/\.c$/, ''));
+  const gcc = spawnSync('gcc', ['-O2', '-Wall', ...flags, '-o', out, file, '-ldl'], { encoding: 'utf8' });
+  if (gcc.status !== 0) throw new Error(`gcc failed: ${gcc.stderr || String(gcc.error)}`);
+  return out;
+}
+
+export interface DaemonOptions {
+  /** For Debian's. */
+  readonly debian?: DebianXen | undefined;
+  /** Ours is to have a hypervisor's stand-in below it; Debian's always have. */
+  readonly rings?: boolean;
+  /** More arguments. */
+  readonly args?: readonly string[];
+}
+
+export async function startDaemon(kind: Kind, { debian, args = [], rings = false }: DaemonOptions): Promise<Daemon> {
+  const directory = mkdtempSync(join(tmpdir(), 'xh-'));
+  const socket = join(directory, 'socket');
+  makeFifo(join(directory, 'events'));
+  const addDomain = (domid: number): void => {
+    writeFileSync(join(directory, `page.${domid}`), new Uint8Array(PAGE_BYTES));
+    makeFifo(join(directory, `events.${domid}`));
+  };
+  addDomain(0);
+  const host = kind === 'ours' && rings ? await startPageHost(directory) : undefined;
+  const child =
+    kind === 'ours' ? startOurs(directory, args, host !== undefined) : startDebians(kind, directory, args, debian);
+  const exit = new Promise<void>((resolve) => {
+    child.once('exit', () => {
+      resolve();
+    });
+  });
+  const kill = (): void => {
+    child.kill('SIGKILL');
+    host?.kill('SIGKILL');
+  };
+  process.once('exit', kill);
+  const stop = async (): Promise<void> => {
+    kill();
+    await exit;
+    process.off('exit', kill);
+    rmSync(directory, { recursive: true, force: true });
+  };
+  if (!(await answers(socket, child))) {
+    const log = join(directory, 'log');
+    const said = existsSync(log) ? readFileSync(log, 'utf8') : '';
+    await stop();
+    throw new Error(`${kind} did not start: ${said}`);
+  }
+  const pid = child.pid ?? 0;
+  return {
+    kind,
+    pid,
+    socket,
+    directory,
+    addDomain,
+    rssKiB: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]),
+    cpuMs: () => {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ');
+      return (Number(fields[11]) + Number(fields[12])) * 10;
+    },
+    stop,
+  };
+}
+
+async function startPageHost(directory: string): Promise<ChildProcess> {
+  const file = fileURLToPath(new URL('page-host.ts', import.meta.url));
+  const child = spawn(process.execPath, [file, directory], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await new Promise((ready, failed) => {
+    child.stdout.once('data', ready);
+    child.once('exit', () => {
+      failed(new Error('page-host did not start'));
+    });
+  });
+  return child;
+}
+
+function startOurs(directory: string, args: readonly string[], rings: boolean): ChildProcess {
+  const { command, args: own } = program('xenstored');
+  const below = rings ? ['--privcmd', join(directory, 'privcmd.sock')] : ['--no-hypervisor'];
+  return spawn(command, [...own, ...below, '--socket', join(directory, 'socket'), ...args], {
+    stdio: ['ignore', 'ignore', openSync(join(directory, 'log'), 'w')],
+  });
+}
+
+function startDebians(kind: 'c' | 'ox', directory: string, args: readonly string[], debian?: DebianXen): ChildProcess {
+  if (!debian) throw new Error(`${kind} needs Debian's packages`);
+  linkSync(join(directory, 'page.0'), join(directory, 'xsd_kva'));
+  writeFileSync(join(directory, 'xsd_port'), '1');
+  const shim = compile(directory, './fakexen.c', ['-shared', '-fPIC', '-I', debian.include]);
+  const env = {
+    ...debian.env,
+    LD_PRELOAD: shim,
+    FAKEXEN_DIR: directory,
+    XENSTORED_RUNDIR: directory,
+    XENSTORED_ROOTDIR: directory,
+  };
+  const config = join(directory, 'ox.conf');
+  const settings = { 'pid-file': 'pid', 'xenstored-log-file': 'log', 'access-log-file': 'access' };
+  const domain0 = { 'xenstored-kva': 'xsd_kva', 'xenstored-port': 'xsd_port' };
+  const lines = Object.entries({ ...settings, ...domain0 }).map(([key, name]) => `${key} = ${join(directory, name)}\n`);
+  writeFileSync(config, `persistent = false\n${lines.join('')}`);
+  const own = kind === 'c' ? ['-N'] : ['--no-fork', '--no-access-log', '--config-file', config];
+  // oxenstored makes the folder of its usual socket, whatever else it is told.
+  if (kind === 'ox' && !existsSync('/var/run/xenstored')) mkdirSync('/var/run/xenstored', { recursive: true });
+  const name = kind === 'c' ? 'xenstored' : 'oxenstored';
+  return spawn(join(debian.bin, name), [...own, ...args], { env, stdio: 'ignore' });
+}
+
+export function makeFifo(path: string): void {
+  const made = spawnSync('mkfifo', [path]);
+  if (made.status !== 0) throw new Error(`mkfifo ${path} failed`);
+}
+
+async function answers(socket: string, child: ChildProcess): Promise<boolean> {
+  const end = Date.now() + START_MS;
+  while (Date.now() < end && child.exitCode === null && child.signalCode === null) {
+    const there = await new Promise<boolean>((resolve) => {
+      const client = connect(socket);
+      client.once('connect', () => {
+        client.destroy();
+        resolve(true);
+      });
+      client.once('error', () => {
+        resolve(false);
+      });
+    });
+    if (there) return true;
+    await new Promise((done) => setTimeout(done, POLL_MS));
+  }
+  return false;
+}
