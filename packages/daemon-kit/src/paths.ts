@@ -22,6 +22,8 @@ export interface HostPaths {
   /** Console logs: `guest-<name>.log`. */
   readonly consoleLogs: string;
   readonly xendLog: string;
+  /** xend's own configuration, which need not be there: /etc/xen/xend-config.sxp, or in a run directory of one's own. */
+  readonly xendConfig: string;
   /** Managed domains' configs. */
   readonly xendState: string;
 }
@@ -44,6 +46,10 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
     xenApi: join(run, 'xend', 'xen-api.sock'),
     consoleLogs: join(log, 'console'),
     xendLog: join(log, 'xend.log'),
+    xendConfig:
+      own === undefined && env['XENHOST_RUN'] === undefined
+        ? '/etc/xen/xend-config.sxp'
+        : join(run, 'xend-config.sxp'),
     xendState: join(lib, 'xend'),
   };
 }

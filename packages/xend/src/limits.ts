@@ -2,6 +2,29 @@
 
 /** Bytes of a request. */
 export const MAX_REQUEST_BYTES = 4 << 20;
+/** Bytes of all requests that are being received or answered, over all servers. */
+export const MAX_REQUESTS_BYTES = 64 << 20;
+/** Bytes of a request over the limit that are read on, so that its sender sees the fault. */
+export const MAX_DISCARDED_BYTES = 64 << 20;
+/** Connections of one server; more are turned away. */
+export const MAX_CONNECTIONS = 1000;
+/** How long a client may take to send the head of a request, all of it, and the next on a connection kept alive. */
+export const HEAD_TIMEOUT_MS = 20_000;
+export const REQUEST_TIMEOUT_MS = 60_000;
+export const KEEP_ALIVE_TIMEOUT_MS = 72_000;
+/** How long a TLS handshake may take. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** How often slow clients are looked for. */
+export const TIMEOUT_CHECK_MS = 2_000;
+/** Password checks at a time, and waiting; how long one may take. */
+export const MAX_PASSWORD_CHECKS = 4;
+export const MAX_WAITING_PASSWORD_CHECKS = 64;
+export const PASSWORD_CHECK_TIMEOUT_MS = 60_000;
+/** Characters of a name or password given at login. */
+export const MAX_CREDENTIAL_LENGTH = 512;
+/** How long a relocation client may stay silent, and bytes of its one line. */
+export const RELOCATION_TIMEOUT_MS = 30_000;
+export const MAX_RELOCATION_LINE = 1024;
 /** Bytes of xend.log before it is renamed to xend.log.1. */
 export const MAX_LOG_BYTES = 1 << 20;
 /** Characters of a domain's name: it becomes part of xenstore values and file names. */
@@ -25,3 +48,5 @@ export const MEMORY_POLL_MS = 50;
 export const DESTROY_WAIT_MS = 2_000;
 /** KiB of console output that xenconsoled keeps of a guest nobody listens to. */
 export const CONSOLE_LIMIT_KIB = 1024;
+/** Frames that a guest may claim to have when its memory is dumped or saved: 64 GiB. */
+export const MAX_GUEST_PFNS = 1 << 24;

@@ -1,13 +1,17 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '@xenhost/base';
-import { hostPaths, parseDaemonArgs, runDaemon } from '@xenhost/daemon-kit';
+import { hostPaths, parseDaemonArgs, runDaemon, type HostPaths } from '@xenhost/daemon-kit';
 import { buildPvDomain, openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { XenstoreClient } from '@xenhost/xenstore-client';
+import { pamAuthenticator } from './http/pam.ts';
 import { openXendLog } from './node/log.ts';
-import { parseTcpAddress } from './server.ts';
+import { readConfig, type XendConfig } from './options/config.ts';
+import { serversOf, type ServerSpec } from './options/servers.ts';
+import { parsePort } from './options/xen-api-servers.ts';
 import { Xend } from './xend.ts';
 
 /** How long the other daemons may take to come up when all start together. */
@@ -26,17 +30,47 @@ async function connectXenstore(path: string): Promise<XenstoreClient> {
   }
 }
 
+/** The file that an option or XEND_CONFIG names, the usual one where there is one, or none. */
+function configFile(given: string, usual: string): string | undefined {
+  if (given !== '') return given;
+  return existsSync(usual) ? usual : undefined;
+}
+
+/** What the configuration asks for; a socket or a port that was given as an option comes in its place. */
+function servers(config: XendConfig, paths: HostPaths, given: { socket: string; tcp: string }): ServerSpec[] {
+  const { xenApi, xendState: state } = paths;
+  const specs = serversOf(config, { xmlrpc: given.socket, xenApi, state });
+  if (given.tcp === '') return specs;
+  const key = 'xend-tcp-xmlrpc-server';
+  const { host = 'localhost', port } = parsePort(given.tcp);
+  return [...specs.filter((spec) => spec.key !== key), { service: 'xmlrpc', key, address: { host, port } }];
+}
+
 runDaemon('xend', async ({ shutdown }) => {
   const paths = hostPaths();
-  const tcp = process.env['XEND_TCP'];
   const args = parseDaemonArgs('xend', {
+    config: {
+      type: 'string',
+      help: `configuration (XEND_CONFIG); without it ${paths.xendConfig}, if there`,
+      default: process.env['XEND_CONFIG'] ?? '',
+    },
     socket: { type: 'string', help: 'Unix socket of XML-RPC', default: paths.xendXmlrpc },
-    tcp: { type: 'string', help: 'HOST:PORT to serve XML-RPC on too (XEND_TCP)', default: tcp ?? '' },
+    tcp: {
+      type: 'string',
+      help: 'HOST:PORT to serve XML-RPC on too (XEND_TCP)',
+      default: process.env['XEND_TCP'] ?? '',
+    },
     state: { type: 'string', help: 'folder of managed domains', default: paths.xendState },
-    log: { type: 'string', help: 'log file that xm log shows', default: paths.xendLog },
+    log: { type: 'string', help: 'log file that xm log shows; without it what the configuration says', default: '' },
     privcmd: { type: 'string', help: "the hypervisor's socket", default: paths.privcmd },
     xenstore: { type: 'string', help: "xenstored's socket", default: paths.xenstored },
   });
+  const { config, warnings } = readConfig(configFile(args.config, paths.xendConfig), {
+    state: args.state,
+    logFile: paths.xendLog,
+  });
+  const log = openXendLog(args.log === '' ? config.logfile : args.log);
+  for (const warning of warnings) log.warn('XendOptions', warning);
   const privcmd = await connectPrivcmd(args.privcmd, { waitMs: START_WAIT_MS });
   const store = await connectXenstore(args.xenstore);
   // Everything that xend knows is in them: a new process finds it again.
@@ -48,17 +82,13 @@ runDaemon('xend', async ({ shutdown }) => {
   });
   const xc = openXenctrl(privcmd);
   const xend = new Xend(
-    {
-      socketPath: args.socket,
-      stateDirectory: args.state,
-      ...(args.tcp === '' ? {} : { tcp: parseTcpAddress(args.tcp) }),
-    },
+    { servers: servers(config, paths, args), stateDirectory: args.state },
     {
       xc,
       build: (options) => buildPvDomain(xc, options),
       store,
       clock: systemClock,
-      log: openXendLog(args.log),
+      log,
       host: {
         system: os.type(),
         host: os.hostname(),
@@ -69,10 +99,19 @@ runDaemon('xend', async ({ shutdown }) => {
       readFile: (path) => readFile(path),
       sleep: (ms) => sleep(ms),
     },
+    pamAuthenticator(log),
   );
   await xend.start();
+  const tcpPort = xend.portOf('xmlrpc');
+  const xenApiPort = xend.portOf('xen-api');
+  const httpPort = xend.portOf('sxp');
   return {
-    ready: { socket: args.socket, ...(xend.tcpPort === undefined ? {} : { tcpPort: xend.tcpPort }) },
+    ready: {
+      socket: args.socket,
+      ...(tcpPort !== undefined && { tcpPort }),
+      ...(xenApiPort !== undefined && { xenApiPort }),
+      ...(httpPort !== undefined && { httpPort }),
+    },
     stop: async () => {
       await xend.stop();
       await store.close();

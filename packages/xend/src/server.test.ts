@@ -1,7 +1,5 @@
-import { join } from 'node:path';
-import { decodeResponse, encodeCall, XmlRpcFault, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
-import { methods, Xend } from './index.ts';
-import { parseTcpAddress } from './server.ts';
+import { decodeResponse, XmlRpcFault, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { methods } from './index.ts';
 import { xendFixture } from './testing/xend-fixture.ts';
 
 const host = xendFixture();
@@ -61,37 +59,6 @@ describe('the server', () => {
       platform_params: 'virt_start=0xffff800000000000',
       xend_config_format: 4,
     });
-  });
-
-  it('serves TCP where it is told to', async () => {
-    const other = new Xend(
-      {
-        socketPath: join(host.directory, 'o', 'x'),
-        stateDirectory: host.directory,
-        pollMs: 0,
-        tcp: { host: '127.0.0.1', port: 0 },
-      },
-      host.ports(),
-    );
-    await other.start();
-    const reply = await fetch(`http://127.0.0.1:${other.tcpPort ?? 0}/RPC2`, {
-      method: 'POST',
-      body: encodeCall('xend.domains', [0]),
-    });
-    expect(decodeResponse(await reply.text())).toEqual(['Domain-0']);
-    await other.stop();
-  });
-
-  it.each([
-    ['8006', { host: 'localhost', port: 8006 }],
-    ['0.0.0.0:1', { host: '0.0.0.0', port: 1 }],
-    ['[::1]:80', { host: '::1', port: 80 }],
-    ['host', undefined],
-    ['a:b:1', undefined],
-    ['x:70000', undefined],
-  ])('reads the address %s', (text, address) => {
-    if (address) expect(parseTcpAddress(text)).toEqual(address);
-    else expect(() => parseTcpAddress(text)).toThrow('XEND_TCP wants HOST:PORT');
   });
 
   it('does not take the socket of one that lives', async () => {

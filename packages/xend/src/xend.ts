@@ -1,17 +1,18 @@
 /** A running xend: machines, events, servers. main.ts gives it real collaborators, tests fakes. */
-import type { FastifyInstance } from 'fastify';
 import { DomainManager } from './domain/manager.ts';
 import { messageOf } from './errors.ts';
+import type { Authenticate } from './http/pam.ts';
+import { closeServers, openServers, type OpenServer } from './http/servers.ts';
+import type { ServerSpec, Service } from './options/servers.ts';
 import type { XendPorts } from './ports.ts';
+import { methods } from './rpc/dispatch.ts';
 import type { MethodContext } from './rpc/method.ts';
-import { buildServer, listenOnPath } from './server.ts';
 import { openManagedStore } from './store/managed.ts';
+import { createXenApi, type XenApi } from './xenapi/index.ts';
 
 export interface XendOptions {
-  /** The Unix socket of XML-RPC. */
-  readonly socketPath: string;
-  /** Where XML-RPC is served on TCP too. */
-  readonly tcp?: { readonly host: string; readonly port: number };
+  /** What is served, and where. */
+  readonly servers: readonly ServerSpec[];
   /** Folder of the managed domains. */
   readonly stateDirectory: string;
   /** How often to look at the hypervisor's list without being told, ms; 0 = never. */
@@ -23,19 +24,22 @@ const DEFAULT_POLL_MS = 5_000;
 
 export class Xend {
   readonly manager: DomainManager;
-  /** The port that TCP is served on, once it is: the one asked for, or one picked when that was 0. */
-  tcpPort: number | undefined;
+  readonly xenApi: XenApi;
   readonly #ports: XendPorts;
   readonly #options: XendOptions;
   readonly #abort = new AbortController();
-  readonly #servers: FastifyInstance[] = [];
+  #servers: readonly OpenServer[] = [];
   #poll: NodeJS.Timeout | undefined;
   #watching: Promise<void> | undefined;
 
-  constructor(options: XendOptions, ports: XendPorts) {
+  /** Without `authenticate` nobody gets into a Xen-API that asks for passwords. */
+  constructor(options: XendOptions, ports: XendPorts, authenticate?: Authenticate) {
     this.#options = options;
     this.#ports = ports;
     this.manager = new DomainManager(ports, openManagedStore(options.stateDirectory, ports.log));
+    const { stateDirectory } = options;
+    const { context } = this;
+    this.xenApi = createXenApi({ stateDirectory }, { context, methods, ...(authenticate && { authenticate }) });
   }
 
   get context(): MethodContext {
@@ -53,24 +57,13 @@ export class Xend {
       }, pollMs);
       this.#poll.unref();
     }
-    const local = this.#server();
-    await listenOnPath(local, this.#options.socketPath);
-    this.#ports.log.info('XMLRPCServer', `Opening Unix domain socket XML-RPC server on ${this.#options.socketPath}`);
-    if (this.#options.tcp) {
-      const remote = this.#server();
-      await remote.listen({ ...this.#options.tcp });
-      const { host } = this.#options.tcp;
-      const address = remote.server.address();
-      const port = address !== null && typeof address === 'object' ? address.port : this.#options.tcp.port;
-      this.tcpPort = port;
-      this.#ports.log.info('XMLRPCServer', `Opening TCP XML-RPC server on ${host}:${port}`);
-    }
+    const { context, xenApi } = this;
+    this.#servers = await openServers(this.#options.servers, { context, xenApi, log: this.#ports.log });
   }
 
-  #server(): FastifyInstance {
-    const server = buildServer(this.context);
-    this.#servers.push(server);
-    return server;
+  /** The port of the first TCP server of a service: the one asked for, or the one picked when that was 0. */
+  portOf(service: Service): number | undefined {
+    return this.#servers.find(({ spec, port }) => spec.service === service && port !== undefined)?.port;
   }
 
   async #watchReleases(): Promise<void> {
@@ -92,8 +85,8 @@ export class Xend {
   async stop(): Promise<void> {
     this.#abort.abort();
     clearInterval(this.#poll);
-    for (const server of this.#servers) server.server.closeAllConnections();
-    await Promise.all(this.#servers.map((server) => server.close()));
+    await closeServers(this.#servers);
+    await this.xenApi.close();
     await this.#watching;
   }
 }

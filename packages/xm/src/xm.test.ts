@@ -26,7 +26,11 @@ beforeEach(async () => {
   store = await XenstoreClient.connect({ path: join(directory, 's') });
   xc = new FakeXenctrl({ totalMiB: 1024 });
   xend = new Xend(
-    { socketPath: join(directory, 'xend', 'xmlrpc.sock'), stateDirectory: join(directory, 'lib'), pollMs: 0 },
+    {
+      servers: [{ service: 'xmlrpc', key: 'xmlrpc', address: { path: join(directory, 'xend', 'xmlrpc.sock') } }],
+      stateDirectory: join(directory, 'lib'),
+      pollMs: 0,
+    },
     {
       xc,
       build: xc.build,

@@ -12,7 +12,7 @@ import { FakeXenctrl } from '@xenhost/testkit';
 import { decodeResponse, encodeCall, type XmlRpcFault, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 import { startXenstored, type Xenstored } from '@xenhost/xenstored';
-import { memoryLog, Xend, type XendPorts } from '../index.ts';
+import { memoryLog, Xend, type ServerSpec, type XendPorts } from '../index.ts';
 
 interface Reply {
   readonly statusCode: number | undefined;
@@ -39,11 +39,15 @@ class XendFixture {
       path.startsWith('/boot/')
         ? Promise.resolve(Buffer.from(path === '/boot/junk' ? 'junk' : 'kernel'))
         : Promise.reject(Object.assign(new Error(`ENOENT: no such file, open '${path}'`), { code: 'ENOENT' })),
+    dumpDirectory: join(this.directory, 'dump'),
     sleep: () => Promise.resolve(),
   });
 
   readonly newXend = (): Xend =>
-    new Xend({ socketPath: this.#socketPath(), stateDirectory: join(this.directory, 'lib'), pollMs: 0 }, this.ports());
+    new Xend(
+      { servers: [xmlrpcOn(this.#socketPath())], stateDirectory: join(this.directory, 'lib'), pollMs: 0 },
+      this.ports(),
+    );
 
   async start(): Promise<void> {
     this.directory = mkdtempSync(join(tmpdir(), 'xh-'));
@@ -126,6 +130,13 @@ class XendFixture {
     return join(this.directory, 'xend', 'x');
   }
 }
+
+/** The one server that xend opens without a configuration. */
+export const xmlrpcOn = (path: string): ServerSpec => ({
+  service: 'xmlrpc',
+  key: 'xend-unix-xmlrpc-server',
+  address: { path, folderMode: 0o700 },
+});
 
 /** Registers start and stop around each test of the file. */
 export function xendFixture(): XendFixture {
