@@ -16,6 +16,11 @@ import type {
 } from '@xenhost/libxenctrl';
 
 const PAGES_PER_KIB = 1 / 4;
+const PAGE_BYTES = 4096;
+/** `vcpu_guest_context` of 64 bits. */
+const CONTEXT_BYTES = 5168;
+/** `shared_info.arch` of 64 bits. */
+const SHARED_INFO_ARCH = 3088;
 
 interface FakeDomain {
   readonly domid: number;
@@ -32,6 +37,15 @@ interface FakeDomain {
   nextPort: number;
   /** What was set over the default policy. */
   cpuPolicy: readonly CpuidLeaf[];
+  cpupool: number;
+  /** Contents of frames, for those who look into a guest. */
+  readonly frames: Map<number, Uint8Array>;
+  sharedInfoFrame: number;
+}
+
+interface FakePool {
+  readonly schedId: number;
+  readonly cpus: Set<number>;
 }
 
 /** A processor of few features: leaves 1 and 7. */
@@ -43,6 +57,8 @@ export const DEFAULT_CPU_POLICY: readonly CpuidLeaf[] = [
 export interface FakeXenctrlOptions {
   readonly totalMiB?: number;
   readonly nrCpus?: number;
+  /** Whether there can be other CPU pools than Pool-0; true by default. */
+  readonly cpupools?: boolean;
 }
 
 export class FakeXenctrl {
@@ -54,11 +70,15 @@ export class FakeXenctrl {
   dmesg = '(XEN) Xen version 4.17\n';
   readonly #totalPages: number;
   readonly #nrCpus: number;
+  readonly #cpupools: boolean;
+  readonly #pools = new Map<number, FakePool>();
   #nextDomid = 1;
 
   constructor(options: FakeXenctrlOptions = {}) {
     this.#totalPages = (options.totalMiB ?? 1024) * 256;
     this.#nrCpus = options.nrCpus ?? 2;
+    this.#cpupools = options.cpupools ?? true;
+    this.#pools.set(0, { schedId: 5, cpus: new Set(Array.from({ length: this.#nrCpus }, (_, cpu) => cpu)) });
     this.domains.set(0, this.#domain(0, '00000000-0000-0000-0000-000000000000', this.#nrCpus));
   }
 
@@ -75,6 +95,9 @@ export class FakeXenctrl {
       affinity: Array.from({ length: maxVcpus }, () => (1n << 64n) - 1n),
       nextPort: 1,
       cpuPolicy: [],
+      cpupool: 0,
+      frames: new Map(),
+      sharedInfoFrame: 0,
     }; // prettier-ignore
   }
 
@@ -160,14 +183,14 @@ export class FakeXenctrl {
       nrOutstandingPages: 0,
       nrSharedPages: 0,
       nrPagedPages: 0,
-      sharedInfoFrame: 0,
+      sharedInfoFrame: domain.sharedInfoFrame,
       cpuTimeNs: domain.cpuTimeNs,
       maxMemkb: domain.maxMemkb,
       nrOnlineVcpus: domain.maxVcpus,
       maxVcpuId: domain.maxVcpus - 1,
       handle: Buffer.from(domain.uuid.replaceAll('-', ''), 'hex'),
       uuid: domain.uuid,
-      cpupool: 0,
+      cpupool: domain.cpupool,
       gpaddrBits: 0,
     };
   }
@@ -240,14 +263,137 @@ export class FakeXenctrl {
     Promise.resolve(this.#get(domid, 'schedCreditDomainGet').credit);
 
   cpupoolGetinfolist = () =>
-    Promise.resolve([
-      { poolId: 0, schedId: 5, nrDomains: this.domains.size, cpus: Array.from({ length: this.#nrCpus }, (_, i) => i) },
-    ]);
+    Promise.resolve(
+      [...this.#pools].map(([poolId, { schedId, cpus }]) => ({
+        poolId, schedId, cpus: [...cpus].sort((a, b) => a - b),
+        nrDomains: [...this.domains.values()].filter((domain) => domain.cpupool === poolId).length,
+      })),
+    ); // prettier-ignore
 
   cpupoolMovedomain = async (poolId: number, domid: number): Promise<void> => {
     this.#enter('cpupoolMovedomain', poolId, domid);
+    if ((this.#pools.get(poolId)?.cpus.size ?? 0) === 0) throw new XenError(Errno.EINVAL, 'cpupoolMovedomain');
+    this.#get(domid, 'cpupoolMovedomain').cpupool = poolId;
     return Promise.resolve();
   };
+
+  cpupoolCreate = async (schedId: number): Promise<number> => {
+    this.#enter('cpupoolCreate', schedId);
+    if (!this.#cpupools) throw new XenError(Errno.EOPNOTSUPP, 'cpupoolCreate');
+    const poolId = Math.max(...this.#pools.keys()) + 1;
+    this.#pools.set(poolId, { schedId, cpus: new Set() });
+    return Promise.resolve(poolId);
+  };
+
+  cpupoolDestroy = async (poolId: number): Promise<void> => {
+    this.#enter('cpupoolDestroy', poolId);
+    if (this.#pool(poolId, 'cpupoolDestroy').cpus.size > 0) throw new XenError(Errno.EBUSY, 'cpupoolDestroy');
+    this.#pools.delete(poolId);
+    return Promise.resolve();
+  };
+
+  cpupoolAddcpu = async (poolId: number, cpu: number): Promise<void> => {
+    this.#enter('cpupoolAddcpu', poolId, cpu);
+    const pool = this.#pool(poolId, 'cpupoolAddcpu');
+    if ([...this.#pools.values()].some(({ cpus }) => cpus.has(cpu))) throw new XenError(Errno.EBUSY, 'cpupoolAddcpu');
+    pool.cpus.add(cpu);
+    return Promise.resolve();
+  };
+
+  cpupoolRemovecpu = async (poolId: number, cpu: number): Promise<void> => {
+    this.#enter('cpupoolRemovecpu', poolId, cpu);
+    if (!this.#pool(poolId, 'cpupoolRemovecpu').cpus.delete(cpu)) throw new XenError(Errno.EINVAL, 'cpupoolRemovecpu');
+    return Promise.resolve();
+  };
+
+  cpupoolFreeinfo = (): Promise<number[]> => {
+    const taken = new Set([...this.#pools.values()].flatMap(({ cpus }) => [...cpus]));
+    return Promise.resolve(Array.from({ length: this.#nrCpus }, (_, cpu) => cpu).filter((cpu) => !taken.has(cpu)));
+  };
+
+  #pool(poolId: number, operation: string): FakePool {
+    const pool = this.#pools.get(poolId);
+    if (!pool) throw new XenError(Errno.ENOENT, operation);
+    return pool;
+  }
+
+  /** What a hypervisor with the credit scheduler, without shadow page tables and tmem, refuses. */
+  #refuse(errno: number, name: string, domid?: number): Promise<never> {
+    this.#enter(name, domid);
+    if (domid !== undefined) this.#get(domid, name);
+    return Promise.reject(new XenError(errno, name));
+  }
+
+  schedCredit2DomainGet = (domid: number) => this.#refuse(Errno.EINVAL, 'schedCredit2DomainGet', domid);
+  schedCredit2DomainSet = (domid: number) => this.#refuse(Errno.EINVAL, 'schedCredit2DomainSet', domid);
+  sedfDomainGet = (domid: number) => this.#refuse(Errno.EINVAL, 'sedfDomainGet', domid);
+  sedfDomainSet = (domid: number) => this.#refuse(Errno.EINVAL, 'sedfDomainSet', domid);
+  shadowControl = (domid: number) => this.#refuse(Errno.ENOSYS, 'shadowControl', domid);
+  domainIoportPermission = (domid: number) => this.#refuse(Errno.ENOSYS, 'domainIoportPermission', domid);
+  tmemControl = () => this.#refuse(Errno.ENOSYS, 'tmemControl');
+
+  domainShutdown = async (domid: number, reason: number): Promise<void> => {
+    this.#enter('domainShutdown', domid, reason);
+    this.shutDown(domid, reason);
+    return Promise.resolve();
+  };
+
+  domainResume = async (domid: number): Promise<void> => {
+    this.#enter('domainResume', domid);
+    this.#get(domid, 'domainResume').shutdownReason = undefined;
+    return Promise.resolve();
+  };
+
+  domainGetAddressSize = async (domid: number): Promise<number> => {
+    this.#get(domid, 'domainGetAddressSize');
+    return Promise.resolve(64);
+  };
+
+  vcpuGetcontext = async (domid: number, vcpu: number): Promise<Uint8Array> => {
+    this.#enter('vcpuGetcontext', domid, vcpu);
+    return Promise.resolve(new Uint8Array(CONTEXT_BYTES).fill(vcpu + 1));
+  };
+
+  vcpuSetcontext = async (domid: number, vcpu: number): Promise<void> => {
+    this.#enter('vcpuSetcontext', domid, vcpu);
+    return Promise.resolve();
+  };
+
+  readFrames = async (domid: number, gfns: Uint32Array): Promise<Uint8Array> => {
+    this.#enter('readFrames', domid, gfns.length);
+    const { frames } = this.#get(domid, 'readFrames');
+    const pages = Array.from(gfns, (gfn) => {
+      const page = frames.get(gfn);
+      if (!page) throw new XenError(Errno.EINVAL, `readFrames: frame ${gfn}`);
+      return page;
+    });
+    return Promise.resolve(Buffer.concat(pages));
+  };
+
+  /** Plays a 64-bit guest that has told where its memory is: page n is full of n, in frame 0x1000 - n. */
+  giveMemory(domid: number, nrPages: number): void {
+    const domain = this.#get(domid, 'giveMemory');
+    const page = (fill: (view: DataView) => void, frame: number): void => {
+      const bytes = new Uint8Array(PAGE_BYTES);
+      fill(new DataView(bytes.buffer));
+      domain.frames.set(frame, bytes);
+    };
+    for (let n = 0; n < nrPages; n += 1) domain.frames.set(0x1000 - n, new Uint8Array(PAGE_BYTES).fill(n));
+    page((v) => {
+      for (let n = 0; n < nrPages; n += 1) v.setBigUint64(n * 8, n === 1 ? 2n ** 64n - 1n : BigInt(0x1000 - n), true);
+    }, 0x2000); // prettier-ignore
+    page((v) => {
+      v.setBigUint64(0, 0x2000n, true);
+    }, 0x2001);
+    page((v) => {
+      v.setBigUint64(0, 0x2001n, true);
+    }, 0x2002);
+    domain.sharedInfoFrame = 0x2003;
+    page((v) => {
+      v.setBigUint64(SHARED_INFO_ARCH, BigInt(nrPages), true);
+      v.setBigUint64(SHARED_INFO_ARCH + 8, 0x2002n, true);
+    }, 0x2003);
+  }
 
   physinfo = (): Promise<PhysInfo> =>
     Promise.resolve({

@@ -98,12 +98,15 @@ describe('devices', () => {
     await host.store.write('/local/domain/0/backend/vbd/1/51712/hotplug-status', 'connected');
     expect(await adding).toEqual(['vbd', ['dom', 1, 'id', 51712]]);
     expect(await fault('xend.domain.device_create', 'g', vbd)).toEqual([2, 'The device "xvda" is already defined']);
-    const leaving = call('xend.domain.destroyDevice', 'g', 'vbd', 'xvda');
+    const leaving = call('xend.domain.destroyDevice', 'g', 'vbd', 'xvda', false, true);
     for (let i = 0; i < 100 && (await host.store.tryRead('/local/domain/0/backend/vbd/1/51712/state')) !== '5'; i += 1);
     expect(await host.store.readString('/local/domain/0/backend/vbd/1/51712/online')).toBe('0');
     await host.store.write('/local/domain/0/backend/vbd/1/51712/state', '6');
     await leaving;
     expect(await call('xend.domain.getDeviceSxprs', 'g', 'vbd')).toEqual([]);
-    expect(await fault('xend.domain.destroyDevice', 'g', 'vbd', 'xvda')).toEqual([2, 'Device xvda not connected']);
+    expect(await fault('xend.domain.destroyDevice', 'g', 'vbd', 'xvda', false, true)).toEqual([
+      2,
+      'Device xvda not connected',
+    ]);
   });
 });

@@ -24,6 +24,14 @@ export class InvalidDomainError extends Error {
   }
 }
 
+/** A fault of code 1 that is no bug of ours: Python would have raised something that xend did not know. */
+export class PlainFault extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'PlainFault';
+  }
+}
+
 /** What goes over the wire for anything thrown. */
 export function faultOf(error: unknown): XmlRpcFault {
   if (error instanceof XendError) return new XmlRpcFault(FaultCode.xend, error.message);

@@ -28,6 +28,24 @@ export type Hypervisor = Pick<
   | 'schedCreditDomainGet'
   | 'cpupoolGetinfolist'
   | 'cpupoolMovedomain'
+  | 'cpupoolCreate'
+  | 'cpupoolDestroy'
+  | 'cpupoolAddcpu'
+  | 'cpupoolRemovecpu'
+  | 'cpupoolFreeinfo'
+  | 'schedCredit2DomainGet'
+  | 'schedCredit2DomainSet'
+  | 'sedfDomainGet'
+  | 'sedfDomainSet'
+  | 'shadowControl'
+  | 'domainIoportPermission'
+  | 'tmemControl'
+  | 'domainShutdown'
+  | 'domainResume'
+  | 'vcpuGetcontext'
+  | 'vcpuSetcontext'
+  | 'domainGetAddressSize'
+  | 'readFrames'
   | 'physinfo'
   | 'cputopoinfo'
   | 'numainfo'
@@ -58,6 +76,8 @@ export interface XendPorts {
   readonly clock: Clock;
   readonly log: XendLog;
   readonly host: HostIdentity;
+  /** Folder of cores of crashed domains; Xen's own by default. */
+  readonly dumpDirectory?: string;
   /** Reads a kernel or ramdisk whole; rejects with a node error. */
   readFile(path: string): Promise<Uint8Array>;
   /** Waits; tests make it short. */

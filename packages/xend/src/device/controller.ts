@@ -10,7 +10,7 @@ import { DEVICE_CREATE_TIMEOUT_MS, DEVICE_DESTROY_TIMEOUT_MS } from '../limits.t
 import type { Store, XendPorts } from '../ports.ts';
 import { owner, reader, removeTree } from '../store/nodes.ts';
 import { blockDeviceNumber } from './blkdev.ts';
-import { planDevice, splitDiskName } from './plan.ts';
+import { planDevice, portRange, splitDiskName } from './plan.ts';
 
 /** States of `xen/include/public/io/xenbus.h`. */
 export const XenbusState = { initialising: 1, closing: 5, closed: 6 } as const;
@@ -23,7 +23,7 @@ export interface ConnectedDevice {
   readonly frontendPath: string;
 }
 
-export interface DeviceModules extends Pick<XendPorts, 'store' | 'log'> {
+export interface DeviceModules extends Pick<XendPorts, 'xc' | 'store' | 'log'> {
   /** The domain id behind a backend's name or number; throws InvalidDomainError. */
   resolveDomain(ref: string): number;
 }
@@ -43,6 +43,7 @@ export async function createDevice(
   } catch (error) {
     throw new XendError(`Cannot configure device for unknown backend ${backendName}`, { cause: error });
   }
+  await allowPorts(live, device, modules);
   const base = domainPath(live.domid);
   return modules.store.transaction(async (t) => {
     let devid = plan.devid;
@@ -93,6 +94,17 @@ export async function createDevice(
   });
 }
 
+/** I/O ports are the hypervisor's to give. Throws XendError. */
+async function allowPorts(live: Live, device: DeviceConfig, { xc }: DeviceModules): Promise<void> {
+  if (device.class !== 'ioports') return;
+  const { from, to } = portRange(device);
+  try {
+    await xc.domainIoportPermission(live.domid, from, to - from + 1, true);
+  } catch (error) {
+    throw new XendError(`ioports: Failed to configure legacy i/o range: ${from} - ${to}`, { cause: error });
+  }
+}
+
 async function writeSide(
   t: Pick<Store, 'mkdir' | 'setPerms' | 'write'>,
   path: string,
@@ -128,7 +140,8 @@ export async function connectedDevices(vm: Vm, store: Store, deviceClass?: strin
 }
 
 export type HotplugOutcome =
-  { readonly kind: 'connected' | 'timeout' } | { readonly kind: 'error' | 'busy'; readonly text: string | undefined };
+  | { readonly kind: 'connected' | 'timeout' | 'missing' }
+  | { readonly kind: 'error' | 'busy'; readonly text: string | undefined };
 
 /** Waits until the backend of a device has said how it went. */
 async function waitForBackend(store: Store, device: ConnectedDevice, timeoutMs: number): Promise<HotplugOutcome> {
@@ -141,7 +154,10 @@ async function waitForBackend(store: Store, device: ConnectedDevice, timeoutMs: 
     // The first event comes at once, whether or not the node is there.
     for await (const event of store.watch(path, { signal: abort.signal })) {
       const status = await store.tryRead(event.path);
-      if (status === undefined) continue;
+      if (status === undefined) {
+        if (!(await store.exists(device.backendPath))) return { kind: 'missing' };
+        continue;
+      }
       if (status !== 'error' && status !== 'busy') return { kind: 'connected' };
       return { kind: status, text: await store.tryRead(`${device.backendPath}/hotplug-error`) };
     }
@@ -159,6 +175,8 @@ function hotplugFailure(device: ConnectedDevice, outcome: HotplugOutcome): strin
       return undefined;
     case 'timeout':
       return `${head} Hotplug scripts not working.`;
+    case 'missing':
+      return `${head} Device not found.`;
     case 'error':
       return `${head} ${outcome.text ?? 'Backend device not found.'}`;
     case 'busy':
@@ -166,7 +184,20 @@ function hotplugFailure(device: ConnectedDevice, outcome: HotplugOutcome): strin
   }
 }
 
-const WAITING_CLASSES = new Set(['vif', 'vbd', 'tap', 'tap2']);
+const WAITING_CLASSES = new Set(['vif', 'vif2', 'vbd', 'tap', 'tap2']);
+
+/** Waits for one device, when its class has hotplug. Throws XendError after it was closed. */
+export async function waitForDevice(
+  store: Store,
+  device: ConnectedDevice,
+  timeoutMs: number = DEVICE_CREATE_TIMEOUT_MS,
+): Promise<void> {
+  if (!WAITING_CLASSES.has(device.class)) return;
+  const failure = hotplugFailure(device, await waitForBackend(store, device, timeoutMs));
+  if (failure === undefined) return;
+  await closeDevice(store, device);
+  throw new XendError(failure);
+}
 
 /** Waits for every device that has a backend with hotplug; the first failure is thrown, after its device was closed. */
 export async function waitForDevices(
@@ -174,15 +205,10 @@ export async function waitForDevices(
   store: Store,
   timeoutMs: number = DEVICE_CREATE_TIMEOUT_MS,
 ): Promise<void> {
-  const devices = (await connectedDevices(vm, store)).filter((device) => WAITING_CLASSES.has(device.class));
-  const outcomes = await Promise.all(devices.map((device) => waitForBackend(store, device, timeoutMs)));
-  for (const [index, device] of devices.entries()) {
-    const outcome = outcomes[index];
-    const failure = outcome && hotplugFailure(device, outcome);
-    if (failure === undefined) continue;
-    await closeDevice(store, device);
-    throw new XendError(failure);
-  }
+  const outcomes = await Promise.allSettled(
+    (await connectedDevices(vm, store)).map((device) => waitForDevice(store, device, timeoutMs)),
+  );
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
 /** Asks both ends to let go of a device: the backend sees online 0, then Closing. */

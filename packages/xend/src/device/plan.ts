@@ -45,6 +45,25 @@ export function planDevice(device: DeviceConfig): DevicePlan {
       return planDisk(device);
     case 'vkbd':
       return { ...plain('vkbd'), back: { uuid: device.uuid }, front: {} };
+    case 'vif2':
+      return planVif2(device);
+    case 'vusb':
+      return planUsbController(device);
+    case 'ioports': {
+      portRange(device);
+      return {
+        ...plain('ioports'),
+        devid: 'allocate',
+        back: { ...pick(device, ['from', 'to']), uuid: device.uuid },
+        front: {},
+      };
+    }
+    case 'irq':
+      throw new XendError(`irq: Failed to map irq ${option(device, 'irq')}`);
+    case 'pci':
+      throw new XendError(`pci: failed to locate device and parse its resources - ${absentPciDevice(device)}`);
+    case 'vscsi':
+      throw new XendError('vscsi: no SCSI device of this host can be given to guests');
     case 'vfb':
       return { ...plain('vfb'), back: { ...pick(device, VFB_KEYS), uuid: device.uuid }, front: {} };
     default:
@@ -61,7 +80,8 @@ const plain = (name: string) => ({
 });
 
 const VFB_KEYS = [
-  'vnc', 'sdl', 'vncdisplay', 'vnclisten', 'vncpasswd', 'vncunused', 'display', 'xauthority', 'keymap', 'opengl',
+  'type', 'vncdisplay', 'vnclisten', 'vncpasswd', 'vncunused', 'display', 'xauthority', 'keymap', 'vnc', 'sdl',
+  'location', 'protocol', 'opengl',
 ]; // prettier-ignore
 
 const option = (device: DeviceConfig, key: string): string => atomText(device.options.get(key)) ?? '';
@@ -99,6 +119,72 @@ function planVif(device: DeviceConfig): DevicePlan {
     handle: { back: true, front: !emulated },
     waits: true,
   };
+}
+
+/** Netchannel2 (`netif2.py`). */
+function planVif2(device: DeviceConfig): DevicePlan {
+  const backMac = option(device, 'back_mac') || (option(device, 'bridge') ? 'fe:ff:ff:ff:ff:ff' : randomMac());
+  const frontMac = option(device, 'front_mac') || randomMac();
+  const frontTrust = option(device, 'trusted') || '0';
+  const backTrust = option(device, 'back_trusted') || '1';
+  return {
+    devid: 'allocate',
+    backendClass: 'vif2',
+    frontendClass: 'vif2',
+    back: {
+      mac: backMac,
+      'remote-mac': frontMac,
+      'local-trusted': backTrust,
+      'remote-trusted': frontTrust,
+      'filter-mac': option(device, 'filter_mac') || (frontTrust === '0' ? '1' : '0'),
+      'max-bypasses': option(device, 'max_bypasses') || '5',
+      ...pick(device, ['bridge', 'pdev']),
+      uuid: device.uuid,
+    },
+    front: {
+      mac: frontMac,
+      'remote-mac': backMac,
+      'local-trusted': frontTrust,
+      'remote-trusted': backTrust,
+      'filter-mac': option(device, 'front_filter_mac') || (backTrust === '0' ? '1' : '0'),
+    },
+    handle: { back: true, front: false },
+    waits: true,
+  };
+}
+
+const MAX_USB_PORTS = 31;
+
+/** A USB controller of empty ports: what is in them would be the host's (`vusbif.py`). */
+function planUsbController(device: DeviceConfig): DevicePlan {
+  const ports = Number(option(device, 'num-ports') || '0');
+  if (!Number.isInteger(ports) || ports < 1 || ports > MAX_USB_PORTS) {
+    throw new XendError(`vusb: Invalid config setting num-ports: ${option(device, 'num-ports')}`);
+  }
+  const back: Record<string, string> = { 'usb-ver': option(device, 'usb-ver'), 'num-ports': String(ports) };
+  for (let port = 1; port <= ports; port += 1) back[`port/${port}`] = option(device, `port-${port}`);
+  return { ...plain('vusb'), devid: 'allocate', back: { ...back, uuid: device.uuid }, front: {} };
+}
+
+const MAX_IO_PORT = 0xffff;
+
+/** Throws XendError. */
+export function portRange(device: DeviceConfig): { readonly from: number; readonly to: number } {
+  const port = (key: string): number => {
+    const text = option(device, key);
+    if (!/^(?:0x[0-9a-f]{1,4}|\d{1,5})$/i.test(text))
+      throw new XendError(`ioports: Invalid config setting ${key}: ${text}`);
+    return Number(text);
+  };
+  const [from, to] = [port('from'), port('to')];
+  if (to < from || to > MAX_IO_PORT) throw new XendError(`ioports: Invalid i/o range: ${from} - ${to}`);
+  return { from, to };
+}
+
+function absentPciDevice(device: DeviceConfig): string {
+  const address = (key: string, digits: number): string =>
+    (Number(option(device, key)) || 0).toString(16).padStart(digits, '0');
+  return `PCI Device ${address('domain', 4)}:${address('bus', 2)}:${address('slot', 2)}.${address('func', 1)} Not Found`;
 }
 
 /** `dev` as in configs: `xvda`, `hdc:cdrom`, `ioemu:hda`. */

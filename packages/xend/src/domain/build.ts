@@ -21,7 +21,10 @@ const DOMAIN_OVERHEAD_KIB = 1024;
 /** TSC mode that needs no call: the hypervisor's own default. */
 const TSC_MODE_DEFAULT = 0;
 
-export type BuildModules = XendPorts & DeviceModules;
+export interface BuildModules extends XendPorts, DeviceModules {
+  /** The hypervisor's id of the pool that a configuration names. Throws XendError. */
+  poolId(name: string): Promise<number>;
+}
 
 /** Creates and builds; on success `vm.live` is set. Throws XendError and leaves nothing behind. */
 export async function buildDomain(vm: Vm, modules: BuildModules): Promise<Live> {
@@ -48,7 +51,7 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
   }
   const kernel = await readImage(modules, config.image.kernel, 'Kernel image');
   const ramdisk = config.image.ramdisk ? await readImage(modules, config.image.ramdisk, 'Kernel ramdisk') : undefined;
-  const poolId = await findPool(modules, config.poolName);
+  const poolId = await modules.poolId(config.poolName);
   const memoryKiB = config.memoryMiB * 1024;
   await waitForMemory(modules, memoryKiB + DOMAIN_OVERHEAD_KIB);
 
@@ -166,15 +169,6 @@ async function readImage(modules: BuildModules, path: string, what: string): Pro
   }
   if (bytes.length > MAX_IMAGE_BYTES) throw new XendError(`${what} is larger than ${MAX_IMAGE_BYTES} bytes: ${path}`);
   return bytes;
-}
-
-async function findPool(modules: BuildModules, name: string): Promise<number> {
-  if (name === '' || name === 'Pool-0') return 0;
-  const id = /^Pool-(\d{1,9})$/.exec(name)?.[1];
-  const pools = await modules.xc.cpupoolGetinfolist();
-  const found = pools.find((pool) => pool.poolId === Number(id));
-  if (!found) throw new XendError(`unknown pool ${name}`);
-  return found.poolId;
 }
 
 async function setAffinities(

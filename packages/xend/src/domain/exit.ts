@@ -7,11 +7,15 @@ import type { ExitAction, ExitEvent } from '../config/types.ts';
 import { MINIMUM_RESTART_TIME_S } from '../limits.ts';
 import { LAST_SHUTDOWN_REASON, RESTART_IN_PROGRESS, RESTART_COUNT, SHUTDOWN_COMPLETED } from '../store/exit-notes.ts';
 import { removeTree } from '../store/nodes.ts';
+import { dumpCore } from './dump-core.ts';
 import type { DomainManager } from './manager.ts';
 import { domainPath, type Live, type Vm } from './vm.ts';
 
 /** What exits may do with machines; the manager does it. */
-export type ExitModules = Pick<DomainManager, 'ports' | 'destroyLocked' | 'restartLocked' | 'renameDead' | 'bringBack'>;
+export type ExitModules = Pick<
+  DomainManager,
+  'ports' | 'dumpDirectory' | 'destroyLocked' | 'restartLocked' | 'renameDead' | 'bringBack'
+>;
 
 const REASON_NAMES: Readonly<Record<number, string>> = {
   [ShutdownReason.poweroff]: 'poweroff',
@@ -48,9 +52,9 @@ export async function handleExit(vm: Vm, live: Live, modules: ExitModules): Prom
 
 async function act(vm: Vm, live: Live, event: ExitEvent, modules: ExitModules): Promise<void> {
   const action: ExitAction = vm.config.onExit[event];
-  const { log } = modules.ports;
   if (action.startsWith('coredump-') && event === 'crash') {
-    log.warn('XendDomainInfo', `${vm.name}: core dumps are not written in this version`);
+    // A core that cannot be written was logged, and keeps nothing from happening.
+    await dumpCore(vm, live, modules.ports, modules.dumpDirectory).catch(() => undefined);
   }
   switch (action) {
     case 'preserve':

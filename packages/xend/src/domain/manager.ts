@@ -25,10 +25,15 @@ import { isXenstoreError } from '@xenhost/xenstore-client';
 import { buildDomain, destroyDomain, type BuildModules } from './build.ts';
 import { handleExit } from './exit.ts';
 import { Mutex } from './mutex.ts';
+import { CpuPools } from './pools.ts';
 import { domainPath, Vm, type Live, type PowerStateName } from './vm.ts';
+
+/** Where Xen 4.4 puts cores. */
+const DEFAULT_DUMP_DIRECTORY = '/var/xen/dump';
 
 export class DomainManager {
   readonly ports: XendPorts;
+  readonly pools: CpuPools;
   readonly #managed: ManagedStore;
   /** Machines with a domain, by its id. */
   readonly #running = new Map<number, Vm>();
@@ -51,12 +56,24 @@ export class DomainManager {
   constructor(ports: XendPorts, managed: ManagedStore) {
     this.ports = ports;
     this.#managed = managed;
+    this.pools = new CpuPools(ports, managed);
+  }
+
+  /** Folder of cores. */
+  get dumpDirectory(): string {
+    return this.ports.dumpDirectory ?? DEFAULT_DUMP_DIRECTORY;
+  }
+
+  /** Where a suspended machine's memory is. */
+  checkpointPath(vm: Vm): string {
+    return this.#managed.checkpointPath(vm.uuid);
   }
 
   /** Finds what runs and what is stored; writes Domain-0's own nodes. */
   async start(): Promise<void> {
     await this.#writeDom0Nodes();
     await this.#sweep();
+    await this.pools.start();
     await this.refresh();
     for (const config of await this.#managed.load()) {
       const running = [...this.#running.values()].find((vm) => vm.uuid === config.uuid);
@@ -237,6 +254,7 @@ export class DomainManager {
   get modules(): BuildModules {
     return {
       ...this.ports,
+      poolId: (name) => this.pools.idForConfig(name),
       resolveDomain: (ref) => {
         const domid = this.find(ref)?.live?.domid;
         if (domid === undefined) throw new InvalidDomainError(ref);

@@ -5,17 +5,6 @@
 import { XenError } from '@xenhost/base';
 import { float, type Sxp, type SxpList } from '@xenhost/sxp';
 import { cpuMask, cpusOfMask } from '../config/cpus.ts';
-import { checkSchedule, parseDevice } from '../config/parse.ts';
-import {
-  closeDevice,
-  connectedDevices,
-  createDevice,
-  findDevice,
-  removeDevice,
-  retireBackend,
-  waitForDevices,
-} from '../device/controller.ts';
-import { completeDevice, isDisk } from '../device/plan.ts';
 import { XendError, messageOf } from '../errors.ts';
 import { SHUTDOWN_TIMEOUT_S } from '../limits.ts';
 import { RESTART_COUNT, UNRESPONSIVE } from '../store/exit-notes.ts';
@@ -239,27 +228,6 @@ export async function pinCpu(
   await manager.save(vm);
 }
 
-/** Sets what is given; a value left out stays. */
-export async function setCredit(
-  manager: DomainManager,
-  vm: Vm,
-  weight: number | undefined,
-  cap: number | undefined,
-): Promise<void> {
-  const { cpuWeight, cpuCap, vcpus } = vm.config;
-  const wanted = { weight: weight ?? cpuWeight, cap: cap ?? cpuCap };
-  checkSchedule(wanted.weight, wanted.cap, vcpus);
-  if (vm.live) {
-    const { xc } = manager.ports;
-    const current = await xc.schedCreditDomainGet(vm.live.domid);
-    const next = { weight: weight ?? current.weight, cap: cap ?? current.cap };
-    await refused('Cannot set the schedule', xc.schedCreditDomainSet(vm.live.domid, next));
-    Object.assign(wanted, next);
-  }
-  vm.config = { ...vm.config, cpuWeight: wanted.weight, cpuCap: wanted.cap };
-  await manager.save(vm);
-}
-
 export async function sendSysrq(manager: DomainManager, vm: Vm, key: string): Promise<void> {
   const live = started(vm, vm.name, ['running', 'paused']);
   if (!/^.$/su.test(key)) throw new XendError(`${key} is not convertible to a character`);
@@ -286,63 +254,5 @@ export async function restartCount(manager: DomainManager, vm: Vm): Promise<stri
   return (await manager.ports.store.tryRead(`${vm.vmPath}/${RESTART_COUNT}`)) ?? '0';
 }
 
-// Devices
-
-export async function waitForVmDevices(manager: DomainManager, vm: Vm): Promise<void> {
-  await waitForDevices(vm, manager.ports.store);
-}
-
-/** Adds a device and, when the domain is there, plugs it in. Answers `[class, ['dom', D, 'id', N]]`. */
-export async function addDevice(manager: DomainManager, vm: Vm, sxp: Sxp): Promise<SxpList> {
-  return vm.lock.run(async () => {
-    const device = completeDevice(parseDevice(sxp), vm.config.devices);
-    const live = vm.live;
-    if (!live) {
-      vm.config = { ...vm.config, devices: [...vm.config.devices, device] };
-      await manager.save(vm);
-      return [device.class, ['dom', 0, 'id', vm.config.devices.length - 1]];
-    }
-    const connected = await createDevice(vm, live, device, manager.modules);
-    try {
-      await waitForDevices(vm, manager.ports.store);
-    } catch (error) {
-      await removeDevice(vm, manager.ports.store, connected);
-      throw error;
-    }
-    vm.config = { ...vm.config, devices: [...vm.config.devices, device] };
-    await manager.save(vm);
-    return [device.class, ['dom', live.domid, 'id', connected.devid]];
-  });
-}
-
-/** Unplugs a device; `force` removes its nodes without waiting for the two ends. */
-export async function destroyDevice(
-  manager: DomainManager,
-  vm: Vm,
-  deviceClass: string,
-  ref: string,
-  force: boolean,
-): Promise<void> {
-  const { store } = manager.ports;
-  await vm.lock.run(async () => {
-    const device = await findDevice(vm, store, deviceClass, ref);
-    const uuid = await store.tryRead(`${device.backendPath}/uuid`);
-    await closeDevice(store, device);
-    if (!force) await retireBackend(store, device);
-    await removeDevice(vm, store, device);
-    vm.config = { ...vm.config, devices: vm.config.devices.filter((known) => known.uuid !== uuid) };
-    await manager.save(vm);
-  });
-}
-
-/** vbd, tap or tap2: which of them holds this disk. */
-export async function blockDeviceClass(manager: DomainManager, vm: Vm, ref: string): Promise<string> {
-  const { store } = manager.ports;
-  for (const name of ['vbd', 'tap', 'tap2']) {
-    if ((await connectedDevices(vm, store, name)).length === 0) continue;
-    const found = await findDevice(vm, store, name, ref).catch(() => undefined);
-    if (found) return name;
-  }
-  if (vm.config.devices.some(isDisk)) return vm.config.devices.find(isDisk)?.class ?? 'vbd';
-  throw new XendError(`Device ${ref} not connected`);
-}
+export { setCredit } from './cpu-operations.ts';
+export { addDevice, destroyDevice, waitForVmDevices } from './device-operations.ts';

@@ -34,4 +34,4 @@ export function vmSxp(vm: Vm, withDevices: boolean): SxpList {
 }
 
 /** The console's own UUID: the machine's with another version nibble, so that it is the same in each answer. */
-const consoleUuid = (uuid: string): string => `${uuid.slice(0, 14)}c${uuid.slice(15)}`;
+export const consoleUuid = (uuid: string): string => `${uuid.slice(0, 14)}c${uuid.slice(15)}`;

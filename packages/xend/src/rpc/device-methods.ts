@@ -1,6 +1,5 @@
 /** xend.domain.*: devices of one machine (facts, section 3). */
-import * as operations from '../domain/operations.ts';
-import { deviceSxprs } from '../device/controller.ts';
+import * as operations from '../domain/device-operations.ts';
 import { DOM, INVALID_DOMAIN, XEND_ERROR, method, vmOf, type Method } from './method.ts';
 
 const DOM_FAULTS = [INVALID_DOMAIN, XEND_ERROR];
@@ -25,7 +24,7 @@ export const deviceMethods: readonly Method[] = [
     params: [DOM, CLASS],
     returns: 'array',
     faults: DOM_FAULTS,
-    run: async (context, dom, name) => deviceSxprs(await vmOf(context, dom), context.manager.ports.store, name),
+    run: async (context, dom, name) => operations.listDevices(context.manager, await vmOf(context, dom), name),
   }),
   method({
     name: 'xend.domain.device_create',
@@ -37,7 +36,7 @@ export const deviceMethods: readonly Method[] = [
   }),
   method({
     name: 'xend.domain.destroyDevice',
-    doc: 'Takes a device away; with force, without waiting for the guest.',
+    doc: 'Takes a device away; with force, without waiting for the guest; with rm_cfg, out of the configuration too.',
     params: [
       DOM,
       CLASS,
@@ -47,8 +46,8 @@ export const deviceMethods: readonly Method[] = [
     ],
     returns: 'nil',
     faults: DOM_FAULTS,
-    async run(context, dom, name, devid, force) {
-      await operations.destroyDevice(context.manager, await vmOf(context, dom), name, devid, force);
+    async run(context, dom, name, devid, force, removeConfig) {
+      await operations.destroyDevice(context.manager, await vmOf(context, dom), name, devid, force, removeConfig);
       return null;
     },
   }),
@@ -60,4 +59,23 @@ export const deviceMethods: readonly Method[] = [
     faults: DOM_FAULTS,
     run: async (context, dom, devid) => operations.blockDeviceClass(context.manager, await vmOf(context, dom), devid),
   }),
+  method({
+    name: 'xend.domain.device_configure',
+    doc: 'Changes the medium in a CD-ROM drive.',
+    params: [DOM, { name: 'config', type: 'sxp' }, { name: 'devid', type: 'optionalString', default: undefined }],
+    returns: 'boolean',
+    faults: DOM_FAULTS,
+    run: async (context, dom, config, devid) =>
+      operations.configureDevice(context.manager, await vmOf(context, dom), config, devid),
+  }),
+  ...(['add', 'del'] as const).map((what) =>
+    method({
+      name: `xend.domain.usb_${what}`,
+      doc: `${what === 'add' ? 'Gives a guest' : 'Takes from a guest'} a USB device of the host: HVM guests only.`,
+      params: [DOM, { name: 'dev_id', type: 'string' }],
+      returns: 'nil',
+      faults: DOM_FAULTS,
+      run: async (context, dom) => operations.refuseUsb(await vmOf(context, dom), what),
+    }),
+  ),
 ];

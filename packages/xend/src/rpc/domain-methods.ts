@@ -265,32 +265,6 @@ export const domainMethods: readonly Method[] = [
     },
   }),
   method({
-    name: 'xend.domain.sched_credit_get',
-    doc: 'Weight and cap of the credit scheduler.',
-    params: [DOM],
-    returns: 'struct',
-    faults: DOM_FAULTS,
-    async run(context, dom) {
-      const { config } = await vmOf(context, dom);
-      return { weight: config.cpuWeight, cap: config.cpuCap };
-    },
-  }),
-  method({
-    name: 'xend.domain.sched_credit_set',
-    doc: 'Sets weight and cap of the credit scheduler; nil leaves one as it is.',
-    params: [
-      DOM,
-      { name: 'weight', type: 'optionalInt', default: undefined },
-      { name: 'cap', type: 'optionalInt', default: undefined },
-    ],
-    returns: 'int',
-    faults: DOM_FAULTS,
-    async run(context, dom, weight, cap) {
-      await operations.setCredit(context.manager, await vmOf(context, dom), weight, cap);
-      return 0;
-    },
-  }),
-  method({
     name: 'xend.domain.send_sysrq',
     doc: 'Sends a magic SysRq key to the guest.',
     params: [DOM, { name: 'key', type: 'string' }],

@@ -93,18 +93,44 @@ export class ArgumentError extends Error {
 function convertAll(name: string, params: readonly Param[], args: readonly XmlRpcValue[]): unknown[] {
   const required = params.filter((param) => !('default' in param)).length;
   if (args.length < required || args.length > params.length) {
-    const [how, count] =
-      required === params.length
-        ? ['exactly', required]
-        : args.length < required
-          ? ['at least', required]
-          : ['at most', params.length];
-    const short = name.split('.').at(-1) ?? name;
-    throw new ArgumentError(
-      `${short}() takes ${how} ${count} argument${count === 1 ? '' : 's'} (${args.length} given)`,
-    );
+    throw new ArgumentError(countText(name, required, params.length, args.length));
   }
   return params.map((param, index) => (index < args.length ? convert(param, args[index] ?? null) : param.default));
+}
+
+/** Methods that 4.4 handed to the domain through a lambda of (domid, *args). */
+const DISPATCHED = new Set([
+  'device_create', 'device_configure', 'destroyDevice', 'getDeviceSxprs', 'setMemoryTarget', 'setName', 'setVCpuCount',
+  'shutdown', 'send_sysrq', 'getVCPUInfo', 'waitForDevices', 'getRestartCount', 'getBlockDeviceClass',
+]); // prettier-ignore
+
+/** The Python function behind a method, and whether it counts its `self` among the arguments. */
+function pythonFunction(name: string): { readonly callee: string; readonly self: 0 | 1 } {
+  const short = name.slice(name.lastIndexOf('.') + 1);
+  if (name === 'xend.node.log') return { callee: 'get_log', self: 0 };
+  if (/^xend\.(?:domain|domains|domains_with_state|security\..*)$/.test(name) || name.startsWith('system.')) {
+    return { callee: short, self: 0 };
+  }
+  if (name === 'xend.domain.create' || name === 'xend.domain.restore') return { callee: `domain_${short}`, self: 0 };
+  if (name.startsWith('xend.cpu_pool.')) return { callee: `pool_${short}`, self: 1 };
+  if (name.startsWith('xend.domain.')) return { callee: DISPATCHED.has(short) ? short : `domain_${short}`, self: 1 };
+  return { callee: short, self: 1 };
+}
+
+/** What Python's TypeError says of a wrong count of arguments: scripts show it to people, and some match it. */
+function countText(name: string, required: number, most: number, given: number): string {
+  const { callee, self } = pythonFunction(name);
+  if (given === 0 && DISPATCHED.has(callee)) return '<lambda>() takes at least 1 argument (0 given)';
+  // The lambda takes the domain away and the method gets itself instead.
+  const extra = DISPATCHED.has(callee) ? 0 : self;
+  const [how, count] =
+    required === most
+      ? ['exactly', required + extra]
+      : given < required
+        ? ['at least', required + extra]
+        : ['at most', most + extra];
+  const wanted = count === 0 ? 'no arguments' : `${how} ${count} argument${count === 1 ? '' : 's'}`;
+  return `${callee}() takes ${wanted} (${given + extra} given)`;
 }
 
 function convert(param: Param, value: XmlRpcValue): unknown {

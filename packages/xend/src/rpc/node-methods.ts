@@ -11,6 +11,13 @@ export const nodeMethods: readonly Method[] = [
     run: ({ manager }, showNuma) => nodeInfo(manager.ports, showNuma),
   }),
   method({
+    name: 'xend.node.pciinfo',
+    doc: 'PCI devices that could be given to guests; nil, for there is no pciback.',
+    params: [],
+    returns: 'array',
+    run: () => Promise.resolve(null),
+  }),
+  method({
     name: 'xend.node.log',
     doc: 'The text of xend.log.',
     params: [],

@@ -7,3 +7,4 @@ export const CREATION_IN_PROGRESS = 'xend/creation_in_progress';
 /** In the domain's own path: its end was seen, and it stays for people to look at. */
 export const SHUTDOWN_COMPLETED = 'xend/shutdown_completed';
 export const UNRESPONSIVE = 'xend/unresponsive';
+export const DUMPCORE_IN_PROGRESS = 'xend/dumpcore_in_progress';
