@@ -16,6 +16,8 @@ export interface TestHostOptions {
   readonly memoryMiB?: number;
   readonly pcpus?: number;
   readonly xendTcp?: string;
+  /** The text of xend-config.sxp. */
+  readonly xendConfig?: string;
   /** `off`, `on` or `force`; without it XENHOST_JIT decides. */
   readonly jit?: string | undefined;
 }
@@ -38,6 +40,7 @@ export class TestHost {
 
   static async start(options: TestHostOptions = {}): Promise<TestHost> {
     const directory = mkdtempSync(join(tmpdir(), 'xh-'));
+    if (options.xendConfig !== undefined) writeFileSync(join(directory, 'xend-config.sxp'), options.xendConfig);
     const host = new Host({
       runDirectory: directory,
       memoryMiB: options.memoryMiB ?? hostDefaults.memoryMiB,

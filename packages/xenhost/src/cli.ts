@@ -15,6 +15,7 @@ const host: ParseArgsOptionsConfig = {
   memory: { type: 'string' },
   pcpus: { type: 'string' },
   'xend-tcp': { type: 'string' },
+  'xend-config': { type: 'string' },
   jit: { type: 'string' },
 };
 const optionHelp: Record<string, string> = {
@@ -22,6 +23,7 @@ const optionHelp: Record<string, string> = {
   memory: `MIB   machine memory, default ${hostDefaults.memoryMiB}`,
   pcpus: `N     emulated physical CPUs, default one per core (${hostDefaults.pcpus} here)`,
   'xend-tcp': 'HOST:PORT   serve XML-RPC on TCP too',
+  'xend-config': "FILE   xend's configuration, default xend-config.sxp in the run directory or /etc/xen",
   jit: 'off|on|force   which guest code is compiled, default on (force: all of it, at once)',
   foreground: 'stay in the foreground until SIGTERM or Ctrl-C',
   once: "boot, wait for the guest's prompt, shut everything down",

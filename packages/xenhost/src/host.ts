@@ -1,7 +1,7 @@
 /** One host on this machine: its options, its environment, and the supervisor that keeps it. */
 import { mkdirSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { hostPaths, type HostPaths, runDirectoryEnv } from '@xenhost/daemon-kit';
 import { daemons } from './daemons.ts';
 import { program } from './entry.ts';
@@ -15,6 +15,8 @@ export interface HostOptions {
   readonly pcpus: number;
   /** `HOST:PORT` for XML-RPC over TCP besides the Unix socket. */
   readonly xendTcp: string | undefined;
+  /** xend's configuration; undefined for the usual one, which need not be there. */
+  readonly xendConfig?: string | undefined;
   /** `off`, `on` or `force`, as the hypervisor's option; undefined leaves it to XENHOST_JIT. */
   readonly jit?: string | undefined;
 }
@@ -45,6 +47,7 @@ export class Host {
     // Bundles are compiled once, not at every start.
     env['NODE_COMPILE_CACHE'] ??= join(tmpdir(), `xenhost-cache-${process.getuid?.() ?? 0}`);
     if (options.xendTcp !== undefined) env['XEND_TCP'] = options.xendTcp;
+    if (options.xendConfig !== undefined) env['XEND_CONFIG'] = resolve(options.xendConfig);
     this.env = env;
     this.paths = hostPaths(env);
     const running = readState(this.paths.run);

@@ -32,6 +32,7 @@ export function hostOptions(values: Values): HostOptions {
     memoryMiB: wholeNumber(values, 'memory', hostDefaults.memoryMiB, MIN_MEMORY_MIB, MAX_MEMORY_MIB),
     pcpus: wholeNumber(values, 'pcpus', Math.min(hostDefaults.pcpus, MAX_PCPUS), 1, MAX_PCPUS),
     xendTcp: text(values, 'xend-tcp'),
+    xendConfig: text(values, 'xend-config'),
     jit: text(values, 'jit'),
   };
 }

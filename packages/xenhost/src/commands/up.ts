@@ -60,6 +60,7 @@ async function background(options: HostOptions): Promise<number> {
   const flags = ['--memory', String(options.memoryMiB), '--pcpus', String(options.pcpus)];
   if (options.runDirectory !== undefined) flags.push('--run-dir', options.runDirectory);
   if (options.xendTcp !== undefined) flags.push('--xend-tcp', options.xendTcp);
+  if (options.xendConfig !== undefined) flags.push('--xend-config', options.xendConfig);
   if (options.jit !== undefined) flags.push('--jit', options.jit);
   const child = spawn(command, [...args, 'up', '--foreground', ...flags], {
     detached: true,
