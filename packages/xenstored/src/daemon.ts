@@ -66,15 +66,13 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
 
 /** What xen-init-dom0 writes on a real host. */
 function writeDomain0(core: XenstoreCore): void {
-  const perms = core.tree.find('/')?.perms ?? [];
-  const nodes: readonly (readonly [string, string])[] = [
+  core.setup([
     ['/local', ''],
     ['/local/domain', ''],
     ['/local/domain/0', ''],
     ['/local/domain/0/domid', '0'],
     ['/local/domain/0/name', 'Domain-0'],
-  ];
-  for (const [path, value] of nodes) core.tree.create(path, perms, Buffer.from(value));
+  ]);
 }
 
 /** Asks the hypervisor what has become of domains, whenever it says that something has. */

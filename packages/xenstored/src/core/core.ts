@@ -1,232 +1,538 @@
 /**
- * xenstored without its transports: requests in, replies and events out through each connection's queue. No I/O and no
- * time; what needs the hypervisor goes through `DomainGate`. Answers are those of the C daemon 4.17 (tools/xenstore).
+ * xenstored without its transports: requests in, replies and events out through each connection's queue. No I/O; what needs the world
+ * outside goes through the ports of ports.ts and journal.ts. Answers are those of the C daemon 4.17 (tools/xenstore).
  */
-import { XsOp, xsOpName } from '@xenhost/xs-wire';
-import type { XsPacket, XsPerm } from '@xenhost/xs-wire';
+import { systemClock } from '@xenhost/base';
+import type { Clock } from '@xenhost/base';
+import { XS_HEADER_SIZE, XS_PAYLOAD_MAX, XsOp, xsOpName } from '@xenhost/xs-wire';
+import type { XsPacket } from '@xenhost/xs-wire';
 import { Accounts } from './accounts.ts';
+import type { Account } from './accounts.ts';
+import { captureState, restoreState } from './capture.ts';
+import { checkStore } from './check.ts';
 import { StoreConnection } from './connection.ts';
+import { Domains } from './domains.ts';
+import type { IntroducedDomain } from './domains.ts';
+import { WatchEvents } from './events.ts';
 import { fail, isFailure } from './failure.ts';
-import { DEFAULT_QUOTAS } from './limits.ts';
+import type { XsFailure } from './failure.ts';
+import type { JournalPort, StoreChange } from './journal.ts';
+import { DEFAULT_QUOTAS, UNCHECKED_REPLY_BYTES } from './limits.ts';
 import type { Quotas } from './limits.ts';
-import { OPERATIONS } from './operations.ts';
-import { subtree } from './ops-nodes.ts';
+import { MergeLog, logRequest, replay } from './merge.ts';
+import { Metrics } from './metrics.ts';
+import { operationOf } from './operations.ts';
+import { Listings } from './ops-nodes.ts';
+import type { Cause } from './output.ts';
 import { parentOf } from './paths.ts';
-import { MAY_READ, rightsOf } from './perms.ts';
-import { Later, WithAfter } from './request.ts';
+import { PermList, dom0Only } from './perms.ts';
+import type { StoredPerm } from './perms.ts';
+import type { ControlPort, DomainGate } from './ports.ts';
+import { topmostOwned } from './purge.ts';
+import { ACK, Later, WithAfter } from './request.ts';
 import type { Outcome, Request } from './request.ts';
-import type { Transaction } from './transaction.ts';
+import { applyChanges, snapshot } from './restore.ts';
+import type { CoreState } from './state.ts';
+import { Transaction } from './transaction.ts';
 import { Tree } from './tree.ts';
-import type { NodeStore } from './tree.ts';
-import { WatchIndex, notifyWatch } from './watches.ts';
 import type { Watch } from './watches.ts';
+import { WriteLimit } from './write-limit.ts';
 
-/** What the core asks of the world outside. */
-export interface DomainGate {
-  /**
-   * Connects a domain's ring, empty; for a domain already connected, with a new event channel. Rejects with an error that carries
-   * an errno name as `code`.
-   */
-  introduce(connection: StoreConnection, mfn: bigint, port: number): Promise<void>;
-  /** The domain is gone: gives its ring up. */
-  release(domid: number): void;
-}
-
-export interface IntroducedDomain {
-  readonly domid: number;
-  readonly connection: StoreConnection;
-  /** Its shutdown has been told by @releaseDomain. */
-  shutdown: boolean;
-}
+export type { IntroducedDomain } from './domains.ts';
+export type { ControlPort, DomainGate } from './ports.ts';
 
 /** What the hypervisor says of a domain. */
 export type DomainCondition = 'alive' | 'shutdown' | 'gone';
 
+/** What happens to a transaction when something it has read has changed: always EAGAIN (C), or only when replies would differ (OCaml). */
+export type ConflictPolicy = 'eagain' | 'merge';
+
 export interface CoreOptions {
   readonly quotas?: Partial<Quotas>;
+  /** Default: `eagain`. */
+  readonly conflictPolicy?: ConflictPolicy;
 }
 
 export interface CoreModules {
   readonly gate: DomainGate;
   /** Where unexpected things and the access log go. */
   readonly log: (message: string, data: Readonly<Record<string, unknown>>) => void;
+  readonly clock?: Clock;
+  readonly journal?: JournalPort;
+  readonly control?: ControlPort;
 }
 
-const INTRODUCE_DOMAIN = '@introduceDomain';
-const RELEASE_DOMAIN = '@releaseDomain';
-const DOM0_ONLY: readonly XsPerm[] = [{ domid: 0, access: 'none' }];
+export const INTRODUCE_DOMAIN = '@introduceDomain';
+export const RELEASE_DOMAIN = '@releaseDomain';
 const FIRST_NODES = ['/tool', '/tool/xenstored'] as const;
+const NS_PER_MS = 1_000_000n;
+/** Lists of rights remembered, so that nodes with the same ones share them. */
+const SHARED_PERMS_MAX = 1024;
+/** Domains whose death is handled in one call of checkDomains(). */
+const DEATHS_A_TURN = 256;
 
 export class XenstoreCore {
   quotas: Quotas;
+  policy: ConflictPolicy;
   /** Whether each request is logged. */
   accessLog = false;
   readonly accounts = new Accounts();
-  readonly tree: Tree;
-  readonly domains = new Map<number, IntroducedDomain>();
+  readonly tree = new Tree(this.accounts);
+  readonly known = new Domains();
+  readonly connections = new Set<StoreConnection>();
+  readonly special = new Map<string, PermList>();
+  readonly events: WatchEvents;
+  readonly writeLimit = new WriteLimit();
+  readonly listings = new Listings();
+  readonly metrics = new Metrics();
   readonly log: CoreModules['log'];
+  readonly control: ControlPort;
+  /** Stands for Domain-0 where a domain's connection is asked for. */
+  readonly domain0: StoreConnection;
+  /** Has asked for the live update that is under way. */
+  updating: StoreConnection | undefined = undefined;
+  nrTransactions = 0;
+  nextConnectionId = 1;
   readonly #gate: DomainGate;
-  readonly #watches = new WatchIndex();
-  readonly #special = new Map<string, readonly XsPerm[]>([
-    [INTRODUCE_DOMAIN, DOM0_ONLY],
-    [RELEASE_DOMAIN, DOM0_ONLY],
-  ]);
+  readonly #journal: JournalPort | undefined;
+  readonly #clock: Clock;
+  readonly #sharedPerms = new Map<string, PermList>();
+  /** Introductions under way by domain: the next one of the same domain waits. */
+  readonly #introducing = new Map<number, Promise<void>>();
 
   constructor(options: CoreOptions, modules: CoreModules) {
     this.quotas = { ...DEFAULT_QUOTAS, ...options.quotas };
+    this.policy = options.conflictPolicy ?? 'eagain';
     this.log = modules.log;
+    this.control = modules.control ?? {};
     this.#gate = modules.gate;
-    this.tree = new Tree(this.accounts);
-    for (const path of FIRST_NODES) this.tree.create(path, DOM0_ONLY, Buffer.alloc(0));
+    this.#journal = modules.journal;
+    this.#clock = modules.clock ?? systemClock;
+    this.resetSpecial();
+    this.events = new WatchEvents({
+      tree: this.tree,
+      special: this.special,
+      refusesMemory: (account, added) => this.refusesMemory(account, added),
+      nowMs: () => this.nowMs(),
+    });
+    this.domain0 = new StoreConnection(0, this.accounts.of(0), false, 0);
+    this.tree.describe = (perms) => this.describePerms(perms);
+    for (const path of FIRST_NODES) this.tree.create(path, this.tree.root.perms, '');
+    if (this.#journal) this.tree.changes = [];
   }
 
-  /** A new client. Domain 0 stands for any tool on the socket. */
+  /** Introduced domains. */
+  get domains(): ReadonlyMap<number, IntroducedDomain> {
+    return this.known.introduced;
+  }
+
+  /** Nothing waits for the world outside: captureState() can be called. */
+  get quiescent(): boolean {
+    for (const connection of this.connections) if (connection.busy && connection !== this.updating) return false;
+    return this.#introducing.size === 0;
+  }
+
+  nowMs(): number {
+    return Number(this.#clock.monotonicNs() / NS_PER_MS);
+  }
+
+  /** A new client. Domain 0 stands for any tool on the socket; others are on a ring. */
   connect(domid = 0): StoreConnection {
-    return new StoreConnection(domid, this.accounts.of(domid));
+    const birth = this.known.birth(domid, () => this.tree.tick());
+    return this.addConnection(new StoreConnection(this.nextConnectionId, this.accounts.of(domid), domid !== 0, birth));
+  }
+
+  addConnection(connection: StoreConnection): StoreConnection {
+    this.nextConnectionId = Math.max(this.nextConnectionId, connection.id) + 1;
+    this.connections.add(connection);
+    return connection;
   }
 
   /** The client is gone: its watches and transactions end, its output is dropped. */
   disconnect(connection: StoreConnection): void {
+    if (connection.closed) return;
+    connection.closed = true;
+    this.connections.delete(connection);
     this.resetConnection(connection);
     connection.output.clear();
+    this.setTarget(connection, undefined);
+    for (const other of connection.targetedBy) this.setTarget(other, undefined);
+  }
+
+  /** A domain broke the protocol of its ring: it is neither heard nor told anything until it is introduced again. */
+  ignore(connection: StoreConnection): void {
+    connection.ignored = true;
+    this.resetConnection(connection);
+    connection.output.clear();
+  }
+
+  /** Whether the next request of this client may be run now; when not, ask again after a wake, and see readDelayMs(). */
+  mayRead(connection: StoreConnection): boolean {
+    if (connection.busy || connection.ignored || connection.closed) return false;
+    if (connection.privileged) return true;
+    const { account } = connection;
+    if (account.outstanding >= this.quotas.outstanding || account.memory >= this.quotas.memory) return false;
+    return this.readDelayMs(connection) === undefined;
+  }
+
+  /** Milliseconds after which to ask mayRead() again, when a guest has written too much lately. */
+  readDelayMs(connection: StoreConnection): number | undefined {
+    const credit = this.known.introduced.get(connection.domid)?.credit;
+    if (!credit || credit.value >= 0) return undefined;
+    return this.writeLimit.delayMs(credit, this.nowMs()) || undefined;
+  }
+
+  /** Drops events that a guest has not begun to take in time; milliseconds until there will be more to drop. */
+  expireEvents(connection: StoreConnection): number | undefined {
+    return connection.output.timed ? connection.output.expire(this.nowMs()) : undefined;
   }
 
   /** Runs one request; the reply goes to the connection's queue. Never throws: our bug becomes EIO and a log line. */
   handle(connection: StoreConnection, packet: XsPacket): void {
     if (this.accessLog) this.log('request', { op: xsOpName(packet.op), domid: connection.domid, txId: packet.txId });
+    this.events.begin(connection);
+    let outcome: Outcome;
     try {
-      this.#finish(connection, packet, this.#run(connection, packet));
+      outcome = this.#run(connection, packet);
     } catch (error) {
       this.log('request failed', { op: xsOpName(packet.op), domid: connection.domid, err: error });
-      this.#finish(connection, packet, fail('EIO'));
+      outcome = fail('EIO');
     }
+    this.flushJournal();
+    const cause = this.events.end();
+    if (outcome instanceof Later) this.#finishLater(connection, packet, outcome);
+    else this.#finish(connection, packet, outcome, cause);
+  }
+
+  /** Queues the reply to a request that has waited. */
+  answer(connection: StoreConnection, packet: XsPacket, outcome: string | XsFailure): void {
+    if (!connection.closed) this.#finish(connection, packet, outcome, undefined);
   }
 
   /** A node was written or created: tells watchers, after the commit when in a transaction. */
-  changed(request: Request, path: string, oldPerms?: readonly XsPerm[]): void {
-    if (request.transaction) request.transaction.queueWatch(path, false);
-    else this.fire(path, false, oldPerms);
+  changed(request: Request, path: string, oldPerms?: PermList): void {
+    if (request.transaction) request.transaction.queueWatch(path);
+    else this.events.changed(path, oldPerms);
   }
 
-  /** A node and all below it are about to be removed. */
-  removed(request: Pick<Request, 'store' | 'transaction'>, path: string): void {
-    if (!request.transaction && this.#watches.empty) return;
-    for (const [at, node] of subtree(request.store, path)) {
-      if (request.transaction) request.transaction.queueWatch(at, at !== path);
-      else this.fire(at, at !== path, node.perms);
+  /** Removes an existing node other than `/`, and tells watchers. */
+  remove(request: Request, path: string): typeof ACK | XsFailure {
+    const { transaction } = request;
+    if (transaction) {
+      const parent = transaction.find(parentOf(path));
+      if (isFailure(parent)) return parent;
+      if (!isFailure(transaction.remove(path))) return ACK;
+      transaction.failed = true;
+      return fail('EIO');
     }
+    const node = this.tree.lookup(path);
+    if (!node) throw new Error(`no node ${path}`);
+    this.events.beforeRemoval(path, node);
+    // Each node, and its name in its parent.
+    this.debit(request, 2 * this.tree.remove(path));
+    return ACK;
   }
 
-  /** Tells watchers of `path` (and of its ancestors unless `exact`) who may read it, its parent, or could before (`oldPerms`). */
-  fire(path: string, exact: boolean, oldPerms?: readonly XsPerm[]): void {
-    for (const watch of this.#watches.matching(path, exact)) {
-      if (this.#mayHear(watch.connection, path, oldPerms)) notifyWatch(watch, path);
+  /** What writes cost a guest while transactions are open. */
+  debit(request: Pick<Request, 'connection' | 'transaction'>, writes: number): void {
+    if (this.nrTransactions > 0 && !request.transaction) this.#debit(request.connection, writes);
+  }
+
+  /** Whether an account may not grow by so many bytes. Notes when it comes near. */
+  refusesMemory(account: Account, added: number): boolean {
+    if (!account.limited) return false;
+    const memory = account.memory + added;
+    if (memory >= this.quotas.memorySoft !== account.warned) {
+      account.warned = !account.warned;
+      const message = account.warned ? 'domain exceeds soft memory quota' : 'domain below soft memory quota again';
+      this.log(message, { domid: account.domid, memory });
     }
+    return memory >= this.quotas.memory;
   }
 
-  addWatch(connection: StoreConnection, path: string, token: string, prefixLength: number): Watch {
-    connection.account.watches++;
+  addWatch(connection: StoreConnection, path: string, token: string, relative: boolean, sequence?: number): Watch {
+    if (connection.isRing) connection.account.watches++;
     connection.account.memory += path.length + token.length;
-    return this.#watches.add(connection, path, token, prefixLength);
+    return this.events.index.add(connection, path, token, relative, sequence);
   }
 
   removeWatch(watch: Watch): void {
-    const { account } = watch.connection;
-    account.watches--;
+    const { account, isRing } = watch.connection;
+    if (isRing) account.watches--;
     account.memory -= watch.path.length + watch.token.length;
-    this.#watches.remove(watch);
+    this.events.index.remove(watch);
   }
 
-  /** Takes a transaction off its connection. The caller commits or not, then disposes of it. */
+  newTransaction(connection: StoreConnection, id: number, generation?: number): Transaction {
+    const options = { id, account: connection.account, nodesMax: () => this.quotas.transactionNodes };
+    return new Transaction(options, this.tree, generation);
+  }
+
+  /** Opens a transaction on its connection. */
+  addTransaction(connection: StoreConnection, transaction: Transaction): void {
+    if (this.policy === 'merge') transaction.log = new MergeLog(connection.account);
+    connection.transactions.set(transaction.id, transaction);
+    if (connection.isRing) connection.account.transactions++;
+    this.nrTransactions++;
+  }
+
+  /** Takes a transaction off its connection and gives back what it cost. */
   endTransaction(connection: StoreConnection, transaction: Transaction): void {
     connection.transactions.delete(transaction.id);
-    connection.account.transactions--;
+    if (connection.isRing) connection.account.transactions--;
+    this.nrTransactions--;
+    transaction.dispose();
+  }
+
+  /** Makes a transaction's changes, or says why not. The caller ends it. */
+  commit(connection: StoreConnection, transaction: Transaction): typeof ACK | XsFailure {
+    const refused = this.#refusesCommit(connection, transaction);
+    if (refused) return refused;
+    this.metrics.commits++;
+    if (!transaction.conflicts()) return this.#apply(connection, transaction);
+    this.metrics.conflicts++;
+    const fresh = this.newTransaction(connection, transaction.id);
+    try {
+      const run = (client: StoreConnection, packet: XsPacket, store: Transaction): Outcome =>
+        operationOf(packet.op)?.handler({ core: this, connection: client, packet, transaction: store, store }) ??
+        fail('ENOSYS');
+      if (!replay(transaction, fresh, connection, run)) return fail('EAGAIN');
+      this.metrics.merges++;
+      return this.#refusesCommit(connection, fresh) ?? this.#apply(connection, fresh);
+    } finally {
+      fresh.dispose();
+    }
   }
 
   /** Drops all watches and transactions. */
   resetConnection(connection: StoreConnection): void {
     for (const watch of [...connection.watches]) this.removeWatch(watch);
-    for (const transaction of [...connection.transactions.values()]) {
-      this.endTransaction(connection, transaction);
-      transaction.dispose();
+    for (const transaction of [...connection.transactions.values()]) this.endTransaction(connection, transaction);
+  }
+
+  setTarget(connection: StoreConnection, target: StoreConnection | undefined): void {
+    connection.target?.targetedBy.delete(connection);
+    connection.target = target;
+    target?.targetedBy.add(connection);
+  }
+
+  /** The list of these rights, set now. Domains that they name become known. */
+  permList(entries: readonly StoredPerm[]): PermList {
+    const newGeneration = (): number => this.tree.tick();
+    let youngest = 0;
+    let key = '';
+    for (const { domid, access, stale } of entries) {
+      if (!stale) youngest = Math.max(youngest, this.known.birth(domid, newGeneration));
+      key += `${access}${domid}${stale ? '!' : ','}`;
     }
+    const shared = this.#sharedPerms.get(key);
+    if (shared && shared.stamp >= youngest) return shared;
+    const list = new PermList(entries, this.tree.tick());
+    if (this.#sharedPerms.size >= SHARED_PERMS_MAX) this.#sharedPerms.clear();
+    this.#sharedPerms.set(key, list);
+    return list;
   }
 
-  specialPerms(name: string): readonly XsPerm[] | undefined {
-    return this.#special.get(name);
+  /** Entries with those marked that count no more. */
+  describePerms(list: PermList): readonly StoredPerm[] {
+    const outdated = ({ domid, stale }: StoredPerm, i: number): boolean =>
+      i > 0 && !stale && this.known.birthIfKnown(domid) > list.stamp;
+    if (!list.entries.some(outdated)) return list.entries;
+    return list.entries.map((perm, i) => (outdated(perm, i) ? { ...perm, stale: true } : perm));
   }
 
-  /** False when there is no such special name. */
-  setSpecialPerms(name: string, perms: readonly XsPerm[]): boolean {
-    if (!this.#special.has(name)) return false;
-    this.#special.set(name, perms);
-    return true;
+  setSpecial(name: string, perms: PermList): void {
+    this.special.set(name, perms);
+    this.note({ op: 'special', name, perms: this.describePerms(perms) });
+  }
+
+  resetSpecial(): void {
+    this.special.set(INTRODUCE_DOMAIN, dom0Only());
+    this.special.set(RELEASE_DOMAIN, dom0Only());
   }
 
   /** Connects a domain and tells @introduceDomain; a domain that is known gets its session and ring reset. Domain-0 has no ring. */
   async introduce(domid: number, mfn: string, port: number): Promise<void> {
     if (domid === 0) return;
-    const known = this.domains.get(domid);
-    const connection = known?.connection ?? this.connect(domid);
-    await this.#gate.introduce(connection, /^\d+$/.test(mfn) ? BigInt(mfn) : 0n, port);
-    this.resetConnection(connection);
-    connection.output.clear();
-    if (known) return;
-    this.domains.set(domid, { domid, connection, shutdown: false });
-    this.fire(INTRODUCE_DOMAIN, true);
-  }
-
-  /** Forgets a domain: session, ring, the nodes it owns; tells @releaseDomain. Nothing when it is not known. */
-  domainGone(domid: number): void {
-    const domain = this.domains.get(domid);
-    if (!domain) return;
-    this.domains.delete(domid);
-    this.disconnect(domain.connection);
-    this.#gate.release(domid);
-    this.tree.purgeDomain(domid, (path) => {
-      this.removed({ store: this.tree, transaction: undefined }, path);
-    });
-    for (const [name, perms] of this.#special) {
-      const left = perms.filter((perm, i) => i === 0 || perm.domid !== domid);
-      this.#special.set(name, left);
+    const before = this.#introducing.get(domid);
+    const turn = (before ?? Promise.resolve()).then(() => this.#introduce(domid, mfn, port));
+    const settled = turn.catch(() => undefined);
+    this.#introducing.set(domid, settled);
+    try {
+      await turn;
+    } finally {
+      if (this.#introducing.get(domid) === settled) this.#introducing.delete(domid);
     }
-    this.fire(RELEASE_DOMAIN, true);
   }
 
-  /** After VIRQ_DOM_EXC: what has become of the introduced domains. */
-  checkDomains(conditionOf: (domid: number) => DomainCondition): void {
-    let told = false;
+  /** Makes a domain known, with a connection of its own, and tells nobody. */
+  addDomain(connection: StoreConnection, mfn: string, port: number): IntroducedDomain {
+    const { domid } = connection;
+    const credit = this.writeLimit.open(this.nowMs());
+    const domain: IntroducedDomain = { domid, connection, shutdown: false, mfn, port, credit };
+    this.known.introduced.set(domid, domain);
+    return domain;
+  }
+
+  /** Forgets a domain: session, ring, the nodes it owns; tells @releaseDomain when it was introduced. Nothing when it is not known. */
+  domainGone(domid: number): void {
+    if (domid === 0 || !this.known.isKnown(domid)) return;
+    const domain = this.known.introduced.get(domid);
+    if (domain) {
+      this.disconnect(domain.connection);
+      this.writeLimit.close(domain.credit);
+    }
+    this.#removeNodesOf(domid);
+    for (const [name, perms] of this.special) {
+      if (!perms.entries.some((perm) => perm.domid === domid)) continue;
+      const left = perms.entries.filter((perm, i) => i === 0 || perm.domid !== domid);
+      const kept = new PermList(left, perms.stamp);
+      this.setSpecial(name, kept.owner === domid ? kept.ownedBy(0) : kept);
+    }
+    this.known.forget(domid);
+    this.accounts.forget(domid);
+    if (domain) {
+      this.note({ op: 'release', domid });
+      this.#gate.release(domid);
+      this.events.special(RELEASE_DOMAIN);
+    }
+    this.flushJournal();
+  }
+
+  /**
+   * After VIRQ_DOM_EXC: what has become of the domains. True when more have died than are handled in one turn: call again.
+   */
+  checkDomains(conditionOf: (domid: number) => DomainCondition): boolean {
+    let deaths = 0;
     let toTell = false;
-    for (const domain of [...this.domains.values()]) {
-      const condition = conditionOf(domain.domid);
+    for (const [domid] of [...this.known.known()]) {
+      const domain = this.known.introduced.get(domid);
+      const condition = conditionOf(domid);
       if (condition === 'gone') {
-        this.domainGone(domain.domid);
-        told = true;
-      } else if (condition === 'shutdown' && !domain.shutdown) {
+        if (deaths++ === DEATHS_A_TURN) return true;
+        this.domainGone(domid);
+        if (domain) toTell = false;
+      } else if (condition === 'shutdown' && domain && !domain.shutdown) {
         domain.shutdown = true;
         toTell = true;
       }
     }
-    if (toTell && !told) this.fire(RELEASE_DOMAIN, true);
+    if (toTell) this.events.special(RELEASE_DOMAIN);
+    return false;
   }
 
-  /** Recounts what the accounts say of nodes and their memory; true when exact. */
-  checkAccounts(): boolean {
-    const nodes = new Map<number, number>();
-    for (const [, node] of this.tree.walk()) nodes.set(node.owner, (nodes.get(node.owner) ?? 0) + 1);
-    let exact = true;
-    for (const [domid, account] of this.accounts.entries()) {
-      const counted = nodes.get(domid) ?? 0;
-      if (account.nodes !== counted) {
-        exact = false;
-        this.log('account is wrong', { domid, nodes: account.nodes, counted });
-      }
+  /** Nodes of the daemon itself, made at its start: existing ones stay as they are. */
+  setup(nodes: readonly (readonly [path: string, value: string])[]): void {
+    for (const [path, value] of nodes) {
+      if (!this.tree.lookup(path)) this.tree.create(path, this.tree.root.perms, value);
     }
-    return exact;
+    this.flushJournal();
+  }
+
+  /** Recounts all accounts and looks through the tree's own structure; true when all is exact. */
+  checkAccounts(): boolean {
+    const faults = checkStore(this);
+    for (const fault of faults) this.log('store is wrong', fault);
+    return faults.length === 0;
+  }
+
+  /** Changes that, applied to any core by restore(), give this one's store. The core must not change meanwhile. */
+  snapshot(): Iterable<StoreChange> {
+    return snapshot(this);
+  }
+
+  /** Applies changes noted before, by this daemon or the one before it. Before any client; nobody is told. */
+  restore(changes: Iterable<StoreChange>): void {
+    const noted = this.tree.changes;
+    this.tree.changes = undefined;
+    applyChanges(this, changes);
+    this.tree.changes = noted;
+  }
+
+  /** Everything, for the daemon that takes over. Only while `quiescent`. */
+  captureState(): CoreState {
+    return captureState(this);
+  }
+
+  /** Takes over what another core captured. Before any client. Connections by their id: the transport gives each its `wake`. */
+  restoreState(state: CoreState): ReadonlyMap<number, StoreConnection> {
+    const noted = this.tree.changes;
+    this.tree.changes = undefined;
+    const restored = restoreState(this, state);
+    this.tree.changes = noted;
+    return restored;
+  }
+
+  note(change: StoreChange): void {
+    this.tree.changes?.push(change);
+  }
+
+  flushJournal(): void {
+    const { changes } = this.tree;
+    if (!changes || changes.length === 0) return;
+    this.tree.changes = [];
+    this.#journal?.committed(changes);
+  }
+
+  async #introduce(domid: number, mfn: string, port: number): Promise<void> {
+    const connection = this.known.introduced.get(domid)?.connection ?? this.connect(domid);
+    try {
+      await this.#gate.introduce(connection, /^\d+$/.test(mfn) ? BigInt(mfn) : 0n, port);
+    } catch (error) {
+      if (this.known.introduced.get(domid)?.connection !== connection) this.disconnect(connection);
+      throw error;
+    }
+    // Released while its ring was being connected anew.
+    if (connection.closed) throw Object.assign(new Error(`domain ${domid} is gone`), { code: 'ENOENT' });
+    this.resetConnection(connection);
+    connection.output.clear();
+    connection.ignored = false;
+    const known = this.known.introduced.get(domid);
+    if (known) {
+      known.mfn = mfn;
+      known.port = port;
+    } else {
+      this.addDomain(connection, mfn, port);
+    }
+    this.note({ op: 'introduce', domid, mfn, port });
+    this.flushJournal();
+    if (!known) this.events.special(INTRODUCE_DOMAIN);
+  }
+
+  #removeNodesOf(domid: number): void {
+    const { root } = this.tree;
+    if (root.perms.owner === domid) this.tree.setPerms('/', root, root.perms.ownedBy(0));
+    for (const node of topmostOwned(this.accounts.of(domid))) {
+      const { path } = node;
+      this.events.beforeRemoval(path, node);
+      this.tree.remove(path);
+    }
+  }
+
+  #debit(connection: StoreConnection, writes: number): void {
+    if (connection.privileged) return;
+    const credit = this.known.introduced.get(connection.domid)?.credit;
+    if (credit) this.writeLimit.debit(credit, writes, this.nowMs());
+  }
+
+  #refusesCommit(connection: StoreConnection, transaction: Transaction): XsFailure | undefined {
+    if (transaction.failed) return fail('ENOMEM');
+    if (!transaction.created || connection.privileged) return undefined;
+    for (const [domid, delta] of transaction.nodesDelta) {
+      if (domid !== 0 && this.accounts.of(domid).nodes + delta >= this.quotas.nodes) return fail('ENOSPC');
+    }
+    return undefined;
+  }
+
+  #apply(connection: StoreConnection, transaction: Transaction): typeof ACK {
+    this.events.committed(transaction.commit());
+    // Its own is still counted.
+    if (this.nrTransactions > 1) this.#debit(connection, 1);
+    return ACK;
   }
 
   #run(connection: StoreConnection, packet: XsPacket): Outcome {
-    const operation = OPERATIONS.get(packet.op);
+    const operation = operationOf(packet.op);
     if (!operation) return fail('ENOSYS');
     if (operation.privileged && !connection.privileged) return fail('EACCES');
     let transaction: Transaction | undefined;
@@ -234,33 +540,41 @@ export class XenstoreCore {
       transaction = connection.transactions.get(packet.txId);
       if (!transaction) return fail('ENOENT');
     }
-    const store: NodeStore = transaction ?? this.tree;
-    return operation.handler({ core: this, connection, packet, transaction, store });
+    const store = transaction ?? this.tree;
+    const outcome = operation.handler({ core: this, connection, packet, transaction, store });
+    if (transaction) logRequest(transaction, packet, outcome);
+    return outcome;
   }
 
-  #finish(connection: StoreConnection, packet: XsPacket, outcome: Outcome): void {
-    const { op, reqId, txId } = packet;
-    if (outcome instanceof Later) {
-      connection.busy = true;
-      void outcome.outcome.then((settled) => {
-        connection.busy = false;
-        this.#finish(connection, packet, settled);
-      });
-      return;
-    }
-    if (isFailure(outcome)) connection.output.reply(XsOp.ERROR, reqId, txId, `${outcome.code}\0`);
-    else connection.output.reply(op, reqId, txId, outcome instanceof WithAfter ? outcome.payload : outcome);
+  #finishLater(connection: StoreConnection, packet: XsPacket, { outcome }: Later): void {
+    connection.busy = true;
+    void outcome.then((settled) => {
+      connection.busy = false;
+      if (settled !== undefined) this.answer(connection, packet, settled);
+      else connection.wake();
+    });
+  }
+
+  #finish(
+    connection: StoreConnection,
+    { op, reqId, txId }: XsPacket,
+    outcome: string | XsFailure | WithAfter,
+    cause: Cause | undefined,
+  ): void {
+    const failure = isFailure(outcome) ? outcome : undefined;
+    const payload = outcome instanceof WithAfter ? outcome.payload : isFailure(outcome) ? '' : outcome;
+    const refused = failure ?? this.#refusesReply(connection, payload.length);
+    this.metrics.count(op, refused?.code);
+    const { output } = connection;
+    if (refused) output.reply(XsOp.ERROR, reqId, txId, `${refused.code}\0`, cause);
+    else output.reply(op, reqId, txId, payload, cause);
     if (outcome instanceof WithAfter) outcome.after();
     connection.wake();
   }
 
-  #mayHear(connection: StoreConnection, path: string, oldPerms: readonly XsPerm[] | undefined): boolean {
-    if (connection.privileged) return true;
-    const readable = (perms: readonly XsPerm[] | undefined): boolean =>
-      perms !== undefined && (rightsOf(connection, perms) & MAY_READ) !== 0;
-    if (path.startsWith('@')) return readable(this.#special.get(path));
-    if (readable(oldPerms)) return true;
-    const node = this.tree.find(path);
-    return node !== undefined && (readable(node.perms) || readable(this.tree.find(parentOf(path))?.perms));
+  #refusesReply({ account }: StoreConnection, bytes: number): XsFailure | undefined {
+    if (bytes <= UNCHECKED_REPLY_BYTES) return undefined;
+    if (bytes > XS_PAYLOAD_MAX) return fail('E2BIG');
+    return this.refusesMemory(account, bytes + XS_HEADER_SIZE) ? fail('ENOMEM') : undefined;
   }
 }

@@ -3,8 +3,8 @@ import { XsOp } from '@xenhost/xs-wire';
 import { control } from './ops-control.ts';
 import * as domains from './ops-domains.ts';
 import * as nodes from './ops-nodes.ts';
-import type { Handler } from './request.ts';
 import * as session from './ops-session.ts';
+import type { Handler } from './request.ts';
 
 export interface Operation {
   readonly handler: Handler;
@@ -14,7 +14,7 @@ export interface Operation {
   readonly ignoresTransaction?: true;
 }
 
-export const OPERATIONS: ReadonlyMap<number, Operation> = new Map<number, Operation>([
+const ROWS: readonly (readonly [op: number, operation: Operation])[] = [
   [XsOp.CONTROL, { handler: control, privileged: true }],
   [XsOp.DIRECTORY, { handler: nodes.directory }],
   [XsOp.READ, { handler: nodes.read }],
@@ -35,4 +35,9 @@ export const OPERATIONS: ReadonlyMap<number, Operation> = new Map<number, Operat
   [XsOp.SET_TARGET, { handler: domains.setTarget, privileged: true }],
   [XsOp.RESET_WATCHES, { handler: session.resetWatches }],
   [XsOp.DIRECTORY_PART, { handler: nodes.directoryPart }],
-]);
+];
+
+const byOp: (Operation | undefined)[] = [];
+for (const [op, operation] of ROWS) byOp[op] = operation;
+
+export const operationOf = (op: number): Operation | undefined => (op < byOp.length ? byOp[op] : undefined);

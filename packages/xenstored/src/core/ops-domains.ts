@@ -1,20 +1,20 @@
 /** Operations on domains, for Domain-0's tools: INTRODUCE, RELEASE, RESUME, SET_TARGET, and the two questions about them. */
-import { splitStrings } from '@xenhost/xs-wire';
 import type { XsErrorName } from '@xenhost/xs-wire';
-import type { IntroducedDomain } from './core.ts';
+import type { IntroducedDomain } from './domains.ts';
 import { fail, isFailure } from './failure.ts';
 import type { XsFailure } from './failure.ts';
-import { ACK, Later, leadingInt, oneString } from './request.ts';
+import { DOMID_FIRST_RESERVED } from './limits.ts';
+import { ACK, Later, leadingInt, oneString, strings } from './request.ts';
 import type { Handler, Request } from './request.ts';
 
 export const introduce: Handler = ({ core, packet }) => {
-  const [domidText, mfnText, portText] = splitStrings(packet.payload).strings;
-  if (domidText === undefined || mfnText === undefined || portText === undefined) return fail('EINVAL');
+  const [domidText, mfn, portText] = strings(packet.payload);
+  if (domidText === undefined || mfn === undefined || portText === undefined) return fail('EINVAL');
   const domid = leadingInt(domidText);
   const port = leadingInt(portText);
-  if (port <= 0 || domid < 0) return fail('EINVAL');
+  if (port <= 0 || domid < 0 || domid >= DOMID_FIRST_RESERVED) return fail('EINVAL');
   return new Later(
-    core.introduce(domid, mfnText, port).then(
+    core.introduce(domid, mfn, port).then(
       () => ACK,
       (error: unknown) => {
         core.log('introduce failed', { domid, port, err: error });
@@ -38,19 +38,24 @@ export const resume: Handler = (request) => {
   return ACK;
 };
 
+/** Domain-0 has all rights: with it as target a domain has those of what Domain-0 owns; a target of its own changes nothing. */
 export const setTarget: Handler = ({ core, packet }) => {
-  const [domidText, targetText] = splitStrings(packet.payload).strings;
+  const [domidText, targetText] = strings(packet.payload);
   if (domidText === undefined || targetText === undefined) return fail('EINVAL');
-  const domain = core.domains.get(leadingInt(domidText));
-  const target = core.domains.get(leadingInt(targetText));
-  if (!domain || !target) return fail('ENOENT');
-  domain.connection.target = target.domid;
+  const domid = leadingInt(domidText);
+  const targetDomid = leadingInt(targetText);
+  const connection = core.domains.get(domid)?.connection;
+  const target = targetDomid === 0 ? core.domain0 : core.domains.get(targetDomid)?.connection;
+  if ((!connection && domid !== 0) || !target) return fail('ENOENT');
+  if (!connection) return ACK;
+  core.setTarget(connection, target);
+  core.note({ op: 'target', domid, target: targetDomid });
   return ACK;
 };
 
 export const getDomainPath: Handler = ({ packet }) => {
   const text = oneString(packet.payload);
-  return text === undefined ? fail('EINVAL') : `/local/domain/${leadingInt(text)}\0`;
+  return text === undefined ? fail('EINVAL') : `/local/domain/${leadingInt(text) >>> 0}\0`;
 };
 
 /** `DOMID_SELF` of xen.h. */

@@ -1,42 +1,40 @@
-/** Operations on nodes: DIRECTORY, DIRECTORY_PART, READ, WRITE, MKDIR, RM, GET_PERMS, SET_PERMS. */
-import { XS_PAYLOAD_MAX, formatXsPerm, joinStrings, parseXsPerm, splitStrings } from '@xenhost/xs-wire';
-import type { XsPerm } from '@xenhost/xs-wire';
+/** Operations that read nodes, and those that change one: DIRECTORY, DIRECTORY_PART, READ, GET_PERMS, WRITE, MKDIR, RM, SET_PERMS. */
+import { XS_PAYLOAD_MAX } from '@xenhost/xs-wire';
+import { createNode } from './create-node.ts';
 import { fail, isFailure } from './failure.ts';
 import type { XsFailure } from './failure.ts';
-import { childPath, parentOf } from './paths.ts';
-import { MAY_OWN, MAY_READ, MAY_WRITE } from './perms.ts';
-import { ACK, canonicalPath, findNode, leadingInt, namedNode, oneString } from './request.ts';
+import { isSpecial, parentOf } from './paths.ts';
+import { MAY_OWN, MAY_READ, MAY_WRITE, parseStoredPerm, rightsOf } from './perms.ts';
+import type { PermList, StoredPerm } from './perms.ts';
+import { ACK, findNode, leadingInt, namedNode, nodePath, payloadPath, strings } from './request.ts';
 import type { Handler, Request } from './request.ts';
 import { recordBytes } from './tree.ts';
 import type { NodeState } from './tree.ts';
 
-const EMPTY = Buffer.alloc(0);
-
 export const read: Handler = (request) => {
-  const found = namedNode(request, MAY_READ);
-  return isFailure(found) ? found : found.node.value;
+  const node = namedNode(request, MAY_READ);
+  return isFailure(node) ? node : node.value;
 };
 
 export const directory: Handler = (request) => {
-  const found = namedNode(request, MAY_READ);
-  if (isFailure(found)) return found;
-  return found.node.childBytes > XS_PAYLOAD_MAX ? fail('E2BIG') : joinStrings([...found.node.childNames()]);
+  const node = namedNode(request, MAY_READ);
+  if (isFailure(node)) return node;
+  return node.childBytes > XS_PAYLOAD_MAX ? fail('E2BIG') : joined(node);
 };
 
 /** Answers the generation, then as many whole names from byte `offset` on as fit; one NUL more when these are the last. */
 export const directoryPart: Handler = (request) => {
-  const { strings, rest } = splitStrings(request.packet.payload);
-  const [given, offsetText] = strings;
-  if (strings.length !== 2 || rest.length > 0 || given === undefined || offsetText === undefined) return fail('EINVAL');
-  const path = canonicalPath(request, given);
+  const [given, offsetText, more] = strings(request.packet.payload);
+  if (given === undefined || offsetText === undefined || more !== undefined) return fail('EINVAL');
+  const path = nodePath(request, given);
   if (isFailure(path)) return path;
   const node = findNode(request, path, MAY_READ);
   if (isFailure(node)) return node;
   const generation = `${node.generation}\0`;
-  const offset = leadingInt(offsetText);
-  if (offset < 0 || offset >= node.childBytes) return `${generation}\0`;
+  const offset = leadingInt(offsetText) >>> 0;
+  if (offset >= node.childBytes) return `${generation}\0`;
   const room = XS_PAYLOAD_MAX - generation.length - 1;
-  const all = joinStrings([...node.childNames()]);
+  const all = request.core.listings.of(node, path);
   let end = offset;
   while (end < all.length) {
     const next = all.indexOf('\0', end) + 1;
@@ -47,169 +45,139 @@ export const directoryPart: Handler = (request) => {
 };
 
 export const getPerms: Handler = (request) => {
-  const given = oneString(request.packet.payload);
-  const special = given?.startsWith('@') ? request.core.specialPerms(given) : undefined;
-  if (special && request.connection.privileged) return joinStrings(special.map(formatXsPerm));
-  const found = namedNode(request, MAY_READ);
-  return isFailure(found) ? found : joinStrings(found.node.perms.map(formatXsPerm));
+  const node = namedNode(request, MAY_READ);
+  return isFailure(node) ? node : node.perms.format();
 };
 
 export const write: Handler = (request) => {
   const { payload } = request.packet;
   const nul = payload.indexOf(0);
-  const path = canonicalPath(request, nul < 0 ? undefined : payload.toString('latin1', 0, nul));
+  const path = nul < 0 ? fail('EINVAL') : nodePath(request, payload.toString('latin1', 0, nul));
   if (isFailure(path)) return path;
-  // A copy: the payload is a view of a larger receive buffer.
-  const value = Buffer.from(payload.subarray(nul + 1));
+  const value = payload.toString('latin1', nul + 1);
   const node = findNode(request, path, MAY_WRITE);
-  if (isFailure(node)) {
-    if (node.code !== 'ENOENT') return node;
-    const failure = createNode(request, path, value);
-    if (failure) return failure;
-  } else {
-    const failure =
-      overSize(request, recordBytes(value.length, node.perms.length, node.childBytes)) ??
-      overMemory(request, value.length - node.value.length) ??
-      overTouched(request);
-    if (failure) return failure;
-    request.store.setValue(path, value);
-  }
+  const failure = isFailure(node)
+    ? node.code === 'ENOENT'
+      ? createNode(request, path, value)
+      : node
+    : overwrite(request, path, node, value);
+  if (failure) return failure;
   request.core.changed(request, path);
   return ACK;
 };
 
 export const mkdir: Handler = (request) => {
-  const path = canonicalPath(request, oneString(request.packet.payload));
+  const path = payloadPath(request);
   if (isFailure(path)) return path;
   const node = findNode(request, path, MAY_WRITE);
   if (!isFailure(node)) return ACK;
-  if (node.code !== 'ENOENT') return node;
-  const failure = createNode(request, path, EMPTY);
+  const failure = node.code === 'ENOENT' ? createNode(request, path, '') : node;
   if (failure) return failure;
   request.core.changed(request, path);
   return ACK;
 };
 
 export const rm: Handler = (request) => {
-  const path = canonicalPath(request, oneString(request.packet.payload));
+  const path = payloadPath(request);
   if (isFailure(path)) return path;
   const node = findNode(request, path, MAY_WRITE);
   if (isFailure(node)) {
-    return node.code === 'ENOENT' && request.store.find(parentOf(path)) ? ACK : node;
+    if (node.code !== 'ENOENT') return node;
+    const parent = request.store.find(parentOf(path));
+    return isFailure(parent) ? parent : ACK;
   }
-  if (path === '/') return fail('EINVAL');
-  const failure = overTouched(request);
-  if (failure) return failure;
-  request.core.removed(request, path);
-  request.store.remove(path);
-  return ACK;
+  return path === '/' ? fail('EINVAL') : request.core.remove(request, path);
 };
 
 export const setPerms: Handler = (request) => {
-  const { connection, core, store, packet } = request;
-  const { strings, rest } = splitStrings(packet.payload);
-  const [given, ...texts] = strings;
-  if (given === undefined || texts.length === 0 || rest.length > 0) return fail('EINVAL');
+  const { connection, core, packet } = request;
+  const [given, ...texts] = strings(packet.payload);
+  if (given === undefined || texts.length === 0) return fail('EINVAL');
   if (!connection.privileged && texts.length > core.quotas.permissions) return fail('ENOSPC');
-  const perms: XsPerm[] = [];
+  const entries: StoredPerm[] = [];
   for (const text of texts) {
-    const perm = parseXsPerm(text);
+    const perm = parseStoredPerm(text);
     if (!perm) return fail('EINVAL');
-    perms.push(perm);
+    entries.push(perm);
   }
-  if (given.startsWith('@')) {
-    if (!connection.privileged) return fail('EACCES');
-    return core.setSpecialPerms(given, perms) ? ACK : fail('EINVAL');
-  }
-  const path = canonicalPath(request, given);
+  if (entries[0]?.stale) return fail('ENOENT');
+  const perms = core.permList(entries);
+  return isSpecial(given) ? setSpecialPerms(request, given, perms) : setNodePerms(request, given, perms);
+};
+
+function setNodePerms(request: Request, given: string, perms: PermList): typeof ACK | XsFailure {
+  const { connection, core, store } = request;
+  const path = nodePath(request, given);
   if (isFailure(path)) return path;
   const node = findNode(request, path, MAY_WRITE | MAY_OWN);
   if (isFailure(node)) return node;
   const oldPerms = node.perms;
-  if (!connection.privileged && perms[0]?.domid !== oldPerms[0]?.domid) return fail('EPERM');
-  const failure =
-    overSize(request, recordBytes(node.value.length, perms.length, node.childBytes)) ?? overTouched(request);
+  if (!connection.privileged && perms.owner !== oldPerms.owner) return fail('EPERM');
+  const failure = mayStore(request, path, node, node.value.length, perms);
   if (failure) return failure;
-  store.setPerms(path, perms);
+  store.setPerms(path, node, perms);
+  core.debit(request, 1);
   core.changed(request, path, oldPerms);
   return ACK;
-};
+}
 
-/** Creates a node and its missing ancestors, all with the permissions of the nearest that exists; a guest owns what it creates. */
-function createNode(request: Request, path: string, value: Buffer): XsFailure | undefined {
-  const { store, connection } = request;
-  const missing = [path];
-  let at = parentOf(path);
-  let ancestor: NodeState | undefined;
-  while (!(ancestor = store.find(at))) {
-    missing.unshift(at);
-    at = parentOf(at);
-  }
-  const perms = connection.privileged ? ancestor.perms : ownedBy(connection.domid, ancestor.perms);
-  const failure = guestMayCreate(request, ancestor, missing, perms, value);
+function setSpecialPerms({ connection, core }: Request, name: string, perms: PermList): typeof ACK | XsFailure {
+  const old = core.special.get(name);
+  if (!old) return fail('EINVAL');
+  if ((rightsOf(connection, old) & (MAY_WRITE | MAY_OWN)) !== (MAY_WRITE | MAY_OWN)) return fail('EACCES');
+  core.setSpecial(name, perms);
+  return ACK;
+}
+
+function overwrite(request: Request, path: string, node: NodeState, value: string): XsFailure | undefined {
+  const failure = mayStore(request, path, node, value.length, node.perms);
   if (failure) return failure;
-  for (const each of missing) store.create(each, perms, each === path ? value : EMPTY);
+  request.store.setValue(path, node, value);
+  request.core.debit(request, 1);
   return undefined;
 }
 
-function guestMayCreate(
-  request: Request,
-  ancestor: NodeState,
-  missing: readonly string[],
-  perms: readonly XsPerm[],
-  value: Buffer,
-): XsFailure | undefined {
-  const { connection, core, store } = request;
-  if (connection.privileged) return undefined;
-  if (store.nodesOwnedBy(connection.domid) + missing.length > core.quotas.nodes) return fail('ENOSPC');
-  const nameBytes = (path: string): number => path.length - path.lastIndexOf('/');
-  const first = missing[0] ?? '';
-  let bytes = 0;
-  for (const [i, path] of missing.entries()) {
-    const child = missing[i + 1];
-    bytes += path.length + recordBytes(0, perms.length, child === undefined ? 0 : nameBytes(child));
-  }
-  return (
-    overSize(request, recordBytes(value.length, perms.length, 0)) ??
-    overSize(
-      request,
-      recordBytes(ancestor.value.length, ancestor.perms.length, ancestor.childBytes + nameBytes(first)),
-    ) ??
-    overMemory(request, bytes + value.length) ??
-    overTouched(request)
-  );
-}
-
-const ownedBy = (domid: number, perms: readonly XsPerm[]): readonly XsPerm[] =>
-  perms[0]?.domid === domid ? perms : [{ domid, access: perms[0]?.access ?? 'none' }, ...perms.slice(1)];
-
-/** ENOSPC when a guest's node would reach the node-size quota. */
-function overSize(request: Request, bytes: number): XsFailure | undefined {
-  const { connection, core } = request;
-  return !connection.privileged && bytes >= core.quotas.nodeSize ? fail('ENOSPC') : undefined;
-}
-
-function overMemory(request: Request, added: number): XsFailure | undefined {
-  const { connection, core } = request;
-  if (connection.privileged || added <= 0) return undefined;
-  return connection.account.memory + added >= core.quotas.memory ? fail('ENOMEM') : undefined;
-}
-
-/** ENOSPC, and the transaction is lost, when a guest's transaction has touched too many nodes. */
-function overTouched(request: Request): XsFailure | undefined {
-  const { connection, core, transaction } = request;
-  if (connection.privileged || !transaction || transaction.nrTouched <= core.quotas.transactionNodes) return undefined;
-  transaction.failed = true;
-  return fail('ENOSPC');
-}
-
-/** Nodes at and below a path, children before their parent. */
-export function* subtree(
-  store: { find(path: string): NodeState | undefined },
+/** Whether quotas allow an existing node to get this size. A transaction that is refused so is lost. */
+function mayStore(
+  { connection, core, store, transaction }: Request,
   path: string,
-): Generator<readonly [string, NodeState]> {
-  const node = store.find(path);
-  if (!node) return;
-  for (const name of [...node.childNames()]) yield* subtree(store, childPath(path, name));
-  yield [path, node];
+  node: NodeState,
+  valueBytes: number,
+  perms: PermList,
+): XsFailure | undefined {
+  const bytes = recordBytes(valueBytes, perms.length, node.childBytes);
+  let failure: XsFailure | undefined;
+  if (!connection.privileged && bytes >= core.quotas.nodeSize) failure = fail('ENOSPC');
+  else {
+    const account = store.accountFor(perms);
+    const had =
+      store.accountFor(node.perms) === account
+        ? recordBytes(node.value.length, node.perms.length, node.childBytes)
+        : -store.keyBytes(path);
+    if (core.refusesMemory(account, bytes - had)) failure = fail('ENOMEM');
+  }
+  if (failure && transaction) transaction.failed = true;
+  return failure;
+}
+
+function joined(node: NodeState): string {
+  let text = '';
+  for (const name of node.childNames()) text += name + '\0';
+  return text;
+}
+
+/** The list of children last asked for in parts: each part of a wide node's would else cost all of it. */
+export class Listings {
+  #path = '';
+  #generation = -1;
+  #text = '';
+
+  of(node: NodeState, path: string): string {
+    if (path !== this.#path || node.generation !== this.#generation) {
+      this.#text = joined(node);
+      this.#path = path;
+      this.#generation = node.generation;
+    }
+    return this.#text;
+  }
 }

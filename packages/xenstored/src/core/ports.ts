@@ -36,6 +36,8 @@ export interface ControlPort {
   setTraceFile?(path: string): void;
   /** `memreport [FILE]`: appends to the file, or to the trace file. False when it cannot be written or there is none. */
   appendReport?(path: string | undefined, text: string): boolean;
+  /** Why a live update to this program cannot be; undefined when it can ("File not accessible.", "File not executable."). */
+  checkProgram?(file: string): string | undefined;
   /** Resolves with the reason when it could not be done; else this process has ended. */
   liveUpdate?(request: LiveUpdateRequest): Promise<string>;
 }

@@ -4,7 +4,7 @@ import type { StoreConnection } from './connection.ts';
 import type { XenstoreCore } from './core.ts';
 import { fail, isFailure } from './failure.ts';
 import type { XsFailure } from './failure.ts';
-import { canonicalize, parentOf } from './paths.ts';
+import { canonicalize, isValidPath, parentOf } from './paths.ts';
 import { rightsOf } from './perms.ts';
 import type { Transaction } from './transaction.ts';
 import type { NodeState, NodeStore } from './tree.ts';
@@ -19,16 +19,18 @@ export interface Request {
   readonly store: NodeStore;
 }
 
-/** Reply payload, failure, or a reply that comes when the outside world has answered. `after` runs once the reply is queued. */
-export type Outcome = string | Uint8Array | XsFailure | Later | WithAfter;
+/** Reply payload (latin1), failure, or a reply that comes when the outside world has answered. */
+export type Outcome = string | XsFailure | Later | WithAfter;
 
 export class Later {
-  readonly outcome: Promise<string | XsFailure>;
-  constructor(outcome: Promise<string | XsFailure>) {
+  /** Undefined: the reply has been queued already. */
+  readonly outcome: Promise<string | XsFailure | undefined>;
+  constructor(outcome: Promise<string | XsFailure | undefined>) {
     this.outcome = outcome;
   }
 }
 
+/** `after` runs once the reply is queued. */
 export class WithAfter {
   readonly payload: string;
   readonly after: () => void;
@@ -44,46 +46,71 @@ export const ACK = 'OK\0';
 
 /** The payload as exactly one NUL-terminated string; undefined when it is not. */
 export function oneString(payload: Buffer): string | undefined {
-  return payload.length > 0 && payload.indexOf(0) === payload.length - 1
-    ? payload.toString('latin1', 0, payload.length - 1)
-    : undefined;
+  const end = payload.length - 1;
+  return end >= 0 && payload.indexOf(0) === end ? payload.toString('latin1', 0, end) : undefined;
 }
 
-/** The leading number of a string as C's atoi reads it; 0 without one. */
+/** The payload's NUL-terminated strings; what follows the last NUL is passed over. */
+export function strings(payload: Buffer): string[] {
+  const found = payload.toString('latin1').split('\0');
+  found.pop();
+  return found;
+}
+
+const ATOI = /^[ \t\n\v\f\r]*([+-]?\d+)/;
+
+/** The leading number of a string as C's atoi reads it, 32 bits; 0 without one. */
 export function leadingInt(text: string): number {
-  const match = /^\s*([+-]?\d+)/.exec(text);
-  return match ? Number(match[1]) | 0 : 0;
+  const digits = ATOI.exec(text)?.[1];
+  if (digits === undefined) return 0;
+  const value = Number(digits);
+  if (Number.isSafeInteger(value)) return value | 0;
+  const exact = BigInt.asIntN(64, BigInt(digits));
+  // strtol stops at the ends of a long.
+  if (exact !== BigInt(digits)) return digits.startsWith('-') ? 0 : -1;
+  return Number(BigInt.asIntN(32, exact));
 }
 
-export function canonicalPath(request: Request, given: string | undefined, allowSpecial = false): string | XsFailure {
+/** The path that a client names, EINVAL when no node can have it. */
+export function nodePath(request: Request, given: string | undefined): string | XsFailure {
   if (given === undefined) return fail('EINVAL');
-  const { connection, core } = request;
-  return canonicalize(given, connection.implicitPath, core.quotas.pathMax, allowSpecial);
+  const path = canonicalize(given, request.connection.implicitPath);
+  return isValidPath(path, request.core.quotas.pathMax) ? path : fail('EINVAL');
 }
 
-export interface FoundNode {
-  readonly path: string;
-  readonly node: NodeState;
+/** The path that the whole payload names. A NUL inside makes it invalid like any other character. */
+export function payloadPath(request: Request): string | XsFailure {
+  const { payload } = request.packet;
+  const end = payload.length - 1;
+  if (end < 0 || payload[end] !== 0) return fail('EINVAL');
+  return nodePath(request, payload.toString('latin1', 0, end));
 }
 
 /** The node at `path` if the client has all of `rights` to it; what it may not know of is EACCES. */
 export function findNode(request: Request, path: string, rights: number): NodeState | XsFailure {
-  const { store, connection } = request;
+  const { store, connection, transaction } = request;
   const node = store.find(path);
-  if (node) return (rightsOf(connection, node.perms) & rights) === rights ? node : fail('EACCES');
-  if (connection.privileged) return fail('ENOENT');
-  for (let at = path; at !== '/';) {
-    at = parentOf(at);
-    const ancestor = store.find(at);
-    if (ancestor) return rightsOf(connection, ancestor.perms) & rights ? fail('ENOENT') : fail('EACCES');
+  let failure: XsFailure;
+  if (!isFailure(node)) {
+    if ((rightsOf(connection, node.perms) & rights) === rights) return node;
+    failure = fail('EACCES');
+  } else if (node.code === 'ENOENT') {
+    failure = node;
+  } else {
+    return node;
   }
-  return fail('EACCES');
+  // What the parents are asked makes no difference but for what a transaction has read.
+  if (!transaction && (connection.privileged || failure.code === 'EACCES')) return failure;
+  for (let at = parentOf(path); ; at = parentOf(at)) {
+    const ancestor = store.find(at);
+    if (!isFailure(ancestor)) return rightsOf(connection, ancestor.perms) & rights ? failure : fail('EACCES');
+    if (ancestor.code !== 'ENOENT') return ancestor;
+    if (at === '/') throw new Error('there is no /');
+  }
 }
 
-/** The node that the whole payload names. */
-export function namedNode(request: Request, rights: number): FoundNode | XsFailure {
-  const path = canonicalPath(request, oneString(request.packet.payload));
-  if (isFailure(path)) return path;
-  const node = findNode(request, path, rights);
-  return isFailure(node) ? node : { path, node };
+/** The node that the whole payload names, for reading. */
+export function namedNode(request: Request, rights: number): NodeState | XsFailure {
+  const path = payloadPath(request);
+  return isFailure(path) ? path : findNode(request, path, rights);
 }

@@ -16,6 +16,7 @@ export interface CoreState {
   readonly accessLog: boolean;
   /** The last generation given out; nodes' and rights' generations are at most this. */
   readonly generation: number;
+  readonly nextConnectionId: number;
   /** Lists of rights, named by their index from nodes, transactions and special watches. */
   readonly perms: readonly PermsState[];
   /** All nodes, parents before children, siblings in their order. The first is `/`. */
@@ -23,7 +24,7 @@ export interface CoreState {
   readonly special: readonly (readonly [name: string, perms: number])[];
   readonly domains: readonly DomainState[];
   readonly connections: readonly ConnectionState[];
-  /** Domains by whose requests' events others still have to take: index is `cause` in OutputState. */
+  /** Domains (-1: gone since) with requests whose events wait: the index is `cause` in OutputState. */
   readonly causes: readonly number[];
 }
 
@@ -40,8 +41,6 @@ export interface DomainState {
   readonly domid: number;
   /** Generation at which this domain was first heard of. */
   readonly birth: number;
-  /** Milliwrites, of the write rate limit. */
-  readonly writeCredit: number;
   /** Absent for a domain that is only named in rights. */
   readonly introduced?: {
     readonly mfn: string;
@@ -49,6 +48,8 @@ export interface DomainState {
     readonly shutdown: boolean;
     /** Id in `connections`. */
     readonly connection: number;
+    /** Thousandths of writes, of the write rate limit. */
+    readonly writeCredit: number;
   };
 }
 
@@ -56,11 +57,12 @@ export interface ConnectionState {
   /** StoreConnection.id, kept over the update. */
   readonly id: number;
   readonly domid: number;
+  readonly isRing: boolean;
+  /** Domain whose rights it has besides its own. */
   readonly target: number | undefined;
   /** Broke the ring protocol: gets nothing until introduced again. */
   readonly ignored: boolean;
   readonly nextTransactionId: number;
-  /** In order of registration over all connections: `sequence`. */
   readonly watches: readonly WatchState[];
   readonly transactions: readonly TransactionState[];
   readonly output: readonly OutputState[];
@@ -70,6 +72,7 @@ export interface WatchState {
   readonly path: string;
   readonly token: string;
   readonly relative: boolean;
+  /** Order of registration over all connections. */
   readonly sequence: number;
 }
 
@@ -80,6 +83,8 @@ export interface OutputState {
   /** Bytes of it that have been taken: only the first packet of a queue can have any. */
   readonly taken: number;
   readonly kind: 'reply' | 'event';
+  /** An equal event that follows is queued too (special watches). */
+  readonly repeatable: boolean;
   /**
    * The guest's request that this replies to, or that caused this event: equal numbers are the same request. It counts as
    * outstanding until its reply and all its events have been taken.
@@ -95,24 +100,32 @@ export interface TransactionState {
   readonly created: boolean;
   /** Generation when it started. */
   readonly generation: number;
+  /** In order of first touch. */
   readonly touched: readonly TouchedState[];
-  /** Requests so far and their replies, for replaying under the policy `merge`. */
-  readonly log: readonly (readonly [op: number, payload: string, reply: string])[];
+  /** Under the policy `merge`: requests and what they were answered; without `requests` there were too many. */
+  readonly log:
+    { readonly requests: readonly (readonly [op: number, payload: string, reply: string])[] | undefined } | undefined;
   /** Change in the number of nodes, by domain. */
   readonly nodes: readonly (readonly [domid: number, delta: number])[];
 }
 
-/** A node that a transaction has read or written. */
+/** A node that a transaction has read or written; members are those of TouchedNode in transaction.ts. */
 export interface TouchedState {
   readonly path: string;
-  /** When first read; 0: was not there; undefined: never read before it was written. */
-  readonly generation: number | undefined;
-  readonly fire: 'no' | 'subtree' | 'exact';
-  readonly modified: boolean;
-  /** Rights when first touched. */
+  readonly baseGeneration: number;
   readonly oldPerms: number | undefined;
-  /** As the transaction sees it; undefined: not there. */
-  readonly node: { readonly value: string; readonly perms: number } | undefined;
+  readonly exists: boolean;
+  readonly value: string;
+  readonly perms: number;
+  readonly generation: number;
+  readonly childBytes: number;
+  readonly baseGone: boolean;
+  readonly valueSet: boolean;
+  readonly permsSet: boolean;
+  readonly modified: boolean;
+  readonly fire: 'no' | 'subtree' | 'exact';
+  readonly createdAt: number;
   readonly added: readonly string[];
   readonly removed: readonly string[];
+  readonly baseNames: readonly string[] | undefined;
 }

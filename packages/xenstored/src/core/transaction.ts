@@ -1,213 +1,308 @@
 /**
- * A transaction: a view over the tree that remembers what it touched. Each node is as it was when first touched; the
- * commit succeeds only when none of them has changed since (the C daemon's policy: else EAGAIN).
+ * A transaction: a view over the tree that remembers what it touched. Each node is as it was when first touched. The commit succeeds
+ * only when none of the touched nodes has changed since (xenstored_transaction.c); else see merge.ts.
  */
-import type { XsPerm } from '@xenhost/xs-wire';
 import type { Account } from './accounts.ts';
-import { baseName, childPath, parentOf, segments } from './paths.ts';
+import { fail, isFailure } from './failure.ts';
+import type { XsFailure } from './failure.ts';
+import type { MergeLog } from './merge.ts';
+import { baseName, childPath, parentOf } from './paths.ts';
+import type { PermList } from './perms.ts';
 import { recordBytes } from './tree.ts';
-import type { NodeState, NodeStore, Tree } from './tree.ts';
+import type { ChildrenReader, NodeState, NodeStore, Tree, TreeNode } from './tree.ts';
 
-/** The view's own copy of a node that it has changed. */
-class OwnNode implements NodeState {
-  value: Buffer;
-  perms: readonly XsPerm[];
-  readonly generation: number;
+type BaseState = Pick<TouchedNode, 'baseGeneration' | 'oldPerms'>;
+
+const stateOf = (base: TreeNode | undefined): BaseState => ({
+  baseGeneration: base?.generation ?? 0,
+  oldPerms: base?.perms,
+});
+
+/** A node that the transaction has read or written, as it sees it. */
+export class TouchedNode implements NodeState, ChildrenReader {
+  readonly path: string;
+  /** The tree's node when first touched. */
+  readonly base: TreeNode | undefined;
+  /** Its generation then; 0 when there was none. */
+  readonly baseGeneration: number;
+  /** Its rights then, for watchers of what this transaction removes. */
+  readonly oldPerms: PermList | undefined;
+  exists: boolean;
+  value: string;
+  perms: PermList;
+  generation: number;
   childBytes: number;
-  names: Set<string> | undefined;
-  readonly #base: NodeState | undefined;
+  /** The tree's node is removed with all below it, and what is here is the transaction's own. */
+  baseGone = false;
+  valueSet = false;
+  permsSet = false;
+  modified = false;
+  /** `exact`: only watches on this very path (a node removed with its parent). */
+  fire: 'no' | 'subtree' | 'exact' = 'no';
+  /** Place in the order of creations, when the transaction has made it. */
+  createdAt = -1;
+  /** Bytes charged for the transaction's copy. */
+  bytes = 0;
+  added: Set<string> | undefined = undefined;
+  removed: Set<string> | undefined = undefined;
+  #baseNames: readonly string[] | undefined = undefined;
 
-  constructor(base: NodeState | undefined, perms: readonly XsPerm[], value: Buffer) {
-    this.#base = base;
-    this.perms = perms;
-    this.value = value;
-    this.generation = base?.generation ?? 0;
+  constructor(path: string, base: TreeNode | undefined, nothing: PermList, before: BaseState = stateOf(base)) {
+    this.path = path;
+    this.base = base;
+    this.baseGeneration = before.baseGeneration;
+    this.oldPerms = before.oldPerms;
+    this.exists = base !== undefined;
+    this.value = base?.value ?? '';
+    this.perms = base?.perms ?? nothing;
+    this.generation = this.baseGeneration;
     this.childBytes = base?.childBytes ?? 0;
   }
 
-  childNames(): Iterable<string> {
-    return this.names ?? this.#base?.childNames() ?? [];
+  *childNames(): Generator<string> {
+    if (!this.baseGone) {
+      for (const name of this.#baseNames ?? this.base?.childNames() ?? []) if (!this.removed?.has(name)) yield name;
+    }
+    if (this.added) yield* this.added;
   }
 
-  ownNames(): Set<string> {
-    return (this.names ??= new Set(this.childNames()));
+  /** The tree's list of children is about to change: keeps it as it was. */
+  childrenChange(): void {
+    this.#baseNames = [...(this.base?.childNames() ?? [])];
   }
-}
 
-interface Touched {
-  readonly path: string;
-  /** Generation when first touched; 0 for a node that was not there. */
-  readonly generation: number;
-  /** Permissions when first touched, for watchers of what this transaction removes. */
-  readonly perms: readonly XsPerm[] | undefined;
-  node: NodeState | undefined;
-  modified: boolean;
-  /** `exact`: only watches on this very path (a node removed with its parent). */
-  fire: 'no' | 'subtree' | 'exact';
+  addName(name: string): void {
+    (this.added ??= new Set()).add(name);
+    this.childBytes += name.length + 1;
+  }
+
+  removeName(name: string): void {
+    if (this.added?.delete(name) !== true) (this.removed ??= new Set()).add(name);
+    this.childBytes -= name.length + 1;
+  }
+
+  gone(): void {
+    this.exists = false;
+    this.value = '';
+    this.childBytes = 0;
+    this.added = undefined;
+    this.removed = undefined;
+    if (this.base) this.baseGone = true;
+  }
+
+  /** Names of the tree's node as it was, when that is no more in the tree; for live update. */
+  get keptNames(): readonly string[] | undefined {
+    return this.#baseNames;
+  }
+
+  set keptNames(names: readonly string[] | undefined) {
+    this.#baseNames = names;
+  }
 }
 
 /** A change to tell watchers after the commit. */
 export interface CommittedChange {
   readonly path: string;
   readonly exact: boolean;
-  readonly oldPerms: readonly XsPerm[] | undefined;
+  readonly oldPerms: PermList | undefined;
+}
+
+export interface TransactionOptions {
+  readonly id: number;
+  /** Charged for the view's copies until dispose(). */
+  readonly account: Account;
+  /** How many nodes may be touched. */
+  readonly nodesMax: () => number;
 }
 
 export class Transaction implements NodeStore {
   readonly id: number;
-  /** Set when a quota was hit: the commit will answer ENOMEM. */
+  readonly account: Account;
+  /** Generation at its start. */
+  readonly generation: number;
+  /** A change could not be carried out whole: the commit will answer ENOMEM. */
   failed = false;
+  /** Some node was created: the commit checks the quota of nodes. */
+  created = false;
+  /** Requests to replay when it conflicts, under the policy `merge`. */
+  log: MergeLog | undefined = undefined;
+  readonly touched = new Map<string, TouchedNode>();
+  /** Change in the number of nodes by domain. */
+  readonly nodesDelta = new Map<number, number>();
   readonly #tree: Tree;
-  readonly #touched = new Map<string, Touched>();
-  readonly #account: Account;
-  readonly #nodesDelta = new Map<number, number>();
-  #bytes = 0;
+  readonly #nodesMax: () => number;
+  readonly #keyPrefixBytes: number;
+  #creations: TouchedNode[] = [];
 
-  /** `account` is charged for the view's copies until `dispose()`. */
-  constructor(id: number, tree: Tree, account: Account) {
-    this.id = id;
+  constructor(options: TransactionOptions, tree: Tree, generation = tree.tick()) {
+    this.id = options.id;
+    this.account = options.account;
+    this.#nodesMax = options.nodesMax;
     this.#tree = tree;
-    this.#account = account;
+    this.generation = generation;
+    this.#keyPrefixBytes = String(this.generation).length + 1;
   }
 
-  get nrTouched(): number {
-    return this.#touched.size;
+  find(path: string): NodeState | XsFailure {
+    const node = this.#touch(path);
+    return isFailure(node) || node.exists ? node : fail('ENOENT');
   }
 
-  find(path: string): NodeState | undefined {
-    return this.#touch(path).node;
-  }
-
-  create(path: string, perms: readonly XsPerm[], value: Buffer): void {
-    const parent = this.#own(parentOf(path));
-    const entry = this.#touch(path);
-    if (entry.node) throw new Error(`node exists: ${path}`);
-    entry.node = new OwnNode(undefined, perms, value);
-    entry.modified = true;
-    const name = baseName(path);
-    parent.ownNames().add(name);
-    parent.childBytes += name.length + 1;
-    this.#charge(path.length + recordBytes(value.length, perms.length, 0) + name.length + 1);
-    this.#countNode(perms[0]?.domid ?? 0, 1);
-  }
-
-  setValue(path: string, value: Buffer): void {
-    const node = this.#own(path);
-    this.#charge(value.length - node.value.length);
+  create(path: string, perms: PermList, value: string): void {
+    const parent = this.#found(parentOf(path));
+    const node = this.#found(path);
+    if (node.exists) throw new Error(`node exists: ${path}`);
+    node.exists = true;
     node.value = value;
-  }
-
-  setPerms(path: string, perms: readonly XsPerm[]): void {
-    const node = this.#own(path);
-    this.#countNode(node.perms[0]?.domid ?? 0, -1);
     node.perms = perms;
-    this.#countNode(perms[0]?.domid ?? 0, 1);
+    node.createdAt = this.#creations.push(node) - 1;
+    parent.addName(baseName(path));
+    this.#changed(parent);
+    this.#changed(node);
+    this.#countNode(perms.owner, 1);
+    this.created = true;
   }
 
-  remove(path: string): void {
-    const parent = this.#own(parentOf(path));
-    const name = baseName(path);
-    this.#removeSubtree(path);
-    parent.ownNames().delete(name);
-    parent.childBytes -= name.length + 1;
+  setValue(path: string, _node: NodeState, value: string): void {
+    const node = this.#found(path);
+    node.value = value;
+    node.valueSet = true;
+    this.#changed(node);
   }
 
-  nodesOwnedBy(domid: number): number {
-    return this.#tree.nodesOwnedBy(domid) + (this.#nodesDelta.get(domid) ?? 0);
+  setPerms(path: string, _node: NodeState, perms: PermList): void {
+    const node = this.#found(path);
+    this.#countNode(node.perms.owner, -1);
+    node.perms = perms;
+    node.permsSet = true;
+    this.#countNode(perms.owner, 1);
+    this.#changed(node);
   }
 
-  /** How many more nodes than now `domid` would own after the commit. */
-  nodesAddedFor(domid: number): number {
-    return this.#nodesDelta.get(domid) ?? 0;
+  /** Touches all below it, and watchers of each hear after the commit. ENOSPC: the transaction has failed. */
+  remove(path: string): number | XsFailure {
+    const parent = this.#found(parentOf(path));
+    const order: TouchedNode[] = [];
+    const left = [path];
+    for (let at = left.pop(); at !== undefined; at = left.pop()) {
+      const node = this.#touch(at);
+      if (isFailure(node)) return node;
+      order.push(node);
+      for (const name of [...node.childNames()].reverse()) left.push(childPath(at, name));
+    }
+    for (const node of order) {
+      this.#countNode(node.perms.owner, -1);
+      node.gone();
+      this.#changed(node);
+      if (node.fire !== 'subtree') node.fire = node.path === path ? 'subtree' : 'exact';
+    }
+    parent.removeName(baseName(path));
+    this.#changed(parent);
+    return order.length;
   }
 
-  /** Notes that watchers want to hear of this path after the commit. A change of the node itself wins over `exact`. */
-  queueWatch(path: string, exact: boolean): void {
-    const entry = this.#touch(path);
-    if (entry.fire !== 'subtree') entry.fire = exact ? 'exact' : 'subtree';
+  accountFor(): Account {
+    return this.account;
   }
 
-  /** Whether something touched has changed since: the commit must answer EAGAIN. */
+  keyBytes(path: string): number {
+    return this.#keyPrefixBytes + path.length;
+  }
+
+  /** Notes that watchers want to hear of this change after the commit. */
+  queueWatch(path: string): void {
+    this.#found(path).fire = 'subtree';
+  }
+
+  /** Whether something touched has changed since. */
   conflicts(): boolean {
-    for (const { path, generation } of this.#touched.values()) {
-      if ((this.#tree.find(path)?.generation ?? 0) !== generation) return true;
+    for (const { path, base, baseGeneration } of this.touched.values()) {
+      if (base ? base.generation !== baseGeneration : baseGeneration !== 0 || this.#tree.lookup(path)) return true;
     }
     return false;
   }
 
   /** Applies the changes to the tree, which must not conflict; gives back what to tell watchers, in order. */
   commit(): CommittedChange[] {
-    const modified = [...this.#touched.values()].filter((entry) => entry.modified);
-    const depth = new Map(modified.map((entry) => [entry, segments(entry.path).length]));
-    const byDepth = [...modified].sort((a, b) => (depth.get(a) ?? 0) - (depth.get(b) ?? 0));
-    for (const { path, node } of byDepth) {
-      if (!node && this.#tree.find(path)) this.#tree.remove(path);
+    const tree = this.#tree;
+    const touched = [...this.touched.values()];
+    this.#unread();
+    for (const { path, baseGone } of touched) {
+      if (baseGone && this.touched.get(parentOf(path))?.baseGone !== true) tree.remove(path);
     }
-    for (const { path, node } of byDepth) {
-      if (!node) continue;
-      const current = this.#tree.find(path);
-      if (!current) {
-        this.#tree.create(path, node.perms, node.value);
-        continue;
-      }
-      if (current.value !== node.value) this.#tree.setValue(path, node.value);
-      if (current.perms !== node.perms) this.#tree.setPerms(path, node.perms);
+    for (const [i, node] of this.#creations.entries()) {
+      if (node.exists && node.createdAt === i) tree.create(node.path, node.perms, node.value);
     }
-    for (const { path, node } of byDepth) {
-      if (node instanceof OwnNode && node.names) this.#tree.reorderChildren(path, node.names);
+    for (const { path, base, exists, baseGone, valueSet, permsSet, value, perms } of touched) {
+      if (!base || !exists || baseGone) continue;
+      if (valueSet) tree.setValue(path, base, value);
+      if (permsSet) tree.setPerms(path, base, perms);
     }
     const changes: CommittedChange[] = [];
-    for (const { path, fire, perms } of this.#touched.values()) {
-      if (fire !== 'no') changes.push({ path, exact: fire === 'exact', oldPerms: perms });
+    for (const { path, fire, oldPerms } of touched) {
+      if (fire !== 'no') changes.push({ path, exact: fire === 'exact', oldPerms });
     }
     return changes;
   }
 
   /** Gives back what the view cost its domain. */
   dispose(): void {
-    this.#account.memory -= this.#bytes;
-    this.#bytes = 0;
-    this.#touched.clear();
+    this.#unread();
+    for (const node of this.touched.values()) this.account.memory -= node.bytes;
+    this.touched.clear();
+    this.#creations = [];
+    this.log?.dispose();
+    this.log = undefined;
   }
 
-  #touch(path: string): Touched {
-    let entry = this.#touched.get(path);
-    if (!entry) {
-      const base = this.#tree.find(path);
-      entry = { path, generation: base?.generation ?? 0, perms: base?.perms, node: base, modified: false, fire: 'no' };
-      this.#touched.set(path, entry);
-      this.#charge(path.length);
+  /** Puts back a node that was touched before a live update. */
+  restoreNode(node: TouchedNode): void {
+    this.touched.set(node.path, node);
+    if (node.createdAt >= 0) this.#creations[node.createdAt] = node;
+    if (node.base && node.keptNames === undefined) this.#tree.readChildren(node.base, node);
+    this.#charge(node);
+  }
+
+  #unread(): void {
+    for (const node of this.touched.values()) if (node.base) this.#tree.readNoChildren(node.base, node);
+  }
+
+  #touch(path: string): TouchedNode | XsFailure {
+    const known = this.touched.get(path);
+    if (known) return known;
+    if (this.account.limited && this.touched.size >= this.#nodesMax()) {
+      this.failed = true;
+      return fail('ENOSPC');
     }
-    return entry;
+    const base = this.#tree.lookup(path);
+    const node = new TouchedNode(path, base, this.#tree.root.perms);
+    this.touched.set(path, node);
+    if (base) this.#tree.readChildren(base, node);
+    this.#charge(node);
+    return node;
   }
 
-  #own(path: string): OwnNode {
-    const entry = this.#touch(path);
-    entry.modified = true;
-    if (entry.node instanceof OwnNode) return entry.node;
-    if (!entry.node) throw new Error(`no node ${path}`);
-    const own = new OwnNode(entry.node, entry.node.perms, entry.node.value);
-    this.#charge(recordBytes(own.value.length, own.perms.length, own.childBytes));
-    entry.node = own;
-    return own;
+  #found(path: string): TouchedNode {
+    const node = this.#touch(path);
+    if (isFailure(node)) throw new Error(`not found before: ${path}`);
+    return node;
   }
 
-  #removeSubtree(path: string): void {
-    const entry = this.#touch(path);
-    const { node } = entry;
-    if (!node) return;
-    for (const name of [...node.childNames()]) this.#removeSubtree(childPath(path, name));
-    this.#countNode(node.perms[0]?.domid ?? 0, -1);
-    entry.node = undefined;
-    entry.modified = true;
+  #changed(node: TouchedNode): void {
+    node.modified = true;
+    node.generation = this.#tree.tick();
+    this.#charge(node);
   }
 
-  #charge(bytes: number): void {
-    this.#bytes += bytes;
-    this.#account.memory += bytes;
+  #charge(node: TouchedNode): void {
+    const bytes = node.exists
+      ? this.keyBytes(node.path) + recordBytes(node.value.length, node.perms.length, node.childBytes)
+      : 0;
+    this.account.memory += bytes - node.bytes;
+    node.bytes = bytes;
   }
 
   #countNode(domid: number, by: 1 | -1): void {
-    this.#nodesDelta.set(domid, (this.#nodesDelta.get(domid) ?? 0) + by);
+    this.nodesDelta.set(domid, (this.nodesDelta.get(domid) ?? 0) + by);
   }
 }

@@ -1,17 +1,21 @@
 /**
  * The tree of nodes, and the interface that operations use on it and on a transaction's view of it alike.
- * No permissions are checked and no watches fire here.
+ * No permissions are checked, no quotas, and no watches fire here. No walk recurses: names of one byte make deep trees.
  */
-import type { XsPerm } from '@xenhost/xs-wire';
-import type { Accounts } from './accounts.ts';
+import type { Account, Accounts, OwnedNode } from './accounts.ts';
+import { fail, isFailure } from './failure.ts';
+import type { XsFailure } from './failure.ts';
+import type { StoreChange } from './journal.ts';
 import { NODE_HEADER_BYTES, PERM_BYTES } from './limits.ts';
-import { baseName, childPath, parentOf, segments } from './paths.ts';
+import { baseName, childPath, parentOf } from './paths.ts';
+import { dom0Only } from './perms.ts';
+import type { PermList, StoredPerm } from './perms.ts';
 
-/** A node as read. Values and permission lists are never changed in place. */
+/** A node as seen through a store. Values are latin1 strings, one character a byte; lists of rights are never changed in place. */
 export interface NodeState {
-  readonly value: Buffer;
-  readonly perms: readonly XsPerm[];
-  /** Changes whenever value, permissions or list of children change; unique over all nodes and time. */
+  readonly value: string;
+  readonly perms: PermList;
+  /** Changes whenever value, permissions or list of children change; unique over all nodes and time. 0 for a node that is gone. */
   readonly generation: number;
   /** Bytes of the children's names with their NULs. */
   readonly childBytes: number;
@@ -19,185 +23,281 @@ export interface NodeState {
   childNames(): Iterable<string>;
 }
 
+/** Nodes handed to its methods are its own, found just before. */
 export interface NodeStore {
-  find(path: string): NodeState | undefined;
+  /** ENOENT where there is none, ENOSPC when a transaction may touch no more. */
+  find(path: string): NodeState | XsFailure;
   /** The parent must exist, the node must not. */
-  create(path: string, perms: readonly XsPerm[], value: Buffer): void;
-  setValue(path: string, value: Buffer): void;
-  setPerms(path: string, perms: readonly XsPerm[]): void;
-  /** Removes an existing node with all below it; not `/`. */
-  remove(path: string): void;
-  /** Nodes that `domid` owns, as seen here. */
-  nodesOwnedBy(domid: number): number;
+  create(path: string, perms: PermList, value: string): void;
+  setValue(path: string, node: NodeState, value: string): void;
+  setPerms(path: string, node: NodeState, perms: PermList): void;
+  /** Removes an existing node with all below it; not `/`. How many; ENOSPC as for find(). */
+  remove(path: string): number | XsFailure;
+  /** Who pays for a node of these rights, and what a node of this path costs besides its record. */
+  accountFor(perms: PermList): Account;
+  keyBytes(path: string): number;
 }
 
 /** Bytes of the record that the node-size quota counts. */
 export const recordBytes = (valueBytes: number, nrPerms: number, childBytes: number): number =>
   NODE_HEADER_BYTES + PERM_BYTES * nrPerms + valueBytes + childBytes;
 
-class TreeNode implements NodeState {
-  value: Buffer;
-  perms: readonly XsPerm[];
+export class TreeNode implements NodeState, OwnedNode {
+  readonly name: string;
+  readonly parent: TreeNode | undefined;
+  value: string;
+  perms: PermList;
   generation: number;
   childBytes = 0;
-  children: Map<string, TreeNode> | undefined;
-  /** Bytes of the node's path, part of what it costs its owner. */
+  /** Length of the node's path. */
   readonly pathBytes: number;
+  children: Map<string, TreeNode> | undefined = undefined;
+  ownerPrev: TreeNode | undefined = undefined;
+  ownerNext: TreeNode | undefined = undefined;
 
-  constructor(pathBytes: number, perms: readonly XsPerm[], value: Buffer, generation: number) {
-    this.pathBytes = pathBytes;
+  constructor(parent: TreeNode | undefined, name: string, perms: PermList, value: string, generation: number) {
+    this.parent = parent;
+    this.name = name;
     this.perms = perms;
     this.value = value;
     this.generation = generation;
+    this.pathBytes = parent === undefined ? 1 : (parent.parent === undefined ? 0 : parent.pathBytes) + 1 + name.length;
   }
 
   childNames(): Iterable<string> {
     return this.children?.keys() ?? [];
   }
 
-  get owner(): number {
-    return this.perms[0]?.domid ?? 0;
-  }
-
   get memory(): number {
     return this.pathBytes + recordBytes(this.value.length, this.perms.length, this.childBytes);
   }
+
+  get path(): string {
+    return this.parent === undefined ? '/' : pathOf(this);
+  }
 }
 
+function pathOf(leaf: TreeNode): string {
+  let path = '';
+  for (let node = leaf; node.parent !== undefined; node = node.parent) path = `/${node.name}${path}`;
+  return path;
+}
+
+/** Who has to know before a node's list of children changes. */
+export interface ChildrenReader {
+  childrenChange(): void;
+}
+
+/** Paths looked up lately, for finding their nodes without walking. */
+const PATH_CACHE_MAX = 8192;
+/** Removing more nodes than this empties the cache, which would keep them alive. */
+const PATH_CACHE_STALE_MAX = 64;
+/** Names that nodes have in common are stored once; how many are remembered for that. */
+const NAMES_MAX = 4096;
+
 export class Tree implements NodeStore {
-  readonly #root: TreeNode;
-  readonly #accounts: Accounts;
+  readonly accounts: Accounts;
+  /** Where changes are noted, when somebody wants them. */
+  changes: StoreChange[] | undefined = undefined;
+  /** How rights are noted: with those marked that count no more. */
+  describe: (perms: PermList) => readonly StoredPerm[] = (perms) => perms.entries;
+  #root: TreeNode;
   #generation = 0;
+  readonly #cache = new Map<string, TreeNode>();
+  readonly #names = new Map<string, string>();
+  readonly #readers = new Map<TreeNode, Set<ChildrenReader>>();
 
   constructor(accounts: Accounts) {
-    this.#accounts = accounts;
-    this.#root = new TreeNode(1, [{ domid: 0, access: 'none' }], Buffer.alloc(0), this.#tick());
-    this.#account(this.#root, 1);
+    this.accounts = accounts;
+    this.#root = new TreeNode(undefined, '', dom0Only(), '', this.tick());
+    this.#account(this.#root);
   }
 
-  find(path: string): TreeNode | undefined {
-    let node: TreeNode | undefined = this.#root;
-    for (const name of segments(path)) {
-      node = node.children?.get(name);
-      if (node === undefined) return undefined;
-    }
+  get root(): TreeNode {
+    return this.#root;
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+
+  tick(): number {
+    return ++this.#generation;
+  }
+
+  find(path: string): TreeNode | XsFailure {
+    const cached = this.#cache.get(path);
+    if (cached !== undefined && cached.generation !== 0) return cached;
+    return this.#walkTo(path) ?? fail('ENOENT');
+  }
+
+  lookup(path: string): TreeNode | undefined {
+    const node = this.find(path);
+    return isFailure(node) ? undefined : node;
+  }
+
+  create(path: string, perms: PermList, value: string): TreeNode {
+    const parent = this.#existing(parentOf(path));
+    const name = this.#shared(baseName(path));
+    if (parent.children?.has(name)) throw new Error(`node exists: ${path}`);
+    this.changes?.push({ op: 'create', path, value, perms: this.describe(perms) });
+    return this.attach(parent, name, perms, value, this.tick());
+  }
+
+  /** Puts a node behind its siblings. */
+  attach(parent: TreeNode, name: string, perms: PermList, value: string, generation: number): TreeNode {
+    this.#childrenChange(parent);
+    const node = new TreeNode(parent, name, perms, value, generation);
+    (parent.children ??= new Map()).set(name, node);
+    this.#account(node);
+    this.#resizeChildren(parent, name.length + 1);
     return node;
   }
 
-  create(path: string, perms: readonly XsPerm[], value: Buffer): void {
-    const parent = this.#existing(parentOf(path));
-    const name = baseName(path);
-    parent.children ??= new Map();
-    if (parent.children.has(name)) throw new Error(`node exists: ${path}`);
-    const node = new TreeNode(path.length, perms, value, this.#tick());
-    parent.children.set(name, node);
-    this.#account(node, 1);
-    this.#resizeChildren(parent, name.length + 1);
-    parent.generation = this.#tick();
-  }
-
-  setValue(path: string, value: Buffer): void {
-    const node = this.#existing(path);
-    this.#accounts.of(node.owner).memory += value.length - node.value.length;
+  setValue(path: string, node: TreeNode, value: string): void {
+    this.changes?.push({ op: 'write', path, value });
+    this.accounts.of(node.perms.owner).memory += value.length - node.value.length;
     node.value = value;
-    node.generation = this.#tick();
+    node.generation = this.tick();
   }
 
-  setPerms(path: string, perms: readonly XsPerm[]): void {
-    const node = this.#existing(path);
-    this.#account(node, -1);
+  setPerms(path: string, node: TreeNode, perms: PermList): void {
+    this.changes?.push({ op: 'perms', path, perms: this.describe(perms) });
+    this.#unaccount(node);
     node.perms = perms;
-    this.#account(node, 1);
-    node.generation = this.#tick();
+    this.#account(node);
+    node.generation = this.tick();
   }
 
-  remove(path: string): void {
-    const parent = this.#existing(parentOf(path));
-    const name = baseName(path);
-    const node = parent.children?.get(name);
-    if (path === '/' || !node) throw new Error(`cannot remove ${path}`);
-    parent.children?.delete(name);
-    this.#forgetSubtree(node);
-    this.#resizeChildren(parent, -(name.length + 1));
-    parent.generation = this.#tick();
-  }
-
-  nodesOwnedBy(domid: number): number {
-    return this.#accounts.of(domid).nodes;
-  }
-
-  /** Puts the children of a node in this order; names that are not there are passed over, others keep their place behind. */
-  reorderChildren(path: string, order: Iterable<string>): void {
+  remove(path: string): number {
     const node = this.#existing(path);
-    const old = node.children;
-    if (!old) return;
-    const sorted = new Map<string, TreeNode>();
-    for (const name of order) {
-      const child = old.get(name);
-      if (child) sorted.set(name, child);
+    const { parent } = node;
+    if (!parent) throw new Error(`cannot remove ${path}`);
+    this.changes?.push({ op: 'rm', path });
+    this.#childrenChange(parent);
+    parent.children?.delete(node.name);
+    this.#resizeChildren(parent, -(node.name.length + 1));
+    const count = this.#forgetSubtree(node);
+    if (count > PATH_CACHE_STALE_MAX) this.#cache.clear();
+    else this.#cache.delete(path);
+    return count;
+  }
+
+  accountFor(perms: PermList): Account {
+    return this.accounts.of(perms.owner);
+  }
+
+  keyBytes(path: string): number {
+    return path.length;
+  }
+
+  /** Asks to be told before the children of a node change; once. */
+  readChildren(node: TreeNode, reader: ChildrenReader): void {
+    const readers = this.#readers.get(node);
+    if (readers) readers.add(reader);
+    else this.#readers.set(node, new Set([reader]));
+  }
+
+  readNoChildren(node: TreeNode, reader: ChildrenReader): void {
+    const readers = this.#readers.get(node);
+    readers?.delete(reader);
+    if (readers?.size === 0) this.#readers.delete(node);
+  }
+
+  /** All nodes from `top` on, parents before children, siblings in order. The tree must not change meanwhile. */
+  *walk(top: TreeNode = this.#root): Generator<readonly [path: string, node: TreeNode, depth: number]> {
+    yield [top.path, top, 0];
+    const levels: { readonly path: string; readonly nodes: Iterator<TreeNode> }[] = [];
+    const enter = (path: string, node: TreeNode): void => {
+      if (node.children?.size) levels.push({ path, nodes: node.children.values() });
+    };
+    enter(top.path, top);
+    for (let level = levels.at(-1); level; level = levels.at(-1)) {
+      const next = level.nodes.next();
+      if (next.done === true) {
+        levels.pop();
+        continue;
+      }
+      const path = childPath(level.path, next.value.name);
+      const depth = levels.length;
+      yield [path, next.value, depth];
+      enter(path, next.value);
     }
-    for (const [name, child] of old) sorted.set(name, child);
-    node.children = sorted;
   }
 
-  /**
-   * What a dead domain leaves: nodes it owns go with all below them (`beforeRemove` first), and its entries in other
-   * nodes' permissions are dropped, so that a later domain of the same number does not inherit them.
-   */
-  purgeDomain(domid: number, beforeRemove: (path: string) => void): void {
-    if (this.#root.owner === domid) this.setPerms('/', [{ domid: 0, access: 'none' }, ...this.#root.perms.slice(1)]);
-    this.#purge(this.#root, '/', domid, beforeRemove);
+  /** Empties the tree but for `/`. `generation` is where counting goes on. */
+  reset(rootPerms = dom0Only(), value = '', generation = this.#generation): void {
+    this.#cache.clear();
+    this.#forgetSubtree(this.#root);
+    this.#generation = Math.max(generation, this.#generation);
+    this.#root = new TreeNode(undefined, '', rootPerms, value, this.tick());
+    this.#account(this.#root);
   }
 
-  /** Walks from `path` down, parents first. */
-  *walk(path = '/'): Generator<readonly [string, TreeNode]> {
-    const node = this.find(path);
-    if (!node) return;
-    yield [path, node];
-    for (const name of node.childNames()) yield* this.walk(childPath(path, name));
-  }
-
-  #purge(node: TreeNode, path: string, domid: number, beforeRemove: (path: string) => void): void {
-    if (node.perms.some((perm, i) => i > 0 && perm.domid === domid)) {
-      this.#account(node, -1);
-      node.perms = node.perms.filter((perm, i) => i === 0 || perm.domid !== domid);
-      this.#account(node, 1);
-      node.generation = this.#tick();
-    }
-    for (const [name, child] of [...(node.children ?? [])]) {
-      const at = childPath(path, name);
-      if (child.owner === domid) {
-        beforeRemove(at);
-        this.remove(at);
-      } else {
-        this.#purge(child, at, domid, beforeRemove);
+  #walkTo(path: string): TreeNode | undefined {
+    let node: TreeNode | undefined = this.#root;
+    if (path.length > 1) {
+      for (let at = 1; at > 0;) {
+        const slash = path.indexOf('/', at);
+        node = node.children?.get(slash < 0 ? path.slice(at) : path.slice(at, slash));
+        if (node === undefined) return undefined;
+        at = slash + 1;
       }
     }
+    if (this.#cache.size >= PATH_CACHE_MAX) this.#cache.clear();
+    this.#cache.set(path, node);
+    return node;
   }
 
   #existing(path: string): TreeNode {
     const node = this.find(path);
-    if (!node) throw new Error(`no node ${path}`);
+    if (isFailure(node)) throw new Error(`no node ${path}`);
     return node;
   }
 
-  #forgetSubtree(node: TreeNode): void {
-    this.#account(node, -1);
-    for (const child of node.children?.values() ?? []) this.#forgetSubtree(child);
+  #shared(name: string): string {
+    const known = this.#names.get(name);
+    if (known !== undefined) return known;
+    if (this.#names.size >= NAMES_MAX) this.#names.clear();
+    this.#names.set(name, name);
+    return name;
   }
 
-  #account(node: TreeNode, sign: 1 | -1): void {
-    const account = this.#accounts.of(node.owner);
-    account.nodes += sign;
-    account.memory += sign * node.memory;
+  #childrenChange(node: TreeNode): void {
+    node.generation = this.tick();
+    if (this.#readers.size === 0) return;
+    const readers = this.#readers.get(node);
+    if (!readers) return;
+    this.#readers.delete(node);
+    for (const reader of readers) reader.childrenChange();
+  }
+
+  #forgetSubtree(top: TreeNode): number {
+    const left = [top];
+    let count = 0;
+    for (let node = left.pop(); node; node = left.pop()) {
+      this.#unaccount(node);
+      node.generation = 0;
+      count++;
+      if (node.children) for (const child of node.children.values()) left.push(child);
+    }
+    return count;
+  }
+
+  #account(node: TreeNode): void {
+    const account = this.accounts.of(node.perms.owner);
+    account.own(node);
+    account.memory += node.memory;
+  }
+
+  #unaccount(node: TreeNode): void {
+    const account = this.accounts.of(node.perms.owner);
+    account.disown(node);
+    account.memory -= node.memory;
   }
 
   #resizeChildren(parent: TreeNode, bytes: number): void {
     parent.childBytes += bytes;
-    this.#accounts.of(parent.owner).memory += bytes;
-  }
-
-  #tick(): number {
-    return ++this.#generation;
+    this.accounts.of(parent.perms.owner).memory += bytes;
   }
 }

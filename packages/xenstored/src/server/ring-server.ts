@@ -274,7 +274,7 @@ class Ring {
     this.#state = 'ignored';
     this.#waiting = [];
     log.warn({ domid: this.#connection.domid, error }, 'domain broke the ring protocol, ignored');
-    core.disconnect(this.#connection);
+    core.ignore(this.#connection);
     await privcmd.memory([{ kind: 'write', page: this.#page, offset: Page.offsets.error, data: u32Bytes(error) }]);
   }
 }
