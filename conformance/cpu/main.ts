@@ -34,7 +34,7 @@ const EXCLUDED: Readonly<Record<string, string>> = {
   vmcall: 'leaves to the hypervisor', callfar: 'host selectors', jmpfar: 'host selectors', retf: 'host selectors',
   iret: 'host selectors', movtoseg: 'host selectors', popseg: 'host selectors', lfp: 'host selectors', lar: 'host GDT',
   verify: 'host GDT', sgdt: 'emulated by the kernel (UMIP)', storesys: 'emulated by the kernel (UMIP)',
-  rdbase: 'moves the runner', wrbase: 'moves the runner', setac: 'host feature', invpcid: 'host feature',
+  rdbase: 'moves the runner', wrbase: 'moves the runner', setac: 'host feature', serialize: 'host feature', invpcid: 'host feature',
 }; // prettier-ignore
 
 const isTested = (row: Row): boolean => row.valid !== 'no64' && !(row.semantics in EXCLUDED);

@@ -144,6 +144,11 @@ describe('code that is written', () => {
     expect(m.run('mov byte [rel patched+1], 9\npatched: mov al, 1\nsyscall')).toBe(ExitReason.syscall);
     expect(m.engine.state.rax & 0xffn).toBe(9n);
   });
+  test('behind SERIALIZE', () => {
+    const m = new TestMachine();
+    expect(m.run('mov byte [rel patched+1], 9\nserialize\npatched: mov al, 1\nsyscall')).toBe(ExitReason.syscall);
+    expect(m.engine.state.rax & 0xffn).toBe(9n);
+  });
   test('through another mapping of the page', () => {
     const m = new TestMachine();
     m.map(DATA, CODE >> 12, RW);

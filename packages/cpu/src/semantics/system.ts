@@ -20,6 +20,7 @@ export const systemSemantics: Readonly<Record<string, Semantics>> = {
   swapgs: simple('swapgs'), wbinvd: simple('wbinvd'), vmcall: simple('vmcall'), xgetbv: simple('xgetbv'),
   xsetbv: simple('xsetbv'),
   fence: (e) => { e.helper('fence'); },
+  serialize: (e) => { e.helper('fence'); },
   clflush: (e) => { e.load('u8', e.address(0)); },
   setac: (e) => { e.helper('setac', e.i32(e.variant)); },
   sysret: (e) => { e.helper('sysret', e.i32(e.variant)); },

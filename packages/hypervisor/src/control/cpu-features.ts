@@ -18,8 +18,10 @@ const AVX2 = bits(5);
 export const FEATURES_1D = bits(0, 1, 2, 4, 5, 6, 8, 9, 11, 15, 16, 19, 23, 24, 25, 26);
 /** CPUID.1:ECX: SSE3 SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT XSAVE AVX F16C hypervisor. */
 export const FEATURES_1C = (bits(0, 9, 13, 19, 20, 22, 23, 31) | XSAVE | AVX | FMA_F16C) >>> 0;
-/** CPUID.7:EBX: FSGSBASE BMI1 AVX2 BMI2. */
-export const FEATURES_7B0 = (bits(0, 3, 8) | AVX2) >>> 0;
+/** CPUID.7:EBX: FSGSBASE BMI1 AVX2 BMI2 ERMS. */
+export const FEATURES_7B0 = (bits(0, 3, 8, 9) | AVX2) >>> 0;
+/** CPUID.7:EDX: SERIALIZE, which spares Linux an IRET for each instruction that it patches. */
+export const FEATURES_7D0 = bits(14);
 /** CPUID.80000001:EDX: SYSCALL NX LM. */
 export const FEATURES_E1D = bits(11, 20, 29);
 /** CPUID.80000001:ECX: LAHF in 64-bit mode, LZCNT. */

@@ -10,7 +10,7 @@ import { PAGE_SIZE, XenCpuidLeaf, XEN_CPUID_NO_SUBLEAF } from '@xenhost/xen-abi'
 import type { MachineMemory } from '../state/machine-memory.ts';
 import type { DomainRef } from '../state/refs.ts';
 import {
-  EXTENDED_FEATURE_LEAF, FEATURES_1C, FEATURES_1D, FEATURES_7B0, FEATURES_DA1, FEATURES_E1C, FEATURES_E1D, FEATURES_E7D,
+  EXTENDED_FEATURE_LEAF, FEATURES_1C, FEATURES_1D, FEATURES_7B0, FEATURES_7D0, FEATURES_DA1, FEATURES_E1C, FEATURES_E1D, FEATURES_E7D,
   FEATURE_LEAF, XSTATE_LEAF, consistent,
 } from './cpu-features.ts'; // prettier-ignore
 import { TSC_KHZ, TSC_SHIFT, TSC_TO_SYSTEM_MUL } from '../time/clock.ts';
@@ -63,7 +63,7 @@ const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
   plain(0, BASIC_MAX, word('GenuineIntel', 0), word('GenuineIntel', 8), word('GenuineIntel', 4)),
   plain(FEATURE_LEAF, SIGNATURE, CLFLUSH_LINE | (1 << 16), FEATURES_1C, FEATURES_1D),
   plain(2, 1, 0, 0, 0),
-  row(EXTENDED_FEATURE_LEAF, 0, 0, FEATURES_7B0, 0, 0),
+  row(EXTENDED_FEATURE_LEAF, 0, 0, FEATURES_7B0, 0, FEATURES_7D0),
   // The others of this leaf follow from the features.
   row(XSTATE_LEAF, 0, 0, 0, 0, 0),
   row(XSTATE_LEAF, 1, FEATURES_DA1, 0, 0, 0),
@@ -82,7 +82,7 @@ const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
 /** Feature words that a domain's policy may clear bits of, but not set others. */
 const FEATURE_MASKS = new Map<number, Partial<CpuidResult>>([
   [1, { ecx: FEATURES_1C, edx: FEATURES_1D }],
-  [7, { eax: 0, ebx: FEATURES_7B0, ecx: 0, edx: 0 }],
+  [7, { eax: 0, ebx: FEATURES_7B0, ecx: 0, edx: FEATURES_7D0 }],
   [XSTATE_LEAF, { eax: FEATURES_DA1, ebx: 0, ecx: 0, edx: 0 }],
   [0x8000_0001, { ecx: FEATURES_E1C, edx: FEATURES_E1D }],
 ]);
@@ -95,6 +95,10 @@ export const HOST_FEATURESET: readonly number[] = [
   FEATURES_E1C,
   FEATURES_DA1,
   FEATURES_7B0,
+  0, // 7c0
+  FEATURES_E7D,
+  0, // e8b
+  FEATURES_7D0,
 ];
 
 const NOTHING: CpuidResult = { eax: 0, ebx: 0, ecx: 0, edx: 0 };

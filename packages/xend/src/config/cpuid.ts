@@ -46,6 +46,7 @@ const FEATURES: ReadonlyMap<string, FeaturePlace> = new Map([
     fsgsbase: 0, tsc_adjust: 1, bmi1: 3, hle: 4, avx2: 5, smep: 7, bmi2: 8, erms: 9, invpcid: 10, rtm: 11, rdseed: 18,
     adx: 19, smap: 20, clflushopt: 23, clwb: 24, sha: 29,
   }),
+  ...named(7, 0, 'edx', { fsrm: 4, serialize: 14 }),
   ...named(0xd, 1, 'eax', { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 }),
   ...named(0x8000_0001, undefined, 'ecx', { lahf_sahf: 0, lahfsahf: 0, 'lahf-lm': 0, abm: 5, lzcnt: 5, sse4a: 6 }),
   ...named(0x8000_0001, undefined, 'edx', { syscall: 11, nx: 20, page1gb: 26, rdtscp: 27, lm: 29 }),

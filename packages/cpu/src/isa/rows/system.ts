@@ -69,6 +69,7 @@ export const systemRows: readonly RowSource[] = [
   ['XGETBV', 'np 0f 01 d0', '', 'xgetbv'],
   ['XSETBV', 'np 0f 01 d1', '', 'xsetbv'],
   ['VMMCALL', '0f 01 d9', '', 'vmcall', ends],
+  ['SERIALIZE', 'np 0f 01 e8', '', 'serialize', ends],
   ['SWAPGS', '0f 01 f8', '', 'swapgs', only64],
   ['RDTSCP', '0f 01 f9', '', 'rdtscp'],
   ['SMSW', '0f 01 /4', 'Ev', 'storesys', { variant: 0 }],
