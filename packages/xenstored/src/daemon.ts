@@ -48,7 +48,13 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
   const { hypervisor, log } = modules;
   const checker = hypervisor ? new DomainChecker(hypervisor, log) : undefined;
   const rings = hypervisor
-    ? new RingServer({ privcmd: hypervisor.privcmd, log, onIntroduced: () => checker?.check() })
+    ? new RingServer({
+        privcmd: hypervisor.privcmd,
+        log,
+        onIntroduced: () => checker?.check(),
+        beforeSend: () => undefined,
+        records: { watchesChanged: () => undefined, ringState: () => undefined },
+      })
     : undefined;
   const core = new XenstoreCore(options.quotas === undefined ? {} : { quotas: options.quotas }, {
     gate: rings ?? NO_RINGS,
@@ -60,7 +66,7 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
   rings?.attach(core);
   writeDomain0(core);
   await checker?.start(core);
-  const listener = await serveSocket(core, options.socketPath);
+  const listener = await serveSocket(options.socketPath, { core, beforeSend: () => undefined });
   return { core, stop: () => listener.close() };
 }
 
@@ -115,12 +121,15 @@ class DomainChecker {
   async #rounds(): Promise<void> {
     while (this.#again) {
       this.#again = false;
+      // Who becomes known while the list is on its way may be missing in it.
+      const asked = new Set(Array.from(this.#core?.known.known() ?? [], ([domid]) => domid));
       const listed = new Map((await this.#hypervisor.listDomains()).map((domain) => [domain.domid, domain]));
-      this.#core?.checkDomains((domid): DomainCondition => {
+      const conditionOf = (domid: number): DomainCondition => {
         const domain = listed.get(domid);
-        if (!domain || domain.dying) return 'gone';
+        if (!domain || domain.dying) return domain || asked.has(domid) ? 'gone' : 'alive';
         return domain.shutdown || domain.crashed ? 'shutdown' : 'alive';
-      });
+      };
+      while (this.#core?.checkDomains(conditionOf)) await new Promise(setImmediate);
     }
   }
 }

@@ -12,50 +12,106 @@ export interface XsPacket {
 }
 
 const EMPTY = Buffer.alloc(0);
+/** Where a header has its payload's length. */
+const LENGTH_OFFSET = 12;
 
 /**
- * Cuts a byte stream into packets. A header that announces more than XS_PAYLOAD_MAX bytes is a protocol violation:
- * `violated` becomes true, and this and all later bytes yield nothing (the stream cannot be resynchronised).
+ * A byte stream cut into packets, one at a time: what is not taken yet stays bytes. A header that announces more than
+ * XS_PAYLOAD_MAX bytes is a protocol violation: `violated` becomes true, and nothing more comes (the stream cannot be resynchronised).
  */
-export class XsPacketParser {
-  #pending: Buffer = EMPTY;
+export class XsPacketReader {
+  #bytes: Buffer = EMPTY;
+  #at = 0;
   #violated = false;
 
   get violated(): boolean {
     return this.#violated;
   }
 
+  /** Bytes that no packet has been made of. */
+  get pendingBytes(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  /** Bytes that no packet has been made of; a view. */
+  get rest(): Buffer {
+    return this.#bytes.subarray(this.#at);
+  }
+
+  /** Appends. Keeps views into `chunk`, which must not be overwritten later. */
+  push(chunk: Uint8Array): void {
+    if (this.#violated) return;
+    const fresh = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    this.#bytes = this.#at === this.#bytes.length ? fresh : Buffer.concat([this.rest, fresh]);
+    this.#at = 0;
+  }
+
+  /** Whether `next()` has something to give. */
+  get ready(): boolean {
+    const at = this.#at;
+    const rest = this.#bytes.length - at;
+    if (rest < XS_HEADER_SIZE) return false;
+    const length = this.#bytes.readUInt32LE(at + LENGTH_OFFSET);
+    return length > XS_PAYLOAD_MAX || rest >= XS_HEADER_SIZE + length;
+  }
+
+  /** The next whole packet; undefined when there is none yet, or never again. */
+  next(): XsPacket | undefined {
+    const bytes = this.#bytes;
+    const at = this.#at;
+    if (bytes.length - at < XS_HEADER_SIZE) {
+      this.#incomplete();
+      return;
+    }
+    const length = bytes.readUInt32LE(at + LENGTH_OFFSET);
+    if (length > XS_PAYLOAD_MAX) {
+      this.#violated = true;
+      this.#bytes = EMPTY;
+      this.#at = 0;
+      return undefined;
+    }
+    const end = at + XS_HEADER_SIZE + length;
+    if (end > bytes.length) {
+      this.#incomplete();
+      return;
+    }
+    this.#at = end;
+    return {
+      op: bytes.readUInt32LE(at),
+      reqId: bytes.readUInt32LE(at + 4),
+      txId: bytes.readUInt32LE(at + 8),
+      payload: bytes.subarray(at + XS_HEADER_SIZE, end),
+    };
+  }
+
+  /** A copy of what is left, so that a trickle of bytes does not keep whole chunks alive. */
+  #incomplete(): undefined {
+    if (this.#at > 0) {
+      this.#bytes = this.#at === this.#bytes.length ? EMPTY : Buffer.from(this.rest);
+      this.#at = 0;
+    }
+    return undefined;
+  }
+}
+
+/** As XsPacketReader, all whole packets of a chunk at once. */
+export class XsPacketParser {
+  readonly #reader = new XsPacketReader();
+
+  get violated(): boolean {
+    return this.#reader.violated;
+  }
+
   /** Bytes of an unfinished packet; at most a header and a full payload. */
   get pendingBytes(): number {
-    return this.#pending.length;
+    return this.#reader.pendingBytes;
   }
 
   /** Every packet that is complete with this chunk, in order. Keeps views into `chunk`, which must not be overwritten later. */
   push(chunk: Uint8Array): XsPacket[] {
     const packets: XsPacket[] = [];
-    if (this.#violated) return packets;
-    const fresh = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    const bytes = this.#pending.length === 0 ? fresh : Buffer.concat([this.#pending, fresh]);
-    let at = 0;
-    while (bytes.length - at >= XS_HEADER_SIZE) {
-      const length = bytes.readUInt32LE(at + 12);
-      if (length > XS_PAYLOAD_MAX) {
-        this.#violated = true;
-        this.#pending = EMPTY;
-        return packets;
-      }
-      const end = at + XS_HEADER_SIZE + length;
-      if (end > bytes.length) break;
-      packets.push({
-        op: bytes.readUInt32LE(at),
-        reqId: bytes.readUInt32LE(at + 4),
-        txId: bytes.readUInt32LE(at + 8),
-        payload: bytes.subarray(at + XS_HEADER_SIZE, end),
-      });
-      at = end;
-    }
-    // A copy, so that a trickle of bytes does not keep the whole chunk alive.
-    this.#pending = at === bytes.length ? EMPTY : Buffer.from(bytes.subarray(at));
+    this.#reader.push(chunk);
+    for (let packet = this.#reader.next(); packet; packet = this.#reader.next()) packets.push(packet);
     return packets;
   }
 }

@@ -77,8 +77,3 @@ export const MERGE_LOG_MAX_BYTES = 1024 * 1024;
 export const NODE_HEADER_BYTES = 24;
 /** Bytes of one permission entry. */
 export const PERM_BYTES = 8;
-
-/** Unsent bytes at which a socket's requests wait until it has read. */
-export const SOCKET_HIGH_WATER_BYTES = 1024 * 1024;
-/** Unsent bytes (events that pile up) at which a socket is dropped. */
-export const SOCKET_OUTPUT_MAX_BYTES = 64 * 1024 * 1024;

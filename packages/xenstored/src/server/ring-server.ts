@@ -1,52 +1,91 @@
 /**
- * The rings of introduced domains: requests are read from, and replies written to, a page in each guest's memory, by
- * batched copies through privcmd. The indices that this end owns (req_cons, rsp_prod) are kept here and never read back; those
- * that the guest owns are checked, and a wild one costs the guest its session until it is introduced again.
+ * The rings of introduced domains: pages in the guests' memory, reached through privcmd. All rings that have something to do share
+ * one batch: replies, indices and notifications of some, requests of others. A few batches are under way at a time, no ring is in two
+ * of them; what comes meanwhile is in the next.
  */
 import { bytesOf, domid as domidOf, evtchnPort, grantRef } from '@xenhost/base';
 import type { EvtchnPort } from '@xenhost/base';
 import type { Logger } from '@xenhost/daemon-kit';
-import type { MemoryOp, PrivcmdPort, RemotePage } from '@xenhost/privcmd';
-import { advance, appendToRing, copyFromRing, ringUsed, u32Bytes } from '@xenhost/pv-ring';
-import {
-  GNTTAB_RESERVED_XENSTORE,
-  XENSTORE_RING_SIZE,
-  XenstoreDomainInterface as Page,
-  XenstoreRingError,
-} from '@xenhost/xen-abi';
+import type { MemoryOp, MemoryResult, PrivcmdPort, RemotePage } from '@xenhost/privcmd';
+import { u32Bytes } from '@xenhost/pv-ring';
+import { GNTTAB_RESERVED_XENSTORE, XenstoreDomainInterface as Page } from '@xenhost/xen-abi';
 import type { XenstoreRingErrorCode } from '@xenhost/xen-abi';
-import { XsPacketParser } from '@xenhost/xs-wire';
+import { XsOp } from '@xenhost/xs-wire';
 import type { XsPacket } from '@xenhost/xs-wire';
 import type { StoreConnection } from '../core/connection.ts';
-import type { DomainGate, XenstoreCore } from '../core/core.ts';
+import type { XenstoreCore } from '../core/core.ts';
+import type { DomainGate } from '../core/ports.ts';
+import { BATCHES_IN_FLIGHT, EXPIRY_PERIOD_MS, RINGS_PER_BATCH } from './limits.ts';
+import { Ring } from './ring.ts';
+import type { RingOutcome, RingState } from './ring.ts';
 
-/** The part of the page that is read in a round: the request ring, and all indices. */
-const READ_BYTES = Page.offsets.server_features;
-const RSP_RING = { base: Page.offsets.rsp, size: XENSTORE_RING_SIZE, prodOffset: Page.offsets.rsp_prod };
+const { offsets } = Page;
 /** Indices, features, connection state and error: zero in a fresh ring. */
-const CONTROL_BYTES = Page.size - Page.offsets.req_cons;
+const CONTROL_BYTES = Page.size - offsets.req_cons;
+const INDEX_BYTES = offsets.server_features - offsets.req_cons;
+const NO_BYTES = new Uint8Array(0);
 
 export interface RingServerModules {
   readonly privcmd: PrivcmdPort;
   readonly log: Logger;
   /** Called after each introduction: the domain may have died meanwhile. */
   readonly onIntroduced: () => void;
+  /** Called before a batch is sent: what it may tell of must be on record. */
+  readonly beforeSend: () => void;
+  readonly records: RingRecords;
+}
+
+/** What has to be known of a guest's session when this process ends without a word. */
+export interface RingRecords {
+  /** The guest has watched, unwatched, or been reset. */
+  watchesChanged(connection: StoreConnection): void;
+  /** What the next batch leaves besides the page; undefined when the page tells all again. */
+  ringState(domid: number, state: RingState | undefined): void;
+}
+
+const WATCH_OPERATIONS: ReadonlySet<number> = new Set([XsOp.WATCH, XsOp.UNWATCH, XsOp.RESET_WATCHES]);
+
+interface Session {
+  readonly ring: Ring;
+  /** In the line for the next batch. */
+  queued: boolean;
+  /** A batch under way has steps of it. */
+  inFlight: boolean;
+  /** A timer will put it in the line. */
+  delayed: boolean;
+  state: 'open' | 'ignored' | 'stopped';
+  /** The last record was more than nothing. */
+  recorded: boolean;
+}
+
+/** A ring's steps in a batch: `from` up to before `to`. */
+interface InBatch {
+  readonly session: Session;
+  readonly from: number;
+  readonly to: number;
 }
 
 export class RingServer implements DomainGate {
+  readonly #modules: RingServerModules;
   readonly #privcmd: PrivcmdPort;
   readonly #log: Logger;
-  readonly #onIntroduced: () => void;
-  readonly #byDomid = new Map<number, Ring>();
-  readonly #byPort = new Map<EvtchnPort, Ring>();
+  readonly #byDomid = new Map<number, Session>();
+  readonly #byPort = new Map<EvtchnPort, Session>();
   #core: XenstoreCore | undefined;
+  readonly #line: Session[] = [];
+  /** With events that will be dropped when their guest does not take them. */
+  readonly #slow = new Set<Session>();
+  #expiry: NodeJS.Timeout | undefined;
+  #scheduled = false;
+  #inFlight = 0;
 
   constructor(modules: RingServerModules) {
+    this.#modules = modules;
     this.#privcmd = modules.privcmd;
     this.#log = modules.log;
-    this.#onIntroduced = modules.onIntroduced;
     modules.privcmd.onEvent((port) => {
-      this.#byPort.get(port)?.guestEvent();
+      const session = this.#byPort.get(port);
+      if (session) this.#event(session);
     });
   }
 
@@ -56,39 +95,202 @@ export class RingServer implements DomainGate {
   }
 
   async introduce(connection: StoreConnection, mfn: bigint, remotePort: number): Promise<void> {
-    const core = this.#core;
-    if (!core) throw new Error('RingServer.attach was not called');
     const { domid } = connection;
     this.release(domid);
     const page = await this.#findPage(domid, mfn);
     const port = await this.#privcmd.bindInterdomain(domidOf(domid), evtchnPort(remotePort));
     const [cleared] = await this.#privcmd.memory([
-      { kind: 'write', page, offset: Page.offsets.req_cons, data: new Uint8Array(CONTROL_BYTES) },
+      { kind: 'write', page, offset: offsets.req_cons, data: new Uint8Array(CONTROL_BYTES) },
       { kind: 'notify', port },
     ]);
     if (cleared?.status !== 0) {
       await this.#privcmd.unbind(port);
-      throw Object.assign(new Error(`ring page of domain ${domid} is not writable`), { code: 'EINVAL' });
+      throw invalid(`ring page of domain ${domid} is not writable`);
     }
-    const ring = new Ring(connection, page, port, { core, privcmd: this.#privcmd, log: this.#log });
-    this.#byDomid.set(domid, ring);
-    this.#byPort.set(port, ring);
+    const fresh = { reqCons: 0, rspProd: 0, rspCons: 0, head: NO_BYTES, tail: NO_BYTES };
+    const session = this.#open(connection, page, port, fresh);
     // Not before the core has made the domain known.
     setImmediate(() => {
-      this.#onIntroduced();
-      ring.guestEvent();
+      this.#modules.onIntroduced();
+      this.#event(session);
     });
   }
 
+  /**
+   * Connects a ring where an earlier daemon left it. `states` are what that one may have left besides the page; the one whose indices
+   * the page has is true.
+   */
+  async reconnect(
+    connection: StoreConnection,
+    mfn: bigint,
+    remotePort: number,
+    states: readonly RingState[],
+  ): Promise<void> {
+    const { domid } = connection;
+    const page = await this.#findPage(domid, mfn);
+    const port = await this.#privcmd.bindInterdomain(domidOf(domid), evtchnPort(remotePort));
+    const [read] = await this.#privcmd.memory([{ kind: 'read', page, offset: offsets.req_cons, length: INDEX_BYTES }]);
+    if (read?.data?.length !== INDEX_BYTES) throw invalid(`ring page of domain ${domid} is not readable`);
+    const indices = Page.view(bytesOf(Buffer.concat([new Uint8Array(offsets.req_cons), read.data])), 0);
+    const { req_cons: reqCons, rsp_prod: rspProd, rsp_cons: rspCons } = indices;
+    const left = states.find((state) => state.reqCons === reqCons && state.rspProd === rspProd);
+    const { head, tail } = left ?? { head: NO_BYTES, tail: NO_BYTES };
+    const session = this.#open(connection, page, port, { reqCons, rspProd, rspCons, head, tail });
+    session.recorded = left !== undefined;
+    this.#event(session);
+  }
+
   release(domid: number): void {
-    const ring = this.#byDomid.get(domid);
-    if (!ring) return;
-    ring.stop();
+    const session = this.#byDomid.get(domid);
+    if (!session) return;
+    session.state = 'stopped';
+    session.ring.connection.wake = () => undefined;
     this.#byDomid.delete(domid);
-    this.#byPort.delete(ring.port);
-    this.#privcmd.unbind(ring.port).catch((error: unknown) => {
+    this.#byPort.delete(session.ring.port);
+    this.#privcmd.unbind(session.ring.port).catch((error: unknown) => {
       this.#log.debug({ domid, err: error }, 'event channel was gone');
     });
+  }
+
+  #open(
+    connection: StoreConnection,
+    page: RemotePage,
+    port: EvtchnPort,
+    state: RingState & { readonly rspCons: number },
+  ): Session {
+    const core = this.#core;
+    if (!core) throw new Error('RingServer.attach was not called');
+    const ring = new Ring({ connection, page, port }, state, {
+      mayRun: () => core.mayRead(connection),
+      handle: (packet) => {
+        this.#handle(core, connection, packet);
+      },
+    });
+    const session: Session = { ring, queued: false, inFlight: false, delayed: false, state: 'open', recorded: false };
+    connection.wake = () => {
+      this.#enqueue(session);
+    };
+    this.#byDomid.set(connection.domid, session);
+    this.#byPort.set(port, session);
+    return session;
+  }
+
+  #handle(core: XenstoreCore, connection: StoreConnection, packet: XsPacket): void {
+    core.handle(connection, packet);
+    if (WATCH_OPERATIONS.has(packet.op)) this.#modules.records.watchesChanged(connection);
+  }
+
+  #event(session: Session): void {
+    session.ring.event();
+    this.#enqueue(session);
+  }
+
+  #enqueue(session: Session): void {
+    if (session.queued || session.state !== 'open') return;
+    session.queued = true;
+    // What comes while a batch has its ring is looked at after it.
+    if (!session.inFlight) this.#line.push(session);
+    this.#schedule();
+  }
+
+  /** A microtask later, so that what one request of another client causes leaves in one batch. */
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      while (this.#line.length > 0 && this.#inFlight < BATCHES_IN_FLIGHT) this.#send();
+    });
+  }
+
+  #send(): void {
+    const batch: InBatch[] = [];
+    const ops: MemoryOp[] = [];
+    const line = this.#line.splice(0, RINGS_PER_BATCH);
+    for (const session of line) {
+      session.queued = false;
+      if (session.state !== 'open' || !session.ring.due) continue;
+      session.inFlight = true;
+      const from = ops.length;
+      session.ring.collect(ops);
+      this.#record(session);
+      batch.push({ session, from, to: ops.length });
+    }
+    if (ops.length === 0) return;
+    this.#inFlight++;
+    this.#modules.beforeSend();
+    this.#privcmd.memory(ops).then(
+      (results) => {
+        this.#inFlight--;
+        this.#settle(batch, results);
+      },
+      (error: unknown) => {
+        // The link to the hypervisor is gone; the daemon ends with it.
+        this.#log.warn({ err: error }, 'rings are not served any more');
+      },
+    );
+  }
+
+  #settle(batch: readonly InBatch[], results: readonly MemoryResult[]): void {
+    for (const { session, from, to } of batch) {
+      session.inFlight = false;
+      if (session.state !== 'open') continue;
+      this.#outcome(session, session.ring.settle(results.slice(from, to)));
+      if (session.queued) this.#line.push(session);
+      else if (session.ring.due) this.#enqueue(session);
+      else this.#waitFor(session);
+    }
+    this.#schedule();
+  }
+
+  #record(session: Session): void {
+    const { ring, recorded } = session;
+    if (!ring.hasState && !recorded) return;
+    session.recorded = ring.hasState;
+    this.#modules.records.ringState(ring.connection.domid, ring.hasState ? ring.state : undefined);
+  }
+
+  /** What time alone brings on: requests held back by the write limit, events that a guest does not take. */
+  #waitFor(session: Session): void {
+    const { ring } = session;
+    const delayMs = ring.holdsBack && !session.delayed ? this.#core?.readDelayMs(ring.connection) : undefined;
+    if (delayMs !== undefined) {
+      session.delayed = true;
+      setTimeout(() => {
+        session.delayed = false;
+        this.#enqueue(session);
+      }, delayMs).unref();
+    }
+    if (!ring.connection.output.timed) return;
+    this.#slow.add(session);
+    this.#expiry ??= setInterval(() => {
+      for (const each of this.#slow) {
+        if (this.#core?.expireEvents(each.ring.connection) === undefined) this.#slow.delete(each);
+      }
+      if (this.#slow.size > 0) return;
+      clearInterval(this.#expiry);
+      this.#expiry = undefined;
+    }, EXPIRY_PERIOD_MS).unref();
+  }
+
+  #outcome(session: Session, outcome: RingOutcome): void {
+    if (outcome === 'ok') return;
+    session.state = 'ignored';
+    const { domid } = session.ring.connection;
+    // A page that is gone: the domain is on its way out; @releaseDomain will follow.
+    if (outcome === 'gone') this.#log.debug({ domid }, 'ring page is gone');
+    else this.#ignore(session.ring, outcome);
+  }
+
+  /** The guest broke the rules: its session ends until it is introduced again; others do not notice. */
+  #ignore({ connection, page }: Ring, error: XenstoreRingErrorCode): void {
+    const { domid } = connection;
+    this.#log.warn({ domid, error }, 'domain broke the ring protocol, ignored');
+    this.#core?.ignore(connection);
+    this.#modules.records.watchesChanged(connection);
+    this.#privcmd
+      .memory([{ kind: 'write', page, offset: offsets.error, data: u32Bytes(error) }])
+      .catch(() => undefined);
   }
 
   /** The toolstack grants the page to Domain-0 under a reserved reference; older ones rely on its frame number alone. */
@@ -98,183 +300,12 @@ export class RingServer implements DomainGate {
       { space: 'foreign', domid: domidOf(domid), gfn: Number(mfn) },
     ];
     const results = await this.#privcmd.memory(
-      candidates.map((page): MemoryOp => ({ kind: 'read', page, offset: Page.offsets.req_cons, length: 4 })),
+      candidates.map((page): MemoryOp => ({ kind: 'read', page, offset: offsets.req_cons, length: 4 })),
     );
     const found = candidates.find((_, i) => results[i]?.status === 0);
     if (found) return found;
-    throw Object.assign(new Error(`cannot reach the xenstore ring of domain ${domid} (mfn ${mfn})`), {
-      code: 'EINVAL',
-    });
+    throw invalid(`cannot reach the xenstore ring of domain ${domid} (mfn ${mfn})`);
   }
 }
 
-interface RingModules {
-  readonly core: XenstoreCore;
-  readonly privcmd: PrivcmdPort;
-  readonly log: Logger;
-}
-
-/** One domain's ring. At most one round is under way; events meanwhile ask for another. */
-class Ring {
-  readonly port: EvtchnPort;
-  readonly #connection: StoreConnection;
-  readonly #page: RemotePage;
-  readonly #modules: RingModules;
-  readonly #parser = new XsPacketParser();
-  /** Requests taken from the ring that wait for room for replies, or for an introduction. */
-  #waiting: XsPacket[] = [];
-  #reqCons = 0;
-  #rspProd = 0;
-  /** As last read; the guest can only have freed more room since. */
-  #rspCons = 0;
-  #state: 'open' | 'ignored' | 'stopped' = 'open';
-  #running = false;
-  /** The guest has sent an event since the page was last read. */
-  #eventPending = false;
-  #wakePending = false;
-  /** Requests were seen in the ring and not taken, because earlier ones wait. */
-  #leftInRing = false;
-
-  constructor(connection: StoreConnection, page: RemotePage, port: EvtchnPort, modules: RingModules) {
-    this.#connection = connection;
-    this.#page = page;
-    this.port = port;
-    this.#modules = modules;
-    connection.wake = () => {
-      this.#wakePending = true;
-      this.#run();
-    };
-  }
-
-  guestEvent(): void {
-    this.#eventPending = true;
-    this.#run();
-  }
-
-  stop(): void {
-    this.#state = 'stopped';
-    this.#connection.wake = () => undefined;
-  }
-
-  #run(): void {
-    if (this.#running || this.#state !== 'open') return;
-    this.#running = true;
-    // A microtask later, so that what one request of another client causes leaves in one batch.
-    queueMicrotask(() => {
-      this.#rounds().then(
-        () => {
-          this.#running = false;
-          if (this.#eventPending || this.#wakePending) this.#run();
-        },
-        (error: unknown) => {
-          this.#running = false;
-          this.#state = 'ignored';
-          this.#modules.log.warn({ domid: this.#connection.domid, err: error }, 'ring failed');
-        },
-      );
-    });
-  }
-
-  async #rounds(): Promise<void> {
-    while (this.#state === 'open' && (this.#eventPending || this.#wakePending)) {
-      this.#wakePending = false;
-      const { output } = this.#connection;
-      const room = XENSTORE_RING_SIZE - ((this.#rspProd - this.#rspCons) >>> 0);
-      let reqConsBefore = this.#reqCons;
-      if (this.#eventPending || output.bytes > room) {
-        this.#eventPending = false;
-        reqConsBefore = this.#reqCons;
-        if (!(await this.#read())) return;
-      }
-      this.#work();
-      await this.#write(reqConsBefore);
-      // Replies that went out make room for held-back requests.
-      if (this.#waiting.length > 0 && this.#mayWork()) this.#wakePending = true;
-    }
-  }
-
-  /** Reads the page and takes the requests in it, unless earlier ones still wait. False when the round is over. */
-  async #read(): Promise<boolean> {
-    const { privcmd, log } = this.#modules;
-    const [result] = await privcmd.memory([{ kind: 'read', page: this.#page, offset: 0, length: READ_BYTES }]);
-    const { domid } = this.#connection;
-    if (this.#state !== 'open') return false;
-    if (result?.data?.length !== READ_BYTES) {
-      // The domain is on its way out; @releaseDomain will follow.
-      log.debug({ domid, status: result?.status }, 'ring page is gone');
-      this.#state = 'ignored';
-      return false;
-    }
-    const page = Page.view(bytesOf(result.data), 0);
-    const rspCons = page.rsp_cons;
-    const pending = ringUsed(page.req_prod, this.#reqCons, XENSTORE_RING_SIZE);
-    if (pending === undefined || ringUsed(this.#rspProd, rspCons, XENSTORE_RING_SIZE) === undefined) {
-      await this.#ignore(XenstoreRingError.RINGIDX);
-      return false;
-    }
-    this.#rspCons = rspCons;
-    this.#leftInRing = pending > 0 && this.#waiting.length > 0;
-    if (pending === 0 || this.#leftInRing) return true;
-    const bytes = copyFromRing(
-      result.data.subarray(Page.offsets.req, Page.offsets.req + XENSTORE_RING_SIZE),
-      this.#reqCons,
-      pending,
-    );
-    this.#reqCons = advance(this.#reqCons, pending);
-    this.#waiting = this.#parser.push(bytes);
-    if (this.#parser.violated) {
-      await this.#ignore(XenstoreRingError.PROTO);
-      return false;
-    }
-    return true;
-  }
-
-  #mayWork(): boolean {
-    const { busy, output } = this.#connection;
-    return !busy && output.replies < this.#modules.core.quotas.outstanding;
-  }
-
-  #work(): void {
-    let done = 0;
-    for (const packet of this.#waiting) {
-      if (!this.#mayWork()) break;
-      this.#modules.core.handle(this.#connection, packet);
-      done++;
-    }
-    if (done === 0) return;
-    this.#waiting = this.#waiting.slice(done);
-    // Requests that came while some waited were left in the ring.
-    if (this.#waiting.length === 0) this.#eventPending ||= this.#leftInRing;
-  }
-
-  async #write(reqConsBefore: number): Promise<void> {
-    const page = this.#page;
-    const room = XENSTORE_RING_SIZE - ((this.#rspProd - this.#rspCons) >>> 0);
-    const data = this.#connection.output.take(room);
-    const ops: MemoryOp[] = [];
-    if (data.length > 0) {
-      for (const write of appendToRing(RSP_RING, this.#rspProd, data)) ops.push({ kind: 'write', page, ...write });
-      this.#rspProd = advance(this.#rspProd, data.length);
-    }
-    if (this.#reqCons !== reqConsBefore) {
-      ops.push({ kind: 'write', page, offset: Page.offsets.req_cons, data: u32Bytes(this.#reqCons) });
-    }
-    if (ops.length === 0) return;
-    ops.push({ kind: 'notify', port: this.port });
-    // A guest that saw the old req_cons sends no event for what it appended meanwhile: look once more.
-    ops.push({ kind: 'read', page, offset: Page.offsets.req_prod, length: 4 });
-    const results = await this.#modules.privcmd.memory(ops);
-    const reqProd = results.at(-1)?.data;
-    if (reqProd?.length === 4 && bytesOf(reqProd).dv.getUint32(0, true) !== this.#reqCons) this.#eventPending = true;
-  }
-
-  /** The guest broke the rules: its session ends until it is introduced again; others do not notice. */
-  async #ignore(error: XenstoreRingErrorCode): Promise<void> {
-    const { core, log, privcmd } = this.#modules;
-    this.#state = 'ignored';
-    this.#waiting = [];
-    log.warn({ domid: this.#connection.domid, error }, 'domain broke the ring protocol, ignored');
-    core.ignore(this.#connection);
-    await privcmd.memory([{ kind: 'write', page: this.#page, offset: Page.offsets.error, data: u32Bytes(error) }]);
-  }
-}
+const invalid = (message: string): Error => Object.assign(new Error(message), { code: 'EINVAL' });
