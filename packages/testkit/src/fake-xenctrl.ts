@@ -24,7 +24,7 @@ const SHARED_INFO_ARCH = 3088;
 
 interface FakeDomain {
   readonly domid: number;
-  readonly uuid: string;
+  uuid: string;
   readonly maxVcpus: number;
   pauses: number;
   pages: number;
@@ -306,6 +306,10 @@ export class FakeXenctrl {
     return Promise.resolve();
   };
 
+  /** No pCPU was ever busy. */
+  getcpuinfo = (): Promise<bigint[]> =>
+    Promise.resolve(Array.from({ length: this.#nrCpus }, () => 1_000_000_000n));
+
   cpupoolFreeinfo = (): Promise<number[]> => {
     const taken = new Set([...this.#pools.values()].flatMap(({ cpus }) => [...cpus]));
     return Promise.resolve(Array.from({ length: this.#nrCpus }, (_, cpu) => cpu).filter((cpu) => !taken.has(cpu)));
@@ -341,6 +345,12 @@ export class FakeXenctrl {
   domainResume = async (domid: number): Promise<void> => {
     this.#enter('domainResume', domid);
     this.#get(domid, 'domainResume').shutdownReason = undefined;
+    return Promise.resolve();
+  };
+
+  domainSethandle = async (domid: number, uuid: Uint8Array | string): Promise<void> => {
+    this.#enter('domainSethandle', domid, uuid);
+    this.#get(domid, 'domainSethandle').uuid = String(uuid);
     return Promise.resolve();
   };
 

@@ -5,6 +5,8 @@
 import type { XmlRpcStruct, XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
 import type { XenApi, XenApiOptions, XenApiPeer, XenApiPorts } from './api.ts';
+import { PoolError } from '../domain/pools.ts';
+import { poolFailure } from './classes/cpu-pool.ts';
 import { apiClasses } from './classes/index.ts';
 import { ApiError, countMismatch, handleInvalid, internalError, methodUnknown } from './errors.ts';
 import type { Session } from './sessions.ts';
@@ -102,7 +104,7 @@ class Dispatcher {
     const args = params.slice(1);
     const options = { label: row.name, type: row.returns === 'void' ? '' : row.returns, session: session.ref };
     // The caller's connection may go; the work does not end with it.
-    const { signal: _, ...lasting } = peer;
+    const lasting: XenApiPeer = { local: peer.local, auth: peer.auth };
     return this.#world.tasks.start(options, async (progress): Promise<Outcome> => {
       try {
         const value = await this.#run(row, { method: row.name, peer: lasting, session, progress }, args);
@@ -117,6 +119,7 @@ class Dispatcher {
   describe(method: string, error: unknown): readonly string[] {
     const { log } = this.#world.manager.ports;
     if (error instanceof ApiError) return error.description;
+    if (error instanceof PoolError) return poolFailure(error).description;
     if (error instanceof InvalidDomainError) return handleInvalid('VM', error.asked).description;
     if (error instanceof XendError) log.warn('XendAPI', `${method}: ${error.message}`);
     else log.error('XendAPI', `Internal error handling ${method}: ${messageOf(error)}`, error);
@@ -130,16 +133,18 @@ const requiredOf = (row: Row): number => row.params.filter((param) => !param.opt
 const mismatch = (row: Row, method: string, params: readonly XmlRpcValue[]): ApiError =>
   countMismatch(method, requiredOf(row) + Number(row.session), params.length);
 
+const nameOf = (name: XmlRpcValue | undefined): string => (typeof name === 'string' ? name : '');
+
 type Introspection = (dispatcher: Dispatcher, world: World, name: XmlRpcValue | undefined) => XmlRpcValue;
 
 /** Answered bare and without a session, as XML-RPC's own convention has it. */
 const INTROSPECTION: ReadonlyMap<string, Introspection> = new Map<string, Introspection>([
   ['system.listMethods', (dispatcher) => dispatcher.methodNames()],
-  ['system.methodHelp', (_, world, name) => world.rows.get(String(name))?.doc ?? ''],
+  ['system.methodHelp', (_, world, name) => world.rows.get(nameOf(name))?.doc ?? ''],
   [
     'system.methodSignature',
     (_, world, name) => {
-      const row = world.rows.get(String(name));
+      const row = world.rows.get(nameOf(name));
       if (!row) return 'signatures not supported';
       const session = row.session ? ['string'] : [];
       return [['struct', ...session, ...row.params.map((param) => WIRE_TYPES[param.kind] ?? 'string')]];

@@ -23,6 +23,7 @@ interface Seen {
   readonly marks: readonly unknown[];
 }
 
+const keyOf = (className: string, ref: string): string => `${className} ${ref}`;
 const CLASSES = ['VM', 'VBD', 'VIF', 'console'];
 
 export class Observer {
@@ -79,10 +80,10 @@ export class Observer {
     if (!before) return;
     const after = this.#see();
     this.#told = after;
-    let hinted = false;
+    const told = new Set<string>();
     const tell = (operation: EventOperation, { className, ref }: Seen): void => {
       const same = hint?.className === className && hint.ref === ref;
-      hinted ||= same;
+      told.add(keyOf(className, ref));
       this.#world.events.emit(operation, className, ref, same ? hint.field : '');
     };
     for (const [key, seen] of before) if (!after.has(key)) tell('del', seen);
@@ -91,14 +92,15 @@ export class Observer {
       if (!known) tell('add', seen);
       else if (seen.marks.some((mark, index) => mark !== known.marks[index])) tell('mod', seen);
     }
-    if (hint && !hinted) this.#world.events.emit(hint.operation, hint.className, hint.ref, hint.field);
+    if (hint && !told.has(keyOf(hint.className, hint.ref)))
+      this.#world.events.emit(hint.operation, hint.className, hint.ref, hint.field);
   }
 
   #see(): Map<string, Seen> {
     const { manager, state } = this.#world;
     const all = new Map<string, Seen>();
     const put = (seen: Seen): void => {
-      all.set(`${seen.className} ${seen.ref}`, seen);
+      all.set(keyOf(seen.className, seen.ref), seen);
     };
     for (const vm of manager.all()) {
       const extra = state.table('vm').get(vm.uuid);

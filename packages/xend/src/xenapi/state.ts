@@ -3,11 +3,12 @@
  * `state/`. A file is replaced whole, so that a crash leaves the old one or the new one; a change is on the disk before
  * its call is answered.
  */
-import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
+import { readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Mutex } from '../domain/mutex.ts';
 import { messageOf } from '../errors.ts';
 import type { XendLog } from '../node/log.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 export type JsonRecord = Readonly<Record<string, Json>>;
@@ -73,23 +74,10 @@ export class StateStore {
       if ((this.#written.get(name) ?? 0) >= change) return;
       const covers = this.#changes.get(name) ?? 0;
       const text = JSON.stringify(Object.fromEntries(this.#table(name)), undefined, 1);
-      await replaceFile(this.#directory, `${name}${SUFFIX}`, text);
+      await writeFileAtomically(join(this.#directory, `${name}${SUFFIX}`), text);
       this.#written.set(name, covers);
     });
   }
-}
-
-async function replaceFile(directory: string, name: string, text: string): Promise<void> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const path = join(directory, name);
-  const file = await open(`${path}.new`, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>

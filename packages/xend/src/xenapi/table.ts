@@ -18,7 +18,7 @@ export interface Call {
   /** Of the caller; methods without one never read it. */
   readonly session: Session;
   /** Says how much of the work is done, in hundredths; only `Async.` calls show it. */
-  progress(percent: number): void;
+  readonly progress: (percent: number) => void;
 }
 
 export interface Param<K extends Kind = Kind> {
@@ -61,14 +61,17 @@ export interface ApiClass {
 export interface Field<T> {
   readonly name: string;
   readonly kind: Kind;
-  get(world: World, object: T): Answer | Promise<Answer>;
-  set?(world: World, object: T, value: never, call: Call): Promise<void> | void;
+  readonly get: (world: World, object: T) => Answer | Promise<Answer>;
+  readonly set?: (world: World, object: T, value: never, call: Call) => Promise<void> | void;
   /** Whether a map has add_to_ and remove_from_. */
   readonly entries?: boolean;
   /** Whether get_record leaves it out. */
   readonly apart?: boolean;
   readonly original?: boolean;
 }
+
+/** What a handler gives: nothing at all is '' to the caller. */
+type Result = Answer | void | Promise<Answer> | Promise<void>;
 
 type Args<P extends readonly Param[]> = {
   readonly [I in keyof P]: P[I] extends Param<infer K>
@@ -89,7 +92,7 @@ export interface Operation<T> {
   readonly original: boolean;
   readonly reads: boolean;
   readonly session: boolean;
-  run(world: World, call: Call, self: T | undefined, args: readonly unknown[]): Promise<Answer> | Answer;
+  run(world: World, call: Call, self: T | undefined, args: readonly unknown[]): Result;
 }
 
 interface OperationSpec<P extends readonly Param[]> {
@@ -105,26 +108,31 @@ interface OperationSpec<P extends readonly Param[]> {
 
 /** Writes down the fields and methods of objects of one type. */
 export interface Writer<T> {
-  ro(name: string, kind: Kind, get: Field<T>['get'], more?: Pick<Field<T>, 'apart' | 'original'>): Field<T>;
-  rw<K extends Kind>(
+  readonly ro: (
+    name: string,
+    kind: Kind,
+    get: Field<T>['get'],
+    more?: Pick<Field<T>, 'apart' | 'original'>,
+  ) => Field<T>;
+  readonly rw: <K extends Kind>(
     name: string,
     kind: K,
     get: Field<T>['get'],
     set: (world: World, object: T, value: KindValues[K], call: Call) => Promise<void> | void,
     more?: Pick<Field<T>, 'apart' | 'entries' | 'original'>,
-  ): Field<T>;
-  method<const P extends readonly Param[] = readonly []>(
+  ) => Field<T>;
+  readonly method: <const P extends readonly Param[] = readonly []>(
     spec: OperationSpec<P> & {
-      run(world: World, call: Call, self: T, ...args: Args<P>): Promise<Answer> | Answer;
+      run(world: World, call: Call, self: T, ...args: Args<P>): Result;
     },
-  ): Operation<T>;
-  func<const P extends readonly Param[] = readonly []>(
-    spec: OperationSpec<P> & { run(world: World, call: Call, ...args: Args<P>): Promise<Answer> | Answer },
-  ): Operation<T>;
+  ) => Operation<T>;
+  readonly func: <const P extends readonly Param[] = readonly []>(
+    spec: OperationSpec<P> & { run(world: World, call: Call, ...args: Args<P>): Result },
+  ) => Operation<T>;
 }
 
 /** Arguments were converted by their parameters: the types that a handler declares hold. */
-type AnyRun = (...all: readonly unknown[]) => Promise<Answer> | Answer;
+type AnyRun = (...all: readonly unknown[]) => Result;
 
 export function writer<T>(): Writer<T> {
   const common = (spec: OperationSpec<readonly Param[]>) => ({
@@ -138,7 +146,7 @@ export function writer<T>(): Writer<T> {
   });
   return {
     ro: (name, kind, get, more) => ({ name, kind, get, ...more }),
-    rw: (name, kind, get, set, more) => ({ name, kind, get, set: set as Field<T>['set'] & {}, ...more }),
+    rw: (name, kind, get, set, more) => ({ name, kind, get, set, ...more }),
     method: (spec) => ({
       ...common(spec),
       onObject: true,
@@ -180,7 +188,7 @@ export function defineClass<T>(spec: ClassSpec<T>): ApiClass {
   };
   const recordOf = async (world: World, object: T): Promise<Record<string, Answer>> => {
     const shown = spec.fields.filter((field) => !field.apart);
-    const values = await Promise.all(shown.map((field) => field.get(world, object)));
+    const values = await Promise.all(shown.map(async (field) => field.get(world, object)));
     const pairs = shown.map((field, index): [string, Answer] => [field.name, values[index]]);
     return Object.fromEntries([['uuid', spec.refOf(object)], ...pairs]);
   };
@@ -259,7 +267,7 @@ function fieldRows<T>(className: string, field: Field<T>, find: Find<T>, make: M
       run: async (world, call, args) => field.get(world, await find(world, args[0], call)),
     }),
   ];
-  const set = field.set?.bind(field);
+  const { set } = field;
   if (!set) return rows;
   const effect = { operation: 'mod', field: name } as const;
   const write = async (world: World, object: T, value: unknown, call: Call): Promise<void> => {
@@ -308,7 +316,7 @@ function fieldRows<T>(className: string, field: Field<T>, find: Find<T>, make: M
         const key = convert('string', args[1] ?? null, what);
         const before = await entries(world, object);
         if (Object.hasOwn(before, key)) {
-          const rest = Object.fromEntries(Object.entries(before).filter(([name]) => name !== key));
+          const rest = Object.fromEntries(Object.entries(before).filter(([other]) => other !== key));
           await write(world, object, rest, call);
         }
         return '';
@@ -319,7 +327,9 @@ function fieldRows<T>(className: string, field: Field<T>, find: Find<T>, make: M
 }
 
 /** Methods by whose names listeners know what happened. */
-const EFFECTS: Readonly<Record<string, EventOperation>> = { create: 'add', create_VLAN: 'add', destroy: 'del' };
+const EFFECTS: Readonly<Record<string, EventOperation>> = {
+  create: 'add', create_VLAN: 'add', snapshot: 'add', clone: 'add', copy: 'add', destroy: 'del',
+}; // prettier-ignore
 
 function operationRow<T>(className: string, operation: Operation<T>, find: Find<T>, make: MakeRow): Row {
   const { name, params, onObject } = operation;
@@ -339,7 +349,7 @@ function operationRow<T>(className: string, operation: Operation<T>, find: Find<
           ? convert(param.kind, rest[index] ?? null, `${className}.${name} ${param.name}`)
           : undefined,
       );
-      return operation.run(world, call, self, args);
+      return (await operation.run(world, call, self, args)) ?? '';
     },
   });
 }
@@ -350,8 +360,13 @@ export function emptyClass(spec: {
   readonly doc: string;
   readonly original?: boolean;
   readonly fields: readonly (readonly [name: string, kind: Kind])[];
+  /** Names of the fields that have setters. */
+  readonly writable?: readonly string[];
   readonly operations?: readonly Operation<never>[];
 }): ApiClass {
+  const none = (): never => {
+    throw notAllowed('there is no object of this class');
+  };
   return defineClass<never>({
     ...spec,
     all: () => [],
@@ -360,9 +375,8 @@ export function emptyClass(spec: {
     fields: spec.fields.map(([name, kind]) => ({
       name,
       kind,
-      get: () => {
-        throw notAllowed();
-      },
+      get: none,
+      ...(spec.writable?.includes(name) ? { set: none } : {}),
     })),
   });
 }

@@ -35,7 +35,7 @@ export function toWire(answer: Answer): XmlRpcValue {
   if (typeof answer !== 'object') return answer;
   if (answer instanceof Float || answer instanceof Date) return answer;
   if (Array.isArray(answer)) return (answer as readonly Answer[]).map(toWire);
-  return Object.fromEntries(Object.entries(answer).map(([key, value]) => [key, toWire(value as Answer)]));
+  return Object.fromEntries(Object.entries(answer).map(([key, value]) => [key, toWire(value)]));
 }
 
 /** A caller's value as what the parameter wants. Throws VALUE_NOT_SUPPORTED. */

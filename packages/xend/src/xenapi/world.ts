@@ -9,8 +9,12 @@ import { internalError, unsupported } from './errors.ts';
 import { EventHub, type EventOperation } from './events.ts';
 import { SESSION_IDLE_S } from './limits.ts';
 import { Observer } from './observer.ts';
+import { loadNetworks } from './networks.ts';
+import { loadPbds } from './pbds.ts';
+import { Samples } from './samples.ts';
 import { Sessions } from './sessions.ts';
 import { StateStore, textIn, type JsonRecord } from './state.ts';
+import { Storage } from './storage/storage.ts';
 import { Tasks } from './tasks.ts';
 import type { ApiClass, Row } from './table.ts';
 import type { Answer } from './values.ts';
@@ -27,6 +31,8 @@ export class World {
   readonly tasks: Tasks;
   readonly events: EventHub;
   readonly observer: Observer;
+  readonly storage: Storage;
+  readonly samples = new Samples();
   /** Whether domains may be started (host.disable, host.enable). */
   enabled = true;
   #hostRef = '';
@@ -55,6 +61,10 @@ export class World {
       },
     });
     this.observer = new Observer(this);
+    this.storage = new Storage(
+      { directory: join(options.stateDirectory, 'storage') },
+      { state: this.state, manager: this.manager },
+    );
   }
 
   get manager(): DomainManager {
@@ -73,6 +83,18 @@ export class World {
     if (known === undefined) {
       await this.state.put('host', this.#hostRef, { name_label: this.manager.ports.host.host });
     }
+    await this.storage.load();
+    await loadPbds(this);
+    await loadNetworks(this);
+  }
+
+  newRef(): string {
+    return randomUUID();
+  }
+
+  /** Changes the host's own record. */
+  async changeHost(changes: JsonRecord): Promise<void> {
+    await this.state.put('host', this.#hostRef, { ...this.hostRecord, ...changes });
   }
 
   get hostRef(): string {
