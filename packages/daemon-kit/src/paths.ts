@@ -24,6 +24,8 @@ export interface HostPaths {
   readonly xendLog: string;
   /** xend's own configuration, which need not be there: /etc/xen/xend-config.sxp, or in a run directory of one's own. */
   readonly xendConfig: string;
+  /** Cores of domains. */
+  readonly dumps: string;
   /** Managed domains' configs. */
   readonly xendState: string;
 }
@@ -50,6 +52,7 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
       own === undefined && env['XENHOST_RUN'] === undefined
         ? '/etc/xen/xend-config.sxp'
         : join(run, 'xend-config.sxp'),
+    dumps: lib === '/var/lib' ? '/var/xen/dump' : join(lib, 'xen', 'dump'),
     xendState: join(lib, 'xend'),
   };
 }

@@ -307,8 +307,7 @@ export class FakeXenctrl {
   };
 
   /** No pCPU was ever busy. */
-  getcpuinfo = (): Promise<bigint[]> =>
-    Promise.resolve(Array.from({ length: this.#nrCpus }, () => 1_000_000_000n));
+  getcpuinfo = (): Promise<bigint[]> => Promise.resolve(Array.from({ length: this.#nrCpus }, () => 1_000_000_000n));
 
   cpupoolFreeinfo = (): Promise<number[]> => {
     const taken = new Set([...this.#pools.values()].flatMap(({ cpus }) => [...cpus]));

@@ -96,6 +96,7 @@ runDaemon('xend', async ({ shutdown }) => {
         version: os.version(),
         machine: os.machine(),
       },
+      dumpDirectory: paths.dumps,
       readFile: (path) => readFile(path),
       sleep: (ms) => sleep(ms),
     },

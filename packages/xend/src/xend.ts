@@ -59,6 +59,8 @@ export class Xend {
     }
     const { context, xenApi } = this;
     this.#servers = await openServers(this.#options.servers, { context, xenApi, log: this.#ports.log });
+    // They come up while calls are served.
+    void this.manager.autostart();
   }
 
   /** The port of the first TCP server of a service: the one asked for, or the one picked when that was 0. */
@@ -81,8 +83,9 @@ export class Xend {
     });
   }
 
-  /** Closes the servers and lets background work end; domains stay. */
+  /** Does what on_xend_stop says, closes the servers and lets background work end; other domains stay. */
   async stop(): Promise<void> {
+    await this.manager.stopDomains();
     this.#abort.abort();
     clearInterval(this.#poll);
     await closeServers(this.#servers);

@@ -1,6 +1,6 @@
 /** Domains that were there before this xend: their machines are put together again from xenstore and the hypervisor. */
 import type { DomainInfo } from '@xenhost/libxenctrl';
-import { atomNumber, type Sxp } from '@xenhost/sxp';
+import { atomNumber, atomText, childOf, isList, parseSxp, tagOf, type Sxp } from '@xenhost/sxp';
 import { parseVmConfig } from '../config/parse.ts';
 import type { DeviceConfig, VmConfig } from '../config/types.ts';
 import { cpusOfMask } from '../config/cpus.ts';
@@ -8,37 +8,37 @@ import { messageOf } from '../errors.ts';
 import type { Store, XendPorts } from '../ports.ts';
 import { readVmConfigSxp } from '../store/nodes.ts';
 import { SHUTDOWN_COMPLETED } from '../store/exit-notes.ts';
-import { connectedDevices } from '../device/controller.ts';
-import { domainPath, Vm, type Live } from './vm.ts';
+import { connectedDevices, removeDevice } from '../device/controller.ts';
+import { domainPath, Vm } from './vm.ts';
 
 export const DOM0_NAME = 'Domain-0';
 /** Domain-0 has no limit: what Xen shows as such, MiB. */
 const DOM0_MAXMEM_MIB = 16_777_215;
 const KIB_PER_PAGE = 4;
 
-/** The machine behind a domain that xend does not know yet. Never throws: what cannot be read gets a plain default. */
-export async function adoptDomain(info: DomainInfo, modules: Pick<XendPorts, 'xc' | 'store' | 'log'>): Promise<Vm> {
+/**
+ * The machine behind a domain that xend does not know yet; `stored`: its configuration, where a file still has it. Devices
+ * are those that are connected. Never throws: what cannot be read gets a plain default.
+ */
+export async function adoptDomain(
+  info: DomainInfo,
+  modules: Pick<XendPorts, 'xc' | 'store' | 'log'>,
+  stored?: VmConfig,
+): Promise<Vm> {
   const { store, log } = modules;
   const path = domainPath(info.domid);
   const vmPath = (await store.tryRead(`${path}/vm`)) ?? `/vm/${info.uuid}`;
-  let config: VmConfig;
-  try {
-    const sxp = await readVmConfigSxp(store, vmPath);
-    config = sxp === undefined ? await unknownConfig(info, store) : parseVmConfig(withUuid(sxp, info.uuid));
-  } catch (error) {
-    log.warn('XendDomain', `Domain ${info.domid}: configuration in xenstore is damaged: ${messageOf(error)}`);
-    config = await unknownConfig(info, store);
-  }
-  const vm = new Vm(config);
-  const [storeMfn, storePort, consoleMfn, consolePort, startTime, completed] = await Promise.all([
+  const vm = new Vm(stored ?? (await configOf(info, modules, vmPath)));
+  const [storeMfn, storePort, consoleMfn, consolePort, startTime, completed, image] = await Promise.all([
     readNumber(store, `${path}/store/ring-ref`),
     readNumber(store, `${path}/store/port`),
     readNumber(store, `${path}/console/ring-ref`),
     readNumber(store, `${path}/console/port`),
     readNumber(store, `${vm.vmPath}/start_time`),
     store.tryRead(`${path}/${SHUTDOWN_COMPLETED}`),
+    store.tryRead(`${vm.vmPath}/image`),
   ]);
-  const live: Live = {
+  vm.live = {
     domid: info.domid,
     info,
     startTimeS: startTime ?? 0,
@@ -46,13 +46,63 @@ export async function adoptDomain(info: DomainInfo, modules: Pick<XendPorts, 'xc
     storePort,
     consoleMfn,
     consolePort,
+    protocol: await protocolOf(info, modules),
+    notes: notesOf(image),
     exitHandled: completed !== undefined,
   };
-  vm.live = live;
-  const devices = await readDevices(vm, store);
+  const connected = await readDevices(vm, store, log);
+  const kept = stored?.devices.filter((device) => connected.some((other) => isSameDevice(device, other))) ?? [];
+  const devices = [...kept, ...connected.filter((device) => !kept.some((other) => isSameDevice(device, other)))];
   vm.config = { ...vm.config, devices, ...(await readSchedule(info, modules, vm.config)) };
   log.info('XendDomain', `Found running domain ${vm.name} (${info.domid})`);
   return vm;
+}
+
+/** By UUID; where a backend holds none there is one of the class. */
+const isSameDevice = (a: DeviceConfig, b: DeviceConfig): boolean =>
+  a.class === b.class && (a.uuid === b.uuid || a.uuid === '' || b.uuid === '');
+
+async function configOf(
+  info: DomainInfo,
+  { store, log }: Pick<XendPorts, 'store' | 'log'>,
+  vmPath: string,
+): Promise<VmConfig> {
+  try {
+    const sxp = await readVmConfigSxp(store, vmPath);
+    return sxp === undefined ? await unknownConfig(info, store) : parseVmConfig(withUuid(sxp, info.uuid));
+  } catch (error) {
+    log.warn('XendDomain', `Domain ${info.domid}: configuration in xenstore is damaged: ${messageOf(error)}`);
+    return unknownConfig(info, store);
+  }
+}
+
+/** What frontends are told of the width of their rings. */
+async function protocolOf(
+  info: DomainInfo,
+  { xc }: Pick<XendPorts, 'xc'>,
+): Promise<'x86_64-abi' | 'x86_32-abi' | undefined> {
+  if (info.domid === 0 || info.hvm) return undefined;
+  try {
+    return (await xc.domainGetAddressSize(info.domid)) === 32 ? 'x86_32-abi' : 'x86_64-abi';
+  } catch {
+    return undefined;
+  }
+}
+
+/** The kernel's ELF notes, which stand in the machine's image SXP. */
+function notesOf(image: string | undefined): Map<string, string> | undefined {
+  if (image === undefined) return undefined;
+  try {
+    const notes = childOf(parseSxp(image), 'notes') ?? [];
+    return new Map(
+      notes.slice(1).flatMap((note): [string, string][] => {
+        const key = tagOf(note);
+        return key === undefined || !isList(note) ? [] : [[key, atomText(note[1]) ?? '']];
+      }),
+    );
+  } catch {
+    return undefined;
+  }
 }
 
 function withUuid(sxp: Sxp, uuid: string): Sxp {
@@ -99,9 +149,15 @@ async function readSchedule(
 }
 
 /** Options of a device by the backend's nodes: enough to make the same device again. */
-async function readDevices(vm: Vm, store: Store): Promise<DeviceConfig[]> {
+async function readDevices(vm: Vm, store: Store, log: XendPorts['log']): Promise<DeviceConfig[]> {
   const devices: DeviceConfig[] = [];
   for (const device of await connectedDevices(vm, store)) {
+    if ((await store.tryRead(`${device.backendPath}/online`)) !== '1') {
+      // An earlier xend died while it took this one away.
+      log.warn('XendDomain', `${vm.name}: removed device ${device.devid} (${device.class}), which was half removed`);
+      await removeDevice(vm, store, device);
+      continue;
+    }
     const nodes = new Map<string, string>();
     for (const key of await store.tryDirectory(device.backendPath)) {
       nodes.set(key, (await store.tryRead(`${device.backendPath}/${key}`)) ?? '');

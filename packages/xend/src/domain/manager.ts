@@ -3,6 +3,7 @@
  * to Xen 4.4 `XendDomain.py`. What single calls do to one machine is in operations.ts; the config store is store/managed.ts.
  */
 import { randomUUID } from 'node:crypto';
+import { access } from 'node:fs/promises';
 import type { DomainInfo } from '@xenhost/libxenctrl';
 import { checkName } from '../config/parse.ts';
 import type { DeviceConfig, VmConfig } from '../config/types.ts';
@@ -18,13 +19,14 @@ import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
 import type { XendPorts } from '../ports.ts';
 import { CREATION_IN_PROGRESS, RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
 import type { ManagedStore } from '../store/managed.ts';
-import { removeTree, writeVmDetails } from '../store/nodes.ts';
+import { removeTree, writeName, writeVmDetails } from '../store/nodes.ts';
 import { sweepStore } from '../store/sweep.ts';
 import { adoptDomain, DOM0_NAME } from './adopt.ts';
 import { isXenstoreError } from '@xenhost/xenstore-client';
 import { buildDomain, destroyDomain, type BuildModules } from './build.ts';
 import { handleExit } from './exit.ts';
 import { Mutex } from './mutex.ts';
+import { start, stopWithXend } from './operations.ts';
 import { CpuPools } from './pools.ts';
 import { domainPath, Vm, type Live, type PowerStateName } from './vm.ts';
 
@@ -69,17 +71,41 @@ export class DomainManager {
     return this.#managed.checkpointPath(vm.uuid);
   }
 
-  /** Finds what runs and what is stored; writes Domain-0's own nodes. */
+  /** Finds what runs and what is stored, takes away what an earlier xend left half done, writes Domain-0's own nodes. */
   async start(): Promise<void> {
     await this.#writeDom0Nodes();
+    for (const config of await this.#managed.load()) {
+      const vm = new Vm(config);
+      vm.managed = true;
+      vm.suspended = await exists(this.checkpointPath(vm));
+      this.#stored.set(config.uuid, vm);
+    }
     await this.#sweep();
     await this.pools.start();
     await this.refresh();
-    for (const config of await this.#managed.load()) {
-      const running = [...this.#running.values()].find((vm) => vm.uuid === config.uuid);
-      const vm = running ?? new Vm(config);
-      vm.managed = true;
-      this.#stored.set(config.uuid, vm);
+  }
+
+  /** Starts the stored machines and pools that shall run whenever xend does. Never throws. */
+  async autostart(): Promise<void> {
+    await this.pools.autostart();
+    for (const vm of [...this.#stored.values()]) {
+      if (vm.config.onXendStart !== 'start' || vm.live || vm.state !== 'halted') continue;
+      await start(this, vm, vm.name, false).catch((error: unknown) => {
+        this.ports.log.error('XendDomain', `Cannot start ${vm.name}: ${messageOf(error)}`, error);
+      });
+    }
+  }
+
+  /** What on_xend_stop says of each running machine: nothing, a shutdown, a suspend, an end. Never throws. */
+  async stopDomains(): Promise<void> {
+    for (const vm of [...this.#running.values()]) {
+      if (!vm.live || vm.live.domid === 0 || vm.state !== 'running') continue;
+      try {
+        await stopWithXend(this, vm);
+      } catch (error) {
+        const what = vm.config.onXendStop;
+        this.ports.log.error('XendDomain', `Domain ${vm.name} failed to ${what}: ${messageOf(error)}`, error);
+      }
     }
   }
 
@@ -90,11 +116,21 @@ export class DomainManager {
 
   async #sweep(): Promise<void> {
     const infos = await this.ports.xc.domainGetinfolist(0);
-    const removed = await sweepStore(this.ports.store, {
-      domids: new Set(infos.map((info) => info.domid)),
-      uuids: new Set(infos.map((info) => info.uuid)),
-    });
+    for (const info of infos) if (info.dying && info.domid !== 0) await this.#cleanUpDying(info);
+    const present = infos.filter((info) => !info.dying || info.domid === 0);
+    const uuids = new Set(present.map((info) => info.uuid));
+    const removed = await sweepStore(this.ports.store, { domids: new Set(present.map((info) => info.domid)), uuids });
     for (const path of removed) this.ports.log.warn('XendDomain', `Removed what an earlier xend left: ${path}`);
+    for (const uuid of await this.#managed.listRunning()) {
+      if (!uuids.has(uuid)) await this.#managed.removeRunning(uuid);
+    }
+  }
+
+  /** A domain that an earlier xend ended, which others still hold: its devices are told to let go. */
+  async #cleanUpDying(info: DomainInfo): Promise<void> {
+    const vm = await adoptDomain(info, this.ports);
+    this.#endedAt.set(info.domid, ++this.#sequence);
+    if (vm.live) await this.#cleanUp(vm, vm.live);
   }
 
   async #writeDom0Nodes(): Promise<void> {
@@ -157,13 +193,17 @@ export class DomainManager {
       await removeTree(this.ports.store, `/vm/${info.uuid}`);
       return;
     }
-    const adopted = await adoptDomain(info, this.ports);
+    const stored = this.#stored.get(info.uuid);
+    const known = stored && !stored.live ? stored : undefined;
+    const config = known?.config ?? (info.domid === 0 ? undefined : await this.#managed.loadRunning(info.uuid));
+    const adopted = await adoptDomain(info, this.ports, config);
     const live = adopted.live;
     if (!live) return;
-    const stored = this.#stored.get(adopted.uuid);
-    const vm = stored && !stored.live ? stored : adopted;
+    const vm = known ?? adopted;
+    vm.config = adopted.config;
     vm.live = live;
     this.#enroll(vm, live);
+    if (info.domid !== 0) await this.save(vm);
     this.#noticeExit(vm, live);
   }
 
@@ -181,8 +221,8 @@ export class DomainManager {
 
   /** Running machines, then stored ones that do not run. */
   all(): Vm[] {
-    const running = [...this.#running.values()].filter((vm) => vm.live !== undefined);
-    return [...running, ...[...this.#stored.values()].filter((vm) => !running.includes(vm))];
+    const running = new Set([...this.#running.values()].filter((vm) => vm.live !== undefined));
+    return [...running, ...[...this.#stored.values()].filter((vm) => !running.has(vm))];
   }
 
   /** Sorted by name. */
@@ -237,6 +277,7 @@ export class DomainManager {
       const live = await this.#buildLock.run(() => buildDomain(vm, this.modules));
       vm.pausedByAdmin = false;
       this.#enroll(vm, live);
+      await this.save(vm);
       return vm;
     } finally {
       this.#building.delete(vm);
@@ -306,6 +347,7 @@ export class DomainManager {
     });
     await attempt('remove its nodes', () => removeTree(store, domainPath(live.domid)));
     await attempt('remove its machine nodes', () => removeTree(store, vm.vmPath));
+    await attempt('forget its configuration', () => this.#managed.removeRunning(vm.uuid));
     if (devices.length > 0) {
       this.#inBackground('retire its devices', vm, async () => {
         for (const device of devices) await retireBackend(store, device);
@@ -344,7 +386,7 @@ export class DomainManager {
    * keeps the name; the dead domain stays listed.
    */
   async renameDead(vm: Vm, live: Live): Promise<Vm> {
-    const { store } = this.ports;
+    const { store, xc } = this.ports;
     const uuid = randomUUID();
     const successor = new Vm(vm.config);
     successor.managed = vm.managed;
@@ -353,11 +395,15 @@ export class DomainManager {
     for (const device of devices) await closeDevice(store, device);
     for (const device of devices) await retireBackend(store, device);
     await removeTree(store, vm.vmPath);
+    await this.#managed.removeRunning(vm.uuid);
     vm.config = { ...vm.config, name: `Domain-${uuid}`, uuid, devices: [] };
     if (this.#stored.has(successor.uuid)) this.#stored.set(successor.uuid, successor);
+    await xc.domainSethandle(live.domid, uuid);
+    live.info = { ...live.info, uuid };
     await writeVmDetails(store, vm);
     await store.write(`${domainPath(live.domid)}/vm`, vm.vmPath);
     await store.write(`${domainPath(live.domid)}/name`, vm.name);
+    await this.save(vm);
     this.ports.log.info('XendDomainInfo', `Renamed dead domain ${successor.name} (${live.domid}) to ${vm.name}`);
     return successor;
   }
@@ -370,11 +416,8 @@ export class DomainManager {
       throw new XendError(`VM name '${name}' already exists${other.live ? ` as domain ${other.live.domid}` : ''}`);
     }
     vm.config = { ...vm.config, name };
-    if (vm.live) {
-      await this.ports.store.write(`${vm.vmPath}/name`, name);
-      await this.ports.store.write(`${domainPath(vm.live.domid)}/name`, name);
-    }
     await this.save(vm);
+    if (vm.live) await writeName(this.ports.store, vm, vm.live);
   }
 
   // The config store
@@ -392,20 +435,25 @@ export class DomainManager {
     if (!vm.live) vm.config = config;
     vm.managed = true;
     this.#stored.set(config.uuid, vm);
-    await this.#managed.save(config);
+    await this.#managed.save(vm.config);
+    if (vm.live) await this.#managed.removeRunning(vm.uuid);
     return vm;
   }
 
   /** Removes a machine from the config store. */
   async undefine(vm: Vm): Promise<void> {
     vm.managed = false;
+    vm.suspended = false;
     this.#stored.delete(vm.uuid);
+    // While it runs, the next xend must still know it.
+    await this.save(vm);
     await this.#managed.remove(vm.uuid);
   }
 
-  /** Writes a stored machine's configuration after a change. */
+  /** Writes a machine's configuration after a change: to the config store, or to what the next xend finds. */
   async save(vm: Vm): Promise<void> {
     if (vm.managed) await this.#managed.save(vm.config);
+    else if (vm.live && vm.live.domid !== 0) await this.#managed.saveRunning(vm.config);
   }
 
   #inBackground(what: string, vm: Vm, work: () => Promise<unknown>): void {
@@ -422,6 +470,12 @@ function completeDevices(devices: readonly DeviceConfig[]): DeviceConfig[] {
   for (const device of devices) completed.push(completeDevice(device, completed));
   return completed;
 }
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
 
 async function readTree(store: XendPorts['store'], path: string): Promise<Map<string, string>> {
   const nodes = new Map<string, string>();

@@ -9,6 +9,8 @@ import { XendError, messageOf } from '../errors.ts';
 import { SHUTDOWN_TIMEOUT_S } from '../limits.ts';
 import { RESTART_COUNT, UNRESPONSIVE } from '../store/exit-notes.ts';
 import { availabilityNodes } from '../store/nodes.ts';
+import { waitForDevices } from '../device/controller.ts';
+import { suspend } from './checkpoint.ts';
 import type { DomainManager } from './manager.ts';
 import { domainPath, type Live, type PowerStateName, type Vm } from './vm.ts';
 
@@ -56,6 +58,40 @@ export async function unpause(manager: DomainManager, vm: Vm, asked: string): Pr
     live.info = { ...live.info, paused: false };
   }
   manager.ports.log.info('XendDomain', `Domain ${vm.name} (${live.domid}) unpaused.`);
+}
+
+/** Gives a halted stored machine a domain, waits for its devices, and unpauses it unless told not to. */
+export async function start(manager: DomainManager, vm: Vm, asked: string, paused: boolean): Promise<void> {
+  await vm.lock.run(async () => {
+    if (vm.live || vm.state !== 'halted') throw new XendError('Domain is already running');
+    await manager.startStored(vm);
+  });
+  try {
+    await waitForDevices(vm, manager.ports.store);
+    if (!paused) await unpause(manager, vm, asked);
+  } catch (error) {
+    manager.ports.log.warn('XendDomain', `Failed to setup devices for ${vm.name}: ${messageOf(error)}`);
+    await manager.destroy(vm);
+    throw error;
+  }
+}
+
+/** on_xend_stop of a running machine. */
+export async function stopWithXend(manager: DomainManager, vm: Vm): Promise<void> {
+  const { log } = manager.ports;
+  switch (vm.config.onXendStop) {
+    case 'shutdown':
+      await shutdown(manager, vm, 'poweroff');
+      return;
+    case 'suspend':
+      await suspend(manager, vm, vm.name);
+      return;
+    case 'destroy':
+      await manager.destroy(vm);
+      return;
+    default:
+      log.info('XendDomain', `Domain ${vm.name} continues to run.`);
+  }
 }
 
 const SHUTDOWN_REASONS = ['poweroff', 'reboot', 'suspend', 'crash', 'halt'];

@@ -38,6 +38,8 @@ export class Vm {
   live: Live | undefined;
   /** Whether it is in the config store and outlives its domain. */
   managed = false;
+  /** Whether its memory is in its checkpoint file. */
+  suspended = false;
   /** Set by setpauseflag: an administrator paused it. */
   pausedByAdmin = false;
   /** Serialises what changes its life: create, destroy, restart, devices. */
@@ -61,7 +63,7 @@ export class Vm {
 
   get state(): PowerStateName {
     const info = this.live?.info;
-    if (!info || info.shutdown || info.dying) return 'halted';
+    if (!info || info.shutdown || info.dying) return this.suspended ? 'suspended' : 'halted';
     if (info.crashed) return 'crashed';
     return info.paused ? 'paused' : 'running';
   }

@@ -85,16 +85,8 @@ export const domainMethods: readonly Method[] = [
     faults: DOM_FAULTS,
     async run(context, dom, paused) {
       const { manager } = context;
-      const vm = await vmOf(context, dom);
-      if (vm.live) throw new XendError('Domain is already running');
-      await manager.startStored(vm);
-      try {
-        await operations.waitForVmDevices(manager, vm);
-        if (!paused) await operations.unpause(manager, vm, dom);
-      } catch (error) {
-        await manager.destroy(vm);
-        throw error;
-      }
+      await manager.refresh();
+      await operations.start(manager, await vmOf(context, dom), dom, paused);
       return null;
     },
   }),
@@ -106,8 +98,10 @@ export const domainMethods: readonly Method[] = [
     faults: DOM_FAULTS,
     async run(context, dom) {
       const vm = await vmOf(context, dom);
-      if (vm.live) throw new XendError('Domain is not halted.');
-      await context.manager.undefine(vm);
+      await vm.lock.run(async () => {
+        if (vm.live || vm.state !== 'halted') throw new XendError('Domain is not halted.');
+        await context.manager.undefine(vm);
+      });
       return null;
     },
   }),

@@ -8,20 +8,23 @@ import { dirname } from 'node:path';
 /** What a crash can leave beside a file. */
 export const TEMPORARY_SUFFIX = '.new';
 
-/** Replaces a file, or makes it with its folders. Calls for one path must not overlap. */
-export async function writeFileAtomically(path: string, text: string): Promise<void> {
+/**
+ * Replaces a file, or makes it with its folders. Calls for one path must not overlap. Without `durable` it survives the end
+ * of the process but not that of the machine.
+ */
+export async function writeFileAtomically(path: string, text: string, durable = true): Promise<void> {
   const folder = dirname(path);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const temporary = `${path}${TEMPORARY_SUFFIX}`;
   const file = await open(temporary, 'w', 0o600);
   try {
     await file.writeFile(text);
-    await file.sync();
+    if (durable) await file.sync();
   } finally {
     await file.close();
   }
   await rename(temporary, path);
-  await syncFolder(folder);
+  if (durable) await syncFolder(folder);
 }
 
 /** Removes a folder and all in it, for good. The name goes first, so that a crash half-way leaves no half of it. */

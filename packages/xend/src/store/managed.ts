@@ -21,6 +21,12 @@ export interface ManagedStore {
   remove(uuid: string): Promise<void>;
   /** Where a suspended machine's memory is kept. */
   checkpointPath(uuid: string): string;
+  /** The configuration of a domain that runs, for the next xend: it is lost with the host, as the domain is. */
+  saveRunning(config: VmConfig): Promise<void>;
+  loadRunning(uuid: string): Promise<VmConfig | undefined>;
+  removeRunning(uuid: string): Promise<void>;
+  /** UUIDs of configurations of running domains, of which some may be gone. */
+  listRunning(): Promise<string[]>;
   /** Managed CPU pools as SXP, `[uuid, [key, value]...]` each. */
   loadPools(): Promise<Sxp[]>;
   savePools(pools: readonly Sxp[]): Promise<void>;
@@ -31,6 +37,8 @@ const CHECKPOINT_FILE = 'checkpoint.chk';
 
 export function openManagedStore(directory: string, log: XendLog): ManagedStore {
   const root = join(directory, 'domains');
+  const runningRoot = join(directory, 'running');
+  const runningPath = (uuid: string): string => join(runningRoot, `${uuid}.sxp`);
   const poolsPath = join(directory, 'state', 'cpu_pool.sxp');
   /** Writes and removals one after the other: two for one machine must not meet. */
   const lock = new Mutex();
@@ -61,6 +69,29 @@ export function openManagedStore(directory: string, log: XendLog): ManagedStore 
       ),
     remove: (uuid) => lock.run(() => removeFolderAtomically(join(root, uuid))),
     checkpointPath: (uuid) => join(root, uuid, CHECKPOINT_FILE),
+    saveRunning: (config) =>
+      lock.run(() => writeFileAtomically(runningPath(config.uuid), `${prettySxp(storedConfigSxp(config))}\n`, false)),
+    async loadRunning(uuid) {
+      try {
+        const config = parseVmConfig(parseSxp(await readFile(runningPath(uuid), 'utf8')));
+        return config.uuid === uuid ? config : undefined;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+          log.error('XendDomain', `Cannot read ${runningPath(uuid)}: ${messageOf(error)}`);
+        }
+        return undefined;
+      }
+    },
+    removeRunning: (uuid) => lock.run(() => rm(runningPath(uuid), { force: true })),
+    async listRunning() {
+      const names = await readdir(runningRoot).catch(() => []);
+      await Promise.all(
+        names
+          .filter((name) => name.endsWith(TEMPORARY_SUFFIX))
+          .map((name) => rm(join(runningRoot, name), { force: true })),
+      );
+      return names.filter((name) => name.endsWith('.sxp')).map((name) => name.slice(0, -'.sxp'.length));
+    },
     async loadPools() {
       try {
         const pools = parseSxp(await readFile(poolsPath, 'utf8'));

@@ -127,6 +127,14 @@ export async function writeVmDetails(store: Store, vm: Vm): Promise<void> {
   });
 }
 
+/** A machine's name where others read it. */
+export async function writeName(store: Store, vm: Vm, live: Live): Promise<void> {
+  await store.transaction(async (t) => {
+    await t.write(`${vm.vmPath}/name`, vm.name);
+    await t.write(`${domainPath(live.domid)}/name`, vm.name);
+  });
+}
+
 /** The settings of /vm/UUID as config SXP, or undefined when they are not those of a machine. */
 export async function readVmConfigSxp(store: Store, vmPath: string): Promise<Sxp | undefined> {
   const keys = [

@@ -15,10 +15,15 @@ export async function sweepStore(
   for (const name of await store.tryDirectory('/local/domain')) {
     if (/^\d+$/.test(name) && !present.domids.has(Number(name))) dead.push(`/local/domain/${name}`);
   }
-  const backends = '/local/domain/0/backend';
-  for (const deviceClass of await store.tryDirectory(backends)) {
-    for (const name of await store.tryDirectory(`${backends}/${deviceClass}`)) {
-      if (/^\d+$/.test(name) && !present.domids.has(Number(name))) dead.push(`${backends}/${deviceClass}/${name}`);
+  // Backends may be in any domain; those of domains that are gone went with them.
+  for (const backendDomain of present.domids) {
+    const backends = `/local/domain/${backendDomain}/backend`;
+    for (const deviceClass of await store.tryDirectory(backends)) {
+      for (const name of await store.tryDirectory(`${backends}/${deviceClass}`)) {
+        const path = `${backends}/${deviceClass}/${name}`;
+        if (/^\d+$/.test(name) && !present.domids.has(Number(name))) dead.push(path);
+        else if ((await store.tryDirectory(path)).length === 0) dead.push(path);
+      }
     }
   }
   for (const uuid of await store.tryDirectory('/vm')) {
