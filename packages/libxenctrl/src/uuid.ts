@@ -15,6 +15,7 @@ export function uuidBytes(uuid: Uint8Array | string): Uint8Array {
 }
 
 export function uuidText(bytes: Uint8Array): string {
-  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return [0, 8, 12, 16, 20].map((from, i, all) => digits.slice(from, all[i + 1] ?? 32)).join('-');
+  const digits = Buffer.from(bytes).toString('hex');
+  const part = (from: number, to: number): string => digits.slice(from, to);
+  return `${part(0, 8)}-${part(8, 12)}-${part(12, 16)}-${part(16, 20)}-${part(20, 32)}`;
 }
