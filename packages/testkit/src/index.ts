@@ -1,5 +1,6 @@
 export * from './console-session.ts';
 export * from './report.ts';
+export * from './rpc-connection.ts';
 export * from './test-host.ts';
 export * from './bench-guest.ts';
 export { FakeXenctrl, type FakeXenctrlOptions } from './fake-xenctrl.ts';
