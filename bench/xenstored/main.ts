@@ -8,9 +8,6 @@
  * Where Debian's packages are not to be had, ratios are to the table of docs/RATIONALE.md.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { compile, startDaemon } from '../../conformance/lib/xen/daemons.ts';
 import type { Daemon, Kind } from '../../conformance/lib/xen/daemons.ts';
@@ -139,19 +136,14 @@ export async function run(argv: readonly string[]): Promise<number> {
     },
   });
   const debian = values.ours ? undefined : debianXen((reason) => void process.stderr.write(`${reason}\n`));
-  const directory = mkdtempSync(join(tmpdir(), 'xh-'));
-  try {
-    const client = compile(directory, new URL('client.c', import.meta.url));
-    const setting = { client, seconds: Number(values.seconds), debian };
-    const kinds: readonly Kind[] = debian ? ['ours', 'c', 'ox'] : ['ours'];
-    for (const test of TESTS.filter(({ name, title }) => name.includes(values.only) || title.includes(values.only))) {
-      const figures: Record<Kind, Figure[]> = { ours: [], c: [], ox: [] };
-      for (let round = 0; round < Number(values.runs); round++)
-        for (const kind of kinds) figures[kind].push(await measure(test, kind, setting));
-      report(test, figures);
-    }
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
+  const client = compile(new URL('client.c', import.meta.url));
+  const setting = { client, seconds: Number(values.seconds), debian };
+  const kinds: readonly Kind[] = debian ? ['ours', 'c', 'ox'] : ['ours'];
+  for (const test of TESTS.filter(({ name, title }) => name.includes(values.only) || title.includes(values.only))) {
+    const figures: Record<Kind, Figure[]> = { ours: [], c: [], ox: [] };
+    for (let round = 0; round < Number(values.runs); round++)
+      for (const kind of kinds) figures[kind].push(await measure(test, kind, setting));
+    report(test, figures);
   }
   return 0;
 }

@@ -1,250 +1,72 @@
 /**
- * Debian's xenstore-utils, as they are, against our xenstored (its socket alone; no hypervisor is needed). Expected outputs are
- * those that the tools give with the C daemon 4.17.
- *   --socket PATH    a daemon that already runs, instead of one of our own
+ * What nobody here wrote, and what nobody should send, against our xenstored.
+ *   --only TEXT      parts whose name has it: utils, control, clients, table, differential, model, hostile
+ *   --seed N         first seed of the random parts (default 1)
+ *   --count N        sequences of each random part (default 4)
+ *   --socket PATH    the utils alone, against a daemon that already runs
+ * Debian's C daemon runs the table too, and every random sequence of `differential`, where its packages are to be had.
  */
-import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Report, assert } from '@xenhost/testkit';
-import { program } from '@xenhost/xenhost';
+import { Report } from '@xenhost/testkit';
+import { startDaemon } from '../lib/xen/daemons.ts';
+import { debianXen } from '../lib/xen/debian.ts';
+import type { DebianXen } from '../lib/xen/debian.ts';
+import { runDifferential } from './differential.ts';
+import { runTables } from './table.ts';
+import { tool } from './tool.ts';
+import { runUtils } from './utils.ts';
 
-interface Answer {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
+interface Setting {
+  readonly report: Report;
+  readonly debian: DebianXen | undefined;
+  readonly seed: number;
+  readonly count: number;
 }
 
-interface Case {
-  readonly name: string;
-  /** Command lines, each without `xenstore-`; all must succeed but the last. */
-  readonly script: readonly (readonly string[])[];
-  /** Standard output of the last one. */
-  readonly out?: string;
-  readonly code?: number;
-  /** Part of its standard error. */
-  readonly err?: string;
-}
+type Part = (setting: Setting) => Promise<void>;
 
-const CASES: readonly Case[] = [
-  {
-    name: 'write and read',
-    script: [
-      ['write', '/c/a', 'one'],
-      ['read', '/c/a'],
-    ],
-    out: 'one\n',
+const PARTS: Readonly<Record<string, Part>> = {
+  utils: async ({ report }) => {
+    const installed = await tool('xenstore-exists', ['/'], '/nowhere').catch(() => undefined);
+    if (!installed) {
+      report.row('xenstore-utils', false, 'not installed (Debian package xenstore-utils)');
+      return;
+    }
+    const daemon = await startDaemon('ours', {});
+    try {
+      await runUtils(daemon.socket, report);
+    } finally {
+      await daemon.stop();
+    }
   },
-  {
-    name: 'write several',
-    script: [
-      ['write', '/c/b', 'two', '/c/d', 'three'],
-      ['read', '/c/b', '/c/d'],
-    ],
-    out: 'two\nthree\n',
+  table: async ({ report, debian }) => {
+    await runTables('ours', debian, report);
+    if (debian) await runTables('c', debian, report);
   },
-  { name: 'read with its path', script: [['read', '-p', '/c/a']], out: '/c/a: one\n' },
-  { name: 'read of nothing', script: [['read', '/none']], code: 1, err: "couldn't read path /none" },
-  {
-    name: 'an empty value',
-    script: [
-      ['write', '/c/empty', ''],
-      ['read', '/c/empty'],
-    ],
-    out: '\n',
+  differential: async ({ report, debian, seed, count }) => {
+    if (debian) await runDifferential(report, debian, { seed, count });
   },
-  {
-    name: 'bytes that are no text',
-    script: [
-      ['write', '/c/bin', '\\001\\377x'],
-      ['read', '/c/bin'],
-    ],
-    out: '\\001\\xffx\n',
-  },
-  { name: 'list in order of creation', script: [['list', '/c']], out: 'a\nb\nd\nempty\nbin\n' },
-  { name: 'list with paths', script: [['list', '-p', '/c']], out: '/c/a\n/c/b\n/c/d\n/c/empty\n/c/bin\n' },
-  { name: 'list of nothing', script: [['list', '/none']], code: 1, err: 'could not list path /none' },
-  { name: 'exists', script: [['exists', '/c/a']], code: 0 },
-  { name: 'exists of nothing', script: [['exists', '/c/zzz']], code: 1 },
-  {
-    name: 'ls',
-    script: [
-      ['rm', '/c/empty'],
-      ['rm', '/c/bin'],
-      ['ls', '/c'],
-    ],
-    out: 'a = "one"\nb = "two"\nd = "three"\n',
-  },
-  { name: 'ls with full paths', script: [['ls', '-f', '/c']], out: '/c/a = "one"\n/c/b = "two"\n/c/d = "three"\n' },
-  {
-    name: 'chmod, ls with permissions',
-    script: [
-      ['chmod', '/c/a', 'n0', 'r5', 'b6'],
-      ['ls', '-f', '-p', '/c'],
-    ],
-    out: '/c/a = "one"   (n0,r5,b6)\n/c/b = "two"   (n0)\n/c/d = "three"   (n0)\n',
-  },
-  {
-    name: 'chmod of a tree',
-    script: [
-      ['write', '/t/x/y', 'v'],
-      ['chmod', '-r', '/t', 'r3'],
-      ['ls', '-f', '-p', '/t'],
-    ],
-    out: '/t/x = ""   (r3)\n/t/x/y = "v"   (r3)\n',
-  },
-  {
-    name: 'rm',
-    script: [
-      ['rm', '/c/b'],
-      ['exists', '/c/b'],
-    ],
-    code: 1,
-  },
-  {
-    name: 'rm of a tree',
-    script: [
-      ['rm', '/t'],
-      ['exists', '/t/x/y'],
-    ],
-    code: 1,
-  },
-  {
-    name: 'rm and empty parents (-t)',
-    script: [
-      ['write', '/p/q/r', 'v'],
-      ['rm', '-t', '/p/q/r'],
-      ['exists', '/p'],
-    ],
-    code: 1,
-  },
-  { name: 'rm below nothing', script: [['rm', '/none/x/y']], code: 1, err: 'could not remove path /none/x/y' },
-  {
-    name: 'a path that is none',
-    script: [['write', '/bad//path', 'v']],
-    code: 1,
-    err: 'could not write path /bad//path',
-  },
-  {
-    name: 'a relative path',
-    script: [
-      ['write', 'rel', 'v'],
-      ['read', '/local/domain/0/rel'],
-    ],
-    out: 'v\n',
-  },
-  { name: 'the tree at the start', script: [['ls', '-f', '/tool']], out: '/tool/xenstored = ""\n' },
-  {
-    name: 'a value of 3 KiB',
-    script: [
-      ['write', '/c/long', 'L'.repeat(3072)],
-      ['read', '/c/long'],
-    ],
-    out: `${'L'.repeat(3072)}\n`,
-  },
-];
-
-/** Runs a program to its end; `input` 0 keeps waiting no longer than `timeoutMs`. */
-function tool(command: string, args: readonly string[], socket: string, timeoutMs = 10_000): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env: { ...process.env, XENSTORED_PATH: socket }, timeout: timeoutMs });
-    let out = '';
-    let err = '';
-    child.stdout.on('data', (data: Buffer) => (out += data.toString('latin1')));
-    child.stderr.on('data', (data: Buffer) => (err += data.toString('latin1')));
-    child.once('error', reject);
-    child.once('close', (code) => {
-      resolve({ code, out, err });
-    });
-  });
-}
-
-async function runCase({ script, out, code = 0, err = '' }: Case, socket: string): Promise<void> {
-  let answer: Answer = { code: 0, out: '', err: '' };
-  for (const [i, [name = '', ...args]] of script.entries()) {
-    answer = await tool(`xenstore-${name}`, args, socket);
-    const last = i === script.length - 1;
-    assert(last || answer.code === 0, `xenstore-${name} ${args.join(' ')}: status ${answer.code}: ${answer.err}`);
-  }
-  assert(answer.code === code, `status ${answer.code} instead of ${code}: ${answer.err}`);
-  assert(
-    out === undefined || answer.out === out,
-    `printed ${JSON.stringify(answer.out)} instead of ${JSON.stringify(out)}`,
-  );
-  assert(answer.err.includes(err), `complained ${JSON.stringify(answer.err)} instead of ${JSON.stringify(err)}`);
-}
-
-/** A watcher hears its registration, then each change, then ends by its count. */
-async function watches(socket: string): Promise<void> {
-  const watcher = tool('xenstore-watch', ['-n', '3', '/w'], socket);
-  // It must be registered before the first write; it prints nothing until then that a pipe would show.
-  await new Promise((done) => setTimeout(done, 500));
-  await tool('xenstore-write', ['/w/a', '1'], socket);
-  await tool('xenstore-rm', ['/w/a'], socket);
-  const { code, out } = await watcher;
-  assert(code === 0 && out === '/w\n/w/a\n/w/a\n', `status ${code}, printed ${JSON.stringify(out)}`);
-}
-
-/** Ten tools at once add to one counter, each in transactions of libxenstore's own making. */
-async function manyClients(socket: string): Promise<void> {
-  const writers = Array.from({ length: 10 }, (_, i) => tool('xenstore-write', [`/many/${i}`, `v${i}`], socket));
-  for (const { code } of await Promise.all(writers)) assert(code === 0, 'a write failed');
-  const { out } = await tool('xenstore-list', ['/many'], socket);
-  assert(out.trim().split('\n').length === 10, `listed ${JSON.stringify(out)}`);
-}
-
-/** 2,000 children need DIRECTORY_PART. */
-async function wideDirectory(socket: string): Promise<void> {
-  const names = Array.from({ length: 2000 }, (_, i) => `child-${i}`);
-  for (let at = 0; at < names.length; at += 500) {
-    await tool(
-      'xenstore-write',
-      names.slice(at, at + 500).flatMap((name) => [`/wide/${name}`, 'x']),
-      socket,
-    );
-  }
-  const { out } = await tool('xenstore-list', ['/wide'], socket);
-  assert(out === names.map((name) => `${name}\n`).join(''), `listed ${out.split('\n').length - 1} names`);
-}
-
-async function runAgainst(socket: string, report: Report): Promise<void> {
-  for (const each of CASES) await report.case(each.name, () => runCase(each, socket));
-  await report.case('watch', () => watches(socket));
-  await report.case('many clients', () => manyClients(socket));
-  await report.case('a directory of 2,000', () => wideDirectory(socket));
-}
+};
 
 export async function run(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({ args: [...argv], options: { socket: { type: 'string' } } });
-  const report = new Report();
-  const installed = await tool('xenstore-exists', ['/'], '/nowhere').catch(() => undefined);
-  if (!installed) {
-    report.row('xenstore-utils', false, 'not installed (Debian package xenstore-utils)');
-    return report.close();
-  }
-  if (values.socket !== undefined) {
-    await runAgainst(values.socket, report);
-    return report.close();
-  }
-  const directory = mkdtempSync(join(tmpdir(), 'xh-'));
-  const socket = join(directory, 's');
-  const { command, args } = program('xenstored');
-  const daemon = spawn(command, [...args, '--no-hypervisor', '--socket', socket], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      only: { type: 'string', default: '' },
+      seed: { type: 'string', default: '1' },
+      count: { type: 'string', default: '4' },
+      socket: { type: 'string' },
+    },
   });
-  try {
-    await new Promise((ready, failed) => {
-      daemon.stdout.once('data', ready);
-      daemon.once('exit', () => {
-        failed(new Error('xenstored did not start'));
-      });
-    });
-    await runAgainst(socket, report);
-  } finally {
-    daemon.kill();
-    rmSync(directory, { recursive: true, force: true });
+  const report = new Report();
+  if (values.socket !== undefined) {
+    await runUtils(values.socket, report);
+    return report.close();
   }
+  const debian = debianXen((reason) => {
+    report.note(`${reason}: what needs it is left out`);
+  });
+  const setting: Setting = { report, debian, seed: Number(values.seed), count: Number(values.count) };
+  for (const [name, part] of Object.entries(PARTS)) if (name.includes(values.only)) await part(setting);
   return report.close();
 }

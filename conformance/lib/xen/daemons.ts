@@ -23,17 +23,31 @@ export interface Daemon {
   readonly directory: string;
   /** Makes what a domain needs before it is introduced. */
   addDomain(domid: number): void;
+  /** Resolves once the process has ended. */
+  readonly exited: Promise<void>;
   rssKiB(): number;
   cpuMs(): number;
   stop(): Promise<void>;
 }
 
-/** Compiles one of the C files beside this one, or another, into `directory`. Throws with gcc's words. */
-export function compile(directory: string, source: string | URL, flags: readonly string[] = []): string {
+const compiled = new Map<string, string>();
+let binaries: string | undefined;
+
+/** Compiles one of the C files beside this one, or another, once for this process. Throws with gcc's words. */
+export function compile(source: string | URL, flags: readonly string[] = []): string {
   const file = typeof source === 'string' ? fileURLToPath(new URL(source, import.meta.url)) : fileURLToPath(source);
-  const out = join(directory, file.replace(/^.*\//, '').replace(/\.c$/, ''));
+  const known = compiled.get(file);
+  if (known !== undefined) return known;
+  if (binaries === undefined) {
+    const made = (binaries = mkdtempSync(join(tmpdir(), 'xh-')));
+    process.once('exit', () => {
+      rmSync(made, { recursive: true, force: true });
+    });
+  }
+  const out = join(binaries, file.replace(/^.*\//, '').replace(/\.c$/, ''));
   const gcc = spawnSync('gcc', ['-O2', '-Wall', ...flags, '-o', out, file, '-ldl'], { encoding: 'utf8' });
   if (gcc.status !== 0) throw new Error(`gcc failed: ${gcc.stderr || String(gcc.error)}`);
+  compiled.set(file, out);
   return out;
 }
 
@@ -87,6 +101,7 @@ export async function startDaemon(kind: Kind, { debian, args = [], rings = false
     socket,
     directory,
     addDomain,
+    exited: exit,
     rssKiB: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]),
     cpuMs: () => {
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
@@ -122,7 +137,7 @@ function startDebians(kind: 'c' | 'ox', directory: string, args: readonly string
   if (!debian) throw new Error(`${kind} needs Debian's packages`);
   linkSync(join(directory, 'page.0'), join(directory, 'xsd_kva'));
   writeFileSync(join(directory, 'xsd_port'), '1');
-  const shim = compile(directory, './fakexen.c', ['-shared', '-fPIC', '-I', debian.include]);
+  const shim = compile('./fakexen.c', ['-shared', '-fPIC', '-I', debian.include]);
   const env = {
     ...debian.env,
     LD_PRELOAD: shim,
