@@ -1,28 +1,62 @@
 /** A script for the core: who sends what, and what comes back. Used by tests only. */
 import { XsOp, XsPacketParser, xsOpName } from '@xenhost/xs-wire';
 import type { XsOpName } from '@xenhost/xs-wire';
+import { FakeClock } from '@xenhost/base';
 import type { StoreConnection } from '../core/connection.ts';
 import { XenstoreCore } from '../core/core.ts';
+import type { ConflictPolicy, ControlPort } from '../core/core.ts';
+import type { StoreChange } from '../core/journal.ts';
 import type { Quotas } from '../core/limits.ts';
+import type { CoreState } from '../core/state.ts';
 
 /** Client, operation, payload with `|` for NUL, expected replies and events in order (`|` for NUL too). */
 export type Step = readonly [who: string, op: XsOpName | number, payload: string, ...expected: string[]];
 
+export interface SceneOptions {
+  readonly conflictPolicy?: ConflictPolicy;
+  readonly control?: ControlPort;
+}
+
 /** Clients are `0` (any further `0x` is another tool), and `N` for domain N; `N:T` sends in transaction T. */
 export class Scene {
   readonly core: XenstoreCore;
+  readonly clock = new FakeClock();
   readonly logged: string[] = [];
+  /** What has been told to the journal, one entry a call. */
+  readonly journal: (readonly StoreChange[])[] = [];
+  /** Rings that were given up. */
+  readonly released: number[] = [];
+  /** What the next introductions of a ring fail with. */
+  introduceError: Error | undefined;
   readonly #clients = new Map<string, { readonly connection: StoreConnection; readonly parser: XsPacketParser }>();
   #reqId = 1;
 
-  constructor(quotas: Partial<Quotas> = {}) {
+  constructor(quotas: Partial<Quotas> = {}, options: SceneOptions = {}) {
     this.core = new XenstoreCore(
-      { quotas },
+      { quotas, ...(options.conflictPolicy ? { conflictPolicy: options.conflictPolicy } : {}) },
       {
-        gate: { introduce: () => Promise.resolve(), release: () => undefined },
+        gate: {
+          introduce: () => (this.introduceError ? Promise.reject(this.introduceError) : Promise.resolve()),
+          release: (domid) => this.released.push(domid),
+        },
         log: (message) => this.logged.push(message),
+        clock: this.clock,
+        journal: { committed: (changes) => this.journal.push(changes) },
+        ...(options.control ? { control: options.control } : {}),
       },
     );
+  }
+
+  /** A new core that takes over from this one; clients keep their names and what they have not read. */
+  takeOver(state: CoreState): Scene {
+    const next = new Scene();
+    const restored = next.core.restoreState(state);
+    for (const [name, { connection, parser }] of this.#clients) {
+      const taken = restored.get(connection.id);
+      if (taken) next.#clients.set(name, { connection: taken, parser });
+    }
+    next.#reqId = this.#reqId;
+    return next;
   }
 
   connection(who: string): StoreConnection {
