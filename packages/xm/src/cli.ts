@@ -3,14 +3,25 @@
  * text and code that Xen 4.4's `xm` has for it. Nothing is thrown past `runXm`.
  */
 import type { XmlRpcError, XmlRpcFault } from '@xenhost/xmlrpc-codec';
-import type { Command } from './commands/command.ts';
+import type { Command, Session, Xm } from './commands/command.ts';
 import { longHelp, shortHelp, usage } from './commands/help.ts';
 import { aliases, commands } from './commands/table.ts';
-import { CommandFailed, ConnectionError, Exit, InvalidArgument, OptionError, ProtocolError } from './errors.ts';
+import {
+  CommandFailed,
+  ConnectionError,
+  Exit,
+  InvalidArgument,
+  OptionError,
+  ProtocolError,
+  type XenApiFailure,
+} from './errors.ts';
+import { wrap } from './text.ts';
 import { print, printError, type World } from './world.ts';
 
 /** Fault code and exit code of a domain that does not exist. */
 const INVALID_DOMAIN = 3;
+/** A failure of the Xen-API is broken into lines of this width. */
+const FAILURE_WIDTH = 80;
 
 export async function runXm(argv: readonly string[], world: World): Promise<number> {
   const [name, ...args] = argv;
@@ -32,11 +43,7 @@ export async function runXm(argv: readonly string[], world: World): Promise<numb
     world.out(shortHelp());
     return 1;
   }
-  try {
-    return await runCommand(command, args, world);
-  } catch (error) {
-    return report(command, error, world);
-  }
+  return runReported(command, args, world);
 }
 
 /** By name, by old name, or by the beginning of exactly one. */
@@ -48,20 +55,52 @@ function findCommand(name: string, world: World): Command | undefined {
     world.err(`Command ${name} is deprecated.  Please use xm ${current} instead.\n`);
     return commands.find((command) => command.name === current);
   }
-  const matches = name.length > 1 ? commands.filter((command) => command.name.startsWith(name)) : [];
+  const matches = name.length > 1 ? commands.filter((row) => !row.own && row.name.startsWith(name)) : [];
   return matches.length === 1 ? matches[0] : undefined;
 }
 
-async function runCommand(command: Command, args: readonly string[], world: World): Promise<number> {
-  if (!command.load) throw new CommandFailed(`xm ${command.name} is not supported in this version`);
-  checkCount(command, args, world);
-  const [run, { XendClient, serverAddress }] = await Promise.all([command.load(), import('./client.ts')]);
-  const server = new XendClient(serverAddress(world.env), world.signal);
+/** Runs a command; whatever happens is told. `session` has it use a connection that is open already. */
+async function runReported(
+  command: Command,
+  args: readonly string[],
+  world: World,
+  session?: Session,
+): Promise<number> {
   try {
-    return (await run({ world, server }, args)) ?? 0;
-  } finally {
-    server.close();
+    return await runCommand(command, args, world, session);
+  } catch (error) {
+    return report(command, error, world);
   }
+}
+
+async function runCommand(
+  command: Command,
+  given: readonly string[],
+  world: World,
+  session: Session | undefined,
+): Promise<number> {
+  const json = command.json === true && given.includes('--json');
+  const args = json ? given.filter((arg) => arg !== '--json') : given;
+  checkCount(command, args, world);
+  const [run, { connect }] = await Promise.all([command.load(), import('./server/connect.ts')]);
+  const connection = session ? undefined : await connect(world);
+  const context = session ?? connection;
+  if (!context) return 1;
+  try {
+    requireServer(command, context.api !== undefined);
+    return (await run({ world, server: context.server, api: context.api, json, xm }, args)) ?? 0;
+  } finally {
+    await connection?.close();
+  }
+}
+
+const xm: Xm = { commands, aliases, find: findCommand, run: runReported, usageOf, shortHelp, longHelp };
+
+function requireServer(command: Command, isXenApi: boolean): void {
+  if (isXenApi && command.api === undefined && !command.own) {
+    throw new CommandFailed('This function is not supported by Xen-API');
+  }
+  if (!isXenApi && command.api === 'only') throw new CommandFailed('This function is only supported by Xen-API');
 }
 
 function checkCount(command: Command, args: readonly string[], world: World): void {
@@ -79,14 +118,14 @@ function checkCount(command: Command, args: readonly string[], world: World): vo
 }
 
 async function usageOf(command: Command): Promise<string> {
-  const own = ['create', 'new'].includes(command.name) ? (await import('./create/options.ts')).optionHelp() : '';
-  return usage(command, own);
+  return usage(command, (await command.more?.()) ?? '');
 }
 
 async function report(command: Command, error: unknown, world: World): Promise<number> {
-  const withUsage = async (text: string): Promise<number> => {
+  const withUsage = async (text: string, after?: string): Promise<number> => {
     printError(world, text);
     world.out(await usageOf(command));
+    if (after !== undefined) print(world, after);
     return 1;
   };
   if (world.signal.aborted) {
@@ -103,8 +142,12 @@ async function report(command: Command, error: unknown, world: World): Promise<n
     printError(world, `Domain '${error.faultString}' does not exist.`);
     return INVALID_DOMAIN;
   }
-  if (error instanceof OptionError || error instanceof InvalidArgument) return withUsage(error.message);
-  if (error instanceof CommandFailed) printError(world, error.message);
+  if (error instanceof OptionError) return withUsage(error.message, error.after);
+  if (error instanceof InvalidArgument) return withUsage(error.message);
+  if (isNamed<XenApiFailure>(error, 'XenApiFailure')) {
+    const { failureText } = await import('./xen-api/session.ts');
+    for (const line of ['', ...wrap(failureText(error), FAILURE_WIDTH), '']) world.err(`${line}\n`);
+  } else if (error instanceof CommandFailed) printError(world, error.message);
   else if (error instanceof ConnectionError) printError(world, connectionText(error, world));
   else if (error instanceof ProtocolError) world.err(`${protocolText(error)}\n`);
   else if (isNamed<XmlRpcError>(error, 'XmlRpcError')) printError(world, `Cannot understand xend: ${error.message}`);

@@ -1,46 +1,35 @@
-/** Calls to xend: XML-RPC over HTTP on its Unix socket or on TCP, as `XM_SERVER` says. One call at a time, one connection. */
-import type { Agent, IncomingMessage, RequestOptions } from 'node:http';
-import { hostPaths } from '@xenhost/daemon-kit';
+/** Calls to xend: XML-RPC over HTTP on its Unix socket, on TCP or through ssh. One call at a time, one connection. */
+import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import { pythonUnescape } from '@xenhost/sxp';
 import { decodeResponse, encodeCall, RESPONSE_LIMITS, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
-import { CommandFailed, ConnectionError, ProtocolError } from './errors.ts';
+import { ConnectionError, ProtocolError, UnknownMethod } from './errors.ts';
+import type { ServerAddress } from './server/address.ts';
+import type { World } from './world.ts';
 
 /** Not by import: that would evaluate every lazy export of the module, the whole of undici among them (35 ms). */
 const http = process.getBuiltinModule('node:http');
 
-/** Where xend is. */
-export type ServerAddress =
-  { readonly kind: 'unix'; readonly path: string } | { readonly kind: 'http' | 'https'; readonly url: URL };
-
-/** `httpu:///path`, `http://host:port`, `https://host:port`. Throws CommandFailed. */
-export function serverAddress(env: NodeJS.ProcessEnv): ServerAddress {
-  const given = env['XM_SERVER'];
-  if (given === undefined || given === '') return { kind: 'unix', path: hostPaths(env).xendXmlrpc };
-  const unix = /^httpu:\/\/(\/.*)$/.exec(given)?.[1];
-  if (unix !== undefined) return { kind: 'unix', path: unix };
-  const url = URL.canParse(given) ? new URL(given) : undefined;
-  if (url?.protocol === 'http:') return { kind: 'http', url };
-  if (url?.protocol === 'https:') return { kind: 'https', url };
-  throw new CommandFailed(
-    `XM_SERVER: ${given} is not supported: give httpu:///path, http://host:port or https://host:port`,
-  );
-}
-
 export class XendClient {
   readonly #address: ServerAddress;
-  readonly #signal: AbortSignal;
+  readonly #world: World;
   #agent: Agent | undefined;
 
-  constructor(address: ServerAddress, signal: AbortSignal) {
+  constructor(address: ServerAddress, world: World) {
     this.#address = address;
-    this.#signal = signal;
+    this.#world = world;
   }
 
-  /** Throws XmlRpcFault, ConnectionError, ProtocolError. */
+  /** Throws XmlRpcFault, UnknownMethod, ConnectionError, ProtocolError. */
   async call(method: string, ...params: readonly XmlRpcValue[]): Promise<XmlRpcValue> {
-    const result = decodeResponse(await this.#post(encodeCall(method, params)));
+    const result = await this.callRaw(method, ...params);
+    if (isUnknownMethod(result)) throw new UnknownMethod(method);
     // xend sends a result that is one string as the inside of its Python repr.
     return typeof result === 'string' ? pythonUnescape(result) : result;
+  }
+
+  /** The result as it came: the Xen-API's, which says in itself whether it is a failure. */
+  async callRaw(method: string, ...params: readonly XmlRpcValue[]): Promise<XmlRpcValue> {
+    return decodeResponse(await this.#post(encodeCall(method, params)));
   }
 
   close(): void {
@@ -48,15 +37,16 @@ export class XendClient {
   }
 
   async #post(body: string): Promise<string> {
+    const address = this.#address;
     const options: RequestOptions = {
       method: 'POST',
-      path: '/RPC2',
+      path: address.kind === 'ssh' ? `/${address.path}` : '/RPC2',
       headers: {
         'content-type': 'text/xml',
         'content-length': Buffer.byteLength(body),
         'user-agent': 'xenhost-xm',
       },
-      signal: this.#signal,
+      signal: this.#world.signal,
     };
     const response = await this.#send(options, body);
     const text = await readBody(response);
@@ -64,32 +54,53 @@ export class XendClient {
     return text;
   }
 
-  #send(options: RequestOptions, body: string): Promise<IncomingMessage> {
-    const address = this.#address;
-    const ask = address.kind === 'https' ? process.getBuiltinModule('node:https').request : http.request;
-    const target: RequestOptions =
-      address.kind === 'unix'
-        ? {
-            ...options,
-            socketPath: address.path,
-            agent: (this.#agent ??= new http.Agent({ keepAlive: true, maxSockets: 1 })),
-          }
-        : { ...options, host: address.url.hostname.replace(/^\[|\]$/g, ''), port: address.url.port };
+  async #send(options: RequestOptions, body: string): Promise<IncomingMessage> {
+    const ask = await this.#asker(options);
     return new Promise((resolve, reject) => {
-      const asking = ask(target, resolve);
+      const asking = ask();
+      asking.on('response', resolve);
       asking.on('error', (error: NodeJS.ErrnoException) => {
         reject(asCallError(error));
       });
       asking.end(body);
     });
   }
+
+  async #asker(options: RequestOptions): Promise<() => ClientRequest> {
+    const address = this.#address;
+    const keepAlive = { keepAlive: true, maxSockets: 1 };
+    switch (address.kind) {
+      case 'unix': {
+        const agent = (this.#agent ??= new http.Agent(keepAlive));
+        return () => http.request({ ...options, socketPath: address.path, agent });
+      }
+      case 'ssh': {
+        const { SshAgent } = await import('./server/ssh.ts');
+        const agent = (this.#agent ??= new SshAgent(address, this.#world));
+        return () => http.request({ ...options, host: address.host, agent });
+      }
+      case 'http':
+      case 'https': {
+        const { request, Agent } = address.kind === 'http' ? http : process.getBuiltinModule('node:https');
+        const agent = (this.#agent ??= new Agent(keepAlive));
+        const { hostname, port } = address.url;
+        return () => request({ ...options, host: hostname.replace(/^\[|\]$/g, ''), port, agent });
+      }
+    }
+  }
+}
+
+/** How xend's legacy server answers for what it does not have: not with a fault. */
+function isUnknownMethod(result: XmlRpcValue): boolean {
+  const description = (result as { readonly ErrorDescription?: unknown } | null)?.ErrorDescription;
+  return Array.isArray(description) && description[0] === 'MESSAGE_METHOD_UNKNOWN';
 }
 
 function asCallError(error: NodeJS.ErrnoException): Error {
   if (error.name === 'AbortError') return error;
   const code = error.code ?? '';
   if (code === 'ECONNRESET' || code.startsWith('HPE_')) return new ProtocolError(undefined, error.message);
-  return new ConnectionError(code, { cause: error });
+  return new ConnectionError(code === '' ? error.message : code, { cause: error });
 }
 
 function readBody(response: IncomingMessage): Promise<string> {

@@ -1,10 +1,12 @@
 /** The ways in which a command ends badly; cli.ts turns each into its text and exit code. */
 
-/** Wrong options: the text, then the usage. */
+/** Wrong options: the text, then the usage, then `after` on a line of its own where there is one. */
 export class OptionError extends Error {
-  constructor(message: string) {
+  readonly after: string | undefined;
+  constructor(message: string, options: { readonly after?: string } = {}) {
     super(message);
     this.name = 'OptionError';
+    this.after = options.after;
   }
 }
 
@@ -53,5 +55,23 @@ export class ProtocolError extends Error {
     super(message);
     this.name = 'ProtocolError';
     this.status = status;
+  }
+}
+
+/** This xend does not have that method. */
+export class UnknownMethod extends CommandFailed {
+  constructor(method: string) {
+    super(`This xend has no method ${method}`);
+    this.name = 'UnknownMethod';
+  }
+}
+
+/** The Xen-API refused: its ErrorDescription. */
+export class XenApiFailure extends Error {
+  readonly details: readonly string[];
+  constructor(details: readonly string[]) {
+    super(details.join(' '));
+    this.name = 'XenApiFailure';
+    this.details = details;
   }
 }

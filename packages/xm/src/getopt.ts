@@ -16,6 +16,9 @@ export interface ParsedOptions {
   readonly words: readonly string[];
 }
 
+/** Wrong words, found by a command itself: after the usage comes an empty line. */
+export const wrongArguments = (message: string): OptionError => new OptionError(message, { after: '' });
+
 /** Throws OptionError. */
 export function getopt(args: readonly string[], specs: readonly OptionSpec[]): ParsedOptions {
   const options: [string, string][] = [];
@@ -31,6 +34,26 @@ export function getopt(args: readonly string[], specs: readonly OptionSpec[]): P
     else words.push(arg);
   }
   return { options, words };
+}
+
+/** The same, but the first word that is no option ends them: plain getopt. Throws OptionError. */
+export function getoptStrict(args: readonly string[], specs: readonly OptionSpec[]): ParsedOptions {
+  let end = 0;
+  while (end < args.length) {
+    const arg = args[end] ?? '';
+    if (arg === '--' || !arg.startsWith('-') || arg === '-') break;
+    const bare = arg.startsWith('--') ? specs.find((spec) => spec.long === arg.slice(2)) : lastShort(arg, specs);
+    end += bare?.takesValue ? 2 : 1;
+  }
+  const { options } = getopt(args.slice(0, end), specs);
+  return { options, words: args.slice(args[end] === '--' ? end + 1 : end) };
+}
+
+/** The option whose value is the next word: the last letter, where no value follows it in the same word. */
+function lastShort(arg: string, specs: readonly OptionSpec[]): OptionSpec | undefined {
+  const takers = Array.from(arg.slice(1)).map((letter) => specs.find((spec) => spec.short === letter));
+  const first = takers.findIndex((spec) => spec?.takesValue);
+  return first >= 0 && first === takers.length - 1 ? takers[first] : undefined;
 }
 
 function longOption(text: string, specs: readonly OptionSpec[], rest: string[]): [string, string] {

@@ -22,10 +22,20 @@ process.exitCode = await runXm(process.argv.slice(2), {
   env: process.env,
   cwd: process.cwd(),
   isRoot: process.geteuid?.() === 0,
-  stdin: process.stdin,
+  // Opening standard input costs milliseconds that most commands need not spend.
+  get stdin() {
+    return process.stdin;
+  },
   signal: interrupt.signal,
+  terminal: () =>
+    process.stdout.isTTY ? { columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 } : undefined,
   out: (text) => process.stdout.write(text),
   err: (text) => process.stderr.write(text),
+  write: (bytes) =>
+    new Promise((resolve) => {
+      if (process.stdout.write(bytes)) resolve();
+      else process.stdout.once('drain', resolve);
+    }),
   now: () => new Date(),
   sleep: (ms) => sleep(ms, undefined, { signal: interrupt.signal }),
   become: async (module, args) => {
@@ -34,14 +44,40 @@ process.exitCode = await runXm(process.argv.slice(2), {
     await import(pathToFileURL(module).href);
     return new Promise<never>(() => undefined);
   },
-  run: async (command, args) => {
+  connect: (command, args) => {
+    const { spawn } = process.getBuiltinModule('node:child_process');
+    const { Duplex } = process.getBuiltinModule('node:stream');
+    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
+    child.once('error', (error) => stream.destroy(error));
+    stream.once('close', () => child.kill());
+    return stream;
+  },
+  run: async (command, args, options = {}) => {
     const { spawn } = await import('node:child_process');
     return new Promise((resolve, reject) => {
-      attached = true;
-      const child = spawn(command, args, { stdio: 'inherit' });
+      const { input, detached = false } = options;
+      attached = !detached;
+      const others = detached ? 'ignore' : 'inherit';
+      const child = spawn(command, args, {
+        stdio: [input === undefined ? others : 'pipe', others, others],
+        detached,
+      });
+      child.once('error', (error) => {
+        attached = false;
+        reject(error);
+      });
+      child.stdin?.on('error', () => undefined);
+      child.stdin?.end(input);
+      if (detached) {
+        child.once('spawn', () => {
+          child.unref();
+          resolve(0);
+        });
+        return;
+      }
       // Whoever ends xm means the program that has its terminal.
       for (const name of ['SIGTERM', 'SIGHUP'] as const) process.once(name, () => child.kill(name));
-      child.once('error', reject);
       child.once('exit', (code, signal) => {
         attached = false;
         resolve(code ?? (signal ? 128 + constants.signals[signal] : 1));

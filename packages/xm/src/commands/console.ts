@@ -3,11 +3,11 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { atomNumber, childValue } from '@xenhost/sxp';
-import { CommandFailed, Exit } from '../errors.ts';
+import { CommandFailed, InvalidArgument } from '../errors.ts';
 import { getopt } from '../getopt.ts';
-import { printError } from '../world.ts';
 import type { CommandContext, Run } from './command.ts';
 import { asSxp } from './domain-rows.ts';
+import { refused } from './words.ts';
 
 export const console_: Run = async (context, args) => {
   const { options, words } = getopt(args, [
@@ -17,12 +17,9 @@ export const console_: Run = async (context, args) => {
   const given = new Map(options);
   const quiet = given.has('quiet');
   const num = given.get('num') ?? '0';
-  if (!/^\d{1,4}$/.test(num)) throw new CommandFailed(`bad console number ${num}`);
+  if (!/^\d{1,4}$/.test(num)) throw new InvalidArgument();
   const [dom] = words;
-  if (dom === undefined || words.length > 1) {
-    printError(context.world, 'No domain given');
-    throw new Exit(1, { usage: true });
-  }
+  if (dom === undefined || words.length > 1) throw refused(context.world, 'No domain given');
   let domid: number | undefined;
   try {
     domid = await domidOf(context, dom);
@@ -32,14 +29,21 @@ export const console_: Run = async (context, args) => {
   }
   if (domid === undefined) {
     if (quiet) return 1;
-    throw new CommandFailed(`Domain '${dom}' is not started`);
+    throw notStarted(context, dom);
   }
   return attachConsole(context, domid, Number(num));
 };
 
+/** What Xen 4.4 raises as a fault: the text and the usage. */
+export const notStarted = ({ world }: CommandContext, dom: string): Error =>
+  refused(world, `Domain '${dom}' is not started`);
+
 /** The id of a domain that runs; undefined when it does not. */
-export async function domidOf({ server }: CommandContext, dom: string): Promise<number | undefined> {
-  return atomNumber(childValue(asSxp(await server.call('xend.domain', dom)), 'domid'));
+export async function domidOf({ server, api }: CommandContext, dom: string): Promise<number | undefined> {
+  const domid = api
+    ? Number(await api.text('VM.get_domid', await api.vm(dom)))
+    : atomNumber(childValue(asSxp(await server.call('xend.domain', dom)), 'domid'));
+  return domid === undefined || domid < 0 || Number.isNaN(domid) ? undefined : domid;
 }
 
 /** Runs the console client until it ends; resolves to its exit code, or never when this process has become the client. */

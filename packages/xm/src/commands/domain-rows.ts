@@ -1,7 +1,11 @@
-/** What the listing commands take from a domain's SXP. */
+/** What the listing commands take from a domain's SXP, or from its records where the Xen-API is asked. */
 import { atomNumber, atomText, childValue, type Sxp } from '@xenhost/sxp';
-import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
-import type { XendClient } from '../client.ts';
+import type { XmlRpcStruct, XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { Exit } from '../errors.ts';
+import { print } from '../world.ts';
+import { isStruct, listOf, numberOf, pairsOf, structOf, textOf } from '../xen-api/values.ts';
+import type { XenApi } from '../xen-api/session.ts';
+import type { CommandContext } from './command.ts';
 
 export interface DomainRow {
   readonly domid: string;
@@ -12,6 +16,7 @@ export interface DomainRow {
   readonly cpuTimeS: number;
   /** Seconds since the epoch; undefined when it does not run. */
   readonly startTimeS: number | undefined;
+  readonly uuid: string;
 }
 
 export function domainRow(domain: Sxp): DomainRow {
@@ -26,23 +31,104 @@ export function domainRow(domain: Sxp): DomainRow {
     memoryMiB: number('memory') ?? 0,
     cpuTimeS: number('cpu_time') ?? 0,
     startTimeS: number('start_time'),
+    uuid: text('uuid') ?? '',
   };
 }
 
+/** A row as --json shows it. */
+export const domainJson = (row: DomainRow): Record<string, unknown> => ({
+  name: row.name,
+  domid: row.domid === '' ? null : Number(row.domid),
+  uuid: row.uuid,
+  memory_mib: Math.trunc(row.memoryMiB),
+  vcpus: row.vcpus,
+  state: row.state,
+  cpu_time_s: row.cpuTimeS,
+});
+
 /** A result that is one string. */
-export const asText = (value: XmlRpcValue): string => atomText(value as Sxp) ?? '';
+export const asText = (value: XmlRpcValue): string => (isStruct(value) ? '' : (atomText(value as Sxp) ?? ''));
 export const asSxp = (value: XmlRpcValue): Sxp => value as Sxp;
 export const asSxpList = (value: XmlRpcValue): readonly Sxp[] => (Array.isArray(value) ? (value as Sxp[]) : []);
 
+export interface Wanted {
+  readonly state?: string;
+  readonly full?: boolean;
+  readonly pool?: string | undefined;
+}
+
 /** The named domains, or all in a state. */
 export async function domains(
-  server: XendClient,
+  { world, server, api }: CommandContext,
   names: readonly string[],
-  state: string,
-  full = false,
+  { state = 'all', full = false, pool }: Wanted = {},
 ): Promise<readonly Sxp[]> {
-  if (names.length === 0) return asSxpList(await server.call('xend.domains_with_state', true, state, full));
+  if (api) {
+    const all = await apiDomains(api, pool);
+    const found = all.filter((domain) => names.includes(atomText(childValue(domain, 'name')) ?? ''));
+    if (names.length === 0) return all;
+    if (found.length > 0) return found;
+    print(world, `Error: no domain${names.length > 1 ? 's' : ''} named ${names.join(', ')}`);
+    throw new Exit(255);
+  }
+  if (names.length === 0) {
+    const all = asSxpList(await server.call('xend.domains_with_state', true, state, full));
+    return pool === undefined ? all : all.filter((domain) => atomText(childValue(domain, 'pool_name')) === pool);
+  }
   const found: Sxp[] = [];
   for (const name of names) found.push(asSxp(await server.call('xend.domain', name, full)));
   return found;
+}
+
+/** The letters of a state, in their places. */
+const STATES = ['running', 'blocked', 'paused', 'shutdown', 'crashed', 'dying'];
+
+async function apiDomains(api: XenApi, pool: string | undefined): Promise<Sxp[]> {
+  const records = await api.records('VM.get_all_records');
+  const metrics = new Map(await api.records('VM_metrics.get_all_records'));
+  return records
+    .filter(([, record]) => pool === undefined || textOf(record['pool_name']) === pool)
+    .map(([, record]): Sxp => apiDomain(record, metrics.get(textOf(record['metrics'])) ?? {}));
+}
+
+function apiDomain(record: XmlRpcStruct, metrics: XmlRpcStruct): Sxp {
+  const states = listOf(metrics['state']);
+  const times = Object.values(structOf(metrics['VCPUs_utilisation'])).map(numberOf);
+  const start = metrics['start_time'];
+  return [
+    'domain',
+    ...pairsOf(record),
+    ['name', textOf(record['name_label'])],
+    ['memory', Math.floor(numberOf(metrics['memory_actual']) / 2 ** 20)],
+    ['vcpus', textOf(metrics['VCPUs_number'])],
+    ['state', STATES.map((state) => (states.includes(state) ? state.charAt(0) : '-')).join('')],
+    ['cpu_time', String(times.reduce((sum, time) => sum + time, 0) / Math.max(1, times.length))],
+    ...(start instanceof Date ? [['start_time', String(start.getTime() / 1000)]] : []),
+  ];
+}
+
+/** An SXP value as JSON: lists of pairs are objects, with lists where a key comes twice. */
+export function sxpJson(value: Sxp): unknown {
+  if (!Array.isArray(value)) return typeof value === 'object' && value !== null ? Number(String(value)) : value;
+  const items = value as readonly Sxp[];
+  const tagged = typeof items[0] === 'string' && items.length > 1 && items.slice(1).every(isPair);
+  const pairs = tagged ? items.slice(1) : items;
+  if (pairs.length === 0 || !pairs.every(isPair)) return items.map(sxpJson);
+  const object: Record<string, unknown> = {};
+  for (const pair of pairs) {
+    const [key, ...rest] = pair as readonly Sxp[];
+    const name = String(key);
+    const inner = rest.length === 1 ? sxpJson(rest[0] ?? null) : rest.map(sxpJson);
+    if (!Object.hasOwn(object, name)) object[name] = inner;
+    else object[name] = [...(Array.isArray(object[name]) ? (object[name] as unknown[]) : [object[name]]), inner];
+  }
+  return object;
+}
+
+const isPair = (value: Sxp): boolean => Array.isArray(value) && typeof value[0] === 'string' && value.length > 1;
+
+/** Prints JSON; gives the exit code of that. */
+export function printJson({ world }: CommandContext, value: unknown): number {
+  print(world, JSON.stringify(value, null, 2));
+  return 0;
 }

@@ -1,42 +1,59 @@
 /** The commands that pass their words to one method of xend and say nothing when it works. */
 import { atomText, childValue } from '@xenhost/sxp';
-import { InvalidArgument } from '../errors.ts';
+import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { print } from '../world.ts';
 import type { CommandContext, Run } from './command.ts';
 import { asSxp } from './domain-rows.ts';
+import { KIB, MIB, memoryIn, wholeNumber } from './numbers.ts';
 
-/** Words as strings, to one method. */
+/** The domain and what `rest` makes of the other words, to one method of either server. */
 const passTo =
-  (method: string): Run =>
-  async ({ server }, args) => {
-    await server.call(method, ...args);
+  (legacy: string, api: string, rest: (words: readonly string[]) => readonly XmlRpcValue[] = (words) => words): Run =>
+  async (context, [dom = '', ...words]) => {
+    const params = rest(words);
+    if (context.api) await context.api.call(api, await context.api.vm(dom), ...params);
+    else await context.server.call(legacy, dom, ...params);
     return undefined;
   };
 
-export const destroy = passTo('xend.domain.destroy');
-export const delete_ = passTo('xend.domain.delete');
-export const reset = passTo('xend.domain.reset');
-export const rename = passTo('xend.domain.setName');
-export const sysrq = passTo('xend.domain.send_sysrq');
+export const destroy = passTo('xend.domain.destroy', 'VM.hard_shutdown');
+export const delete_ = passTo('xend.domain.delete', 'VM.destroy');
+export const suspend = passTo('xend.domain.suspend', 'VM.suspend');
+export const reset = passTo('xend.domain.reset', 'VM.hard_reboot');
+export const rename = passTo('xend.domain.setName', 'VM.set_name_label');
+export const sysrq = passTo('xend.domain.send_sysrq', 'VM.send_sysrq');
+export const trigger = passTo('xend.domain.send_trigger', 'VM.send_trigger', ([name = '', vcpu = '0']) => [
+  name,
+  wholeNumber(vcpu),
+]);
+export const usbAdd = passTo('xend.domain.usb_add', '');
+export const usbDel = passTo('xend.domain.usb_del', '');
 
-export const pause: Run = async ({ server }, [dom = '']) => {
-  await server.call('xend.domain.pause', dom);
-  await server.call('xend.domain.setpauseflag', dom, true);
-  return undefined;
-};
+/** Pauses or not, and has xend remember that a person wanted it so. */
+const pausing =
+  (word: string, paused: boolean): Run =>
+  async ({ server, api }, [dom = '']) => {
+    if (api) {
+      await api.call(`VM.${word}`, await api.vm(dom));
+      return undefined;
+    }
+    await server.call(`xend.domain.${word}`, dom);
+    await server.call('xend.domain.setpauseflag', dom, paused);
+    return undefined;
+  };
 
-export const unpause: Run = async ({ server }, [dom = '']) => {
-  await server.call('xend.domain.unpause', dom);
-  await server.call('xend.domain.setpauseflag', dom, false);
-  return undefined;
-};
+export const pause = pausing('pause', true);
+export const unpause = pausing('unpause', false);
 
-export const trigger: Run = async ({ server }, [dom = '', name = '', vcpu = '0']) => {
-  await server.call('xend.domain.send_trigger', dom, name, wholeNumber(vcpu));
-  return undefined;
-};
-
-async function showField({ world, server }: CommandContext, dom: string, field: string): Promise<undefined> {
+async function showField(
+  { world, server, api }: CommandContext,
+  dom: string,
+  field: 'domid' | 'name',
+): Promise<undefined> {
+  if (api) {
+    print(world, await api.text(field === 'domid' ? 'VM.get_domid' : 'VM.get_name_label', await api.vm(dom)));
+    return;
+  }
   const domain = asSxp(await server.call('xend.domain', dom));
   print(world, atomText(childValue(domain, field)) ?? 'None');
 }
@@ -44,30 +61,24 @@ async function showField({ world, server }: CommandContext, dom: string, field: 
 export const domid: Run = (context, [name = '']) => showField(context, name, 'domid');
 export const domname: Run = (context, [id = '']) => showField(context, id, 'name');
 
-/** Python's int() of a word. Throws InvalidArgument. */
-export function wholeNumber(text: string): number {
-  const value = /^\s*[-+]?\d{1,15}\s*$/.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw new InvalidArgument();
-  return value;
-}
-
-const UNITS: Readonly<Record<string, number>> = { g: 2 ** 30, m: 2 ** 20, k: 2 ** 10 };
-
-/** `64`, `64m`, `1G` in MiB, rounded down. Throws InvalidArgument. */
-export function mebibytes(text: string): number {
-  const unit = /[a-zA-Z]$/.exec(text)?.[0].toLowerCase();
-  if (unit === undefined) return wholeNumber(text);
-  const scale = UNITS[unit];
-  if (scale === undefined) throw new InvalidArgument();
-  return Math.floor((wholeNumber(text.slice(0, -1)) * scale) / 2 ** 20);
-}
-
-export const memSet: Run = async ({ server }, [dom = '', memory = '']) => {
-  await server.call('xend.domain.setMemoryTarget', dom, mebibytes(memory));
+export const memSet: Run = async ({ server, api }, [dom = '', memory = '']) => {
+  const target = memoryIn(MIB, memory);
+  if (!api) {
+    await server.call('xend.domain.setMemoryTarget', dom, target);
+    return undefined;
+  }
+  // As text: the Xen-API's numbers are, and bytes exceed an XML-RPC int.
+  for (const bound of ['max', 'min']) {
+    await api.call(`VM.set_memory_dynamic_${bound}_live`, await api.vm(dom), String(target * MIB));
+  }
   return undefined;
 };
 
-export const memMax: Run = async ({ server }, [dom = '', memory = '']) => {
-  await server.call('xend.domain.maxmem_set', dom, mebibytes(memory));
+export const memMax: Run = async ({ server, api }, [dom = '', memory = '']) => {
+  if (api) {
+    await api.call('VM.set_memory_static_max', await api.vm(dom), String(memoryIn(KIB, memory) * KIB));
+  } else {
+    await server.call('xend.domain.maxmem_set', dom, memoryIn(MIB, memory));
+  }
   return undefined;
 };

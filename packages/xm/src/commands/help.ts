@@ -1,6 +1,6 @@
 /** Usage of one command, and the short and long list of all. */
 import { format, wrap } from '../text.ts';
-import type { Command } from './command.ts';
+import { JSON_OPTION, type Command } from './command.ts';
 import { COMMON_ORDER, HELP_ROW, commands } from './table.ts';
 
 const HEAD = 'Usage: xm <subcommand> [args]\n\nControl, list, and manipulate Xen guest instances.\n\n';
@@ -13,8 +13,9 @@ const OPTION_DOC_WIDTH = 43;
 /** `moreOptions`: what a command with its own option parser adds. */
 export function usage(command: Command, moreOptions = ''): string {
   const lines = [`Usage: xm ${command.name} ${command.args}`, '', command.doc];
-  if (command.options) {
-    for (const [short, long, doc] of command.options) {
+  const options = [...(command.options ?? []), ...(command.json ? [JSON_OPTION] : [])];
+  if (options.length > 0) {
+    for (const [short, long, doc] of options) {
       const keys = [short, long].filter((key) => key !== '').join(', ');
       const [first = '', ...rest] = wrap(doc, OPTION_DOC_WIDTH);
       lines.push(format('  %-30s %-43s', keys, first), ...rest.map((line) => ' '.repeat(33) + line));
@@ -24,7 +25,9 @@ export function usage(command: Command, moreOptions = ''): string {
   return `${lines.join('\n')}\n${moreOptions}`;
 }
 
-function rows(list: readonly Command[]): string {
+type HelpRow = Pick<Command, 'name' | 'doc'>;
+
+function rows(list: readonly HelpRow[]): string {
   return list
     .flatMap(({ name, doc }) => {
       const [first = '', ...rest] = wrap(doc, DOC_WIDTH);
@@ -35,7 +38,7 @@ function rows(list: readonly Command[]): string {
 }
 
 export function shortHelp(): string {
-  const byName = new Map([...commands, HELP_ROW].map((command) => [command.name, command]));
+  const byName = new Map<string, HelpRow>([...commands, HELP_ROW].map((command) => [command.name, command]));
   const list = COMMON_ORDER.flatMap((name) => byName.get(name) ?? []);
   return `${HEAD}Common 'xm' commands:\n\n${rows(list)}\n${FOOT}For a complete list of subcommands run 'xm help'.\n`;
 }

@@ -4,21 +4,26 @@ import { getopt } from '../getopt.ts';
 import { format } from '../text.ts';
 import { print } from '../world.ts';
 import type { Run } from './command.ts';
-import { domainRow, domains } from './domain-rows.ts';
+import { domainRow, domains, printJson, type DomainRow } from './domain-rows.ts';
 
-export const uptime: Run = async ({ world, server }, args) => {
+export const uptime: Run = async (context, args) => {
+  const { world } = context;
   const { options, words } = getopt(args, [{ name: 'short', short: 's', long: 'short' }]);
   const short = options.length > 0;
-  const rows = (await domains(server, words, 'all')).map(domainRow);
-  if (!short) print(world, format('%-33s %4s %s ', 'Name', 'ID', 'Uptime'));
+  const rows = (await domains(context, words)).map(domainRow);
   const now = world.now();
-  for (const { name, domid, startTimeS } of rows) {
-    const seconds =
-      domid === '' || startTimeS === undefined
-        ? 0
-        : domid === '0'
-          ? await hostUptime()
-          : Math.max(0, Math.round(now.getTime() / 1000 - startTimeS));
+  if (context.json) {
+    const shown: unknown[] = [];
+    for (const row of rows) {
+      const domid = row.domid === '' ? null : Number(row.domid);
+      shown.push({ name: row.name, domid, uptime_s: await secondsUp(row, now) });
+    }
+    return printJson(context, shown);
+  }
+  if (!short) print(world, format('%-33s %4s %s ', 'Name', 'ID', 'Uptime'));
+  for (const row of rows) {
+    const { name, domid } = row;
+    const seconds = await secondsUp(row, now);
     const up = `${daysText(seconds)}${format('%2d:', Math.floor((seconds % 86400) / 3600))}${two((seconds % 3600) / 60)}`;
     if (short) {
       const clock = [now.getHours(), now.getMinutes(), now.getSeconds()].map(two).join(':');
@@ -29,6 +34,12 @@ export const uptime: Run = async ({ world, server }, args) => {
   }
   return undefined;
 };
+
+async function secondsUp({ domid, startTimeS }: DomainRow, now: Date): Promise<number> {
+  if (domid === '0') return hostUptime();
+  if (domid === '' || startTimeS === undefined) return 0;
+  return Math.max(0, Math.round(now.getTime() / 1000 - startTimeS));
+}
 
 const two = (n: number): string => String(Math.floor(n)).padStart(2, '0');
 

@@ -1,17 +1,21 @@
 /** Settings to the config SXP that xend gets: the keys in Xen 4.4's order, with its checks (`create.py`, make_config). */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { float, type Sxp } from '@xenhost/sxp';
+import type { Sxp } from '@xenhost/sxp';
 import { CommandFailed } from '../errors.ts';
 import type { World } from '../world.ts';
+import { checkAccessControl, checkCpuid, devicesOf, pciFunctions } from './config-devices.ts';
 import type { Setting } from './options.ts';
-import { xauthority } from './settings.ts';
+import { isTrue, sxpOf, textOf, type SettingMap } from './setting-values.ts';
 
-type Settings = ReadonlyMap<string, Setting>;
+type Settings = SettingMap;
 
-/** Throws CommandFailed. */
-export function makeConfig(settings: Settings, world: World): Sxp {
+/** Throws CommandFailed. `console`: whether it will be attached, so that the boot loader may talk with the user. */
+export function makeConfig(settings: Settings, world: World, console = false): Sxp {
   const config: Sxp[] = ['vm'];
+  checkAccessControl(settings);
+  checkCpuid(settings, 'cpuid');
+  checkCpuid(settings, 'cpuid_check');
   const value = (name: string): Setting => settings.get(name) ?? null;
   const addIfSet = (name: string): void => {
     if (isTrue(value(name))) config.push([name, sxpOf(value(name))]);
@@ -32,22 +36,21 @@ export function makeConfig(settings: Settings, world: World): Sxp {
   if (isTrue(value('pool'))) config.push(['pool_name', sxpOf(value('pool'))]);
   const image = makeImage(settings, world);
   if (isTrue(value('bootloader'))) {
-    config.push(['bootloader', sxpOf(value('bootloader'))]);
-    config.push(['bootloader_args', isTrue(value('bootargs')) ? sxpOf(value('bootargs')) : '-q']);
+    config.push(['bootloader', bootloader(textOf(value('bootloader')))]);
+    const words = isTrue(value('bootargs')) ? sxpOf(value('bootargs')) : console ? '' : '-q';
+    config.push(['bootloader_args', words]);
   }
   config.push(['image', image], ['s3_integrity', sxpOf(value('s3_integrity'))]);
-  const devices = [
-    ...disks(settings),
-    ...ioports(settings),
-    ...irqs(settings),
-    ...vifs(settings),
-    ...vfbs(settings, world),
-  ];
-  for (const name of ['pci', 'vscsi', 'vusb', 'vif2']) {
-    if (strings(settings, name).length > 0)
-      throw new CommandFailed(`${name} devices are not supported in this version`);
-  }
-  return [...config, ...devices.map((device): Sxp => ['device', device])];
+  return [...config, ...devicesOf(settings, world)];
+}
+
+/** Where Xen's programs lie. */
+const PROGRAM_FOLDERS = ['/usr/bin', '/usr/sbin', '/usr/lib/xen/bin', '/usr/lib/xen/boot'];
+
+/** `pygrub` alone is the one that is installed; left to xend where it is not. */
+function bootloader(name: string): string {
+  if (name !== 'pygrub') return name;
+  return PROGRAM_FOLDERS.map((folder) => `${folder}/${name}`).find((path) => existsSync(path)) ?? name;
 }
 
 function addVcpus(config: Sxp[], vcpus: Setting, maxvcpus: Setting): void {
@@ -94,11 +97,28 @@ function makeImage(settings: Settings, world: World): Sxp {
   if (extra !== '') image.push(['args', extra]);
   add('superpages');
   if (text('builder') === 'hvm') {
-    for (const name of HVM_KEYS) if (value(name) !== null) image.push([name, sxpOf(value(name))]);
+    for (const name of HVM_KEYS) {
+      if (name === 'pci') image.push(['pci', pciTuples(settings)]);
+      else if (value(name) !== null) image.push([name, sxpOf(value(name))]);
+    }
   }
   for (const name of ['vhpt', 'machine_address_size', 'suppress_spurious_page_faults']) add(name);
   for (const name of ['tsc_mode', 'nomigrate']) if (value(name) !== null) image.push([name, sxpOf(value(name))]);
   return image;
+}
+
+/** The functions as tuples: domain, bus, slot, function, virtual slot and function, options, key. */
+function pciTuples(settings: Settings): Sxp {
+  const hex = (value: number, width: number): string => `0x${value.toString(16).padStart(width, '0')}`;
+  return pciFunctions(settings).map(({ domain, bus, slot, func, vdevfn, options, key }): Sxp => [
+    hex(domain, 4),
+    hex(bus, 2),
+    hex(slot, 2),
+    hex(func, 1),
+    hex(vdevfn, 2),
+    options.map((option): Sxp => [...option]),
+    key,
+  ]);
 }
 
 /** A path that exists, made absolute; `hvmloader` and a boot loader's files are looked for by xend. */
@@ -133,99 +153,4 @@ function kernelExtra(settings: Settings): string {
   if (text('nfs_root') === '') return text('extra');
   if (text('nfs_server') === '') throw new CommandFailed('Must set nfs root and nfs server');
   return `nfsroot=${text('nfs_server')}:${text('nfs_root')} ${text('extra')}`;
-}
-
-// Devices
-
-function disks(settings: Settings): Sxp[] {
-  return strings(settings, 'disk').map((text): Sxp => {
-    const [uname, dev, mode, backend, protocol, ...more] = text.split(',');
-    if (uname === undefined || dev === undefined || mode === undefined || more.length > 0) {
-      throw new CommandFailed(`Invalid disk specifier: ${text}`);
-    }
-    const deviceClass = uname.startsWith('tap2:') ? 'tap2' : uname.startsWith('tap:') ? 'tap' : 'vbd';
-    const disk: Sxp[] = [deviceClass, ['uname', uname], ['dev', dev], ['mode', mode]];
-    if (backend) disk.push(['backend', backend]);
-    if (protocol) disk.push(['protocol', protocol]);
-    return disk;
-  });
-}
-
-function ioports(settings: Settings): Sxp[] {
-  return strings(settings, 'ioports').map((text): Sxp => {
-    const [from = '', to = from, ...more] = text.split('-');
-    if (more.length > 0) throw new CommandFailed(`Invalid i/o port range specifier: ${text}`);
-    return ['ioports', ['from', `0x${from}`], ['to', `0x${to}`]];
-  });
-}
-
-const irqs = (settings: Settings): Sxp[] => strings(settings, 'irq').map((text): Sxp => ['irq', ['irq', text]]);
-
-const VIF_KEYS = [
-  'backend', 'bridge', 'ip', 'mac', 'script', 'type', 'vifname', 'rate', 'model', 'accel', 'policy', 'label',
-]; // prettier-ignore
-
-function vifs(settings: Settings): Sxp[] {
-  const texts = strings(settings, 'vif');
-  const nics = Number(settings.get('nics') ?? -1);
-  while (texts.length < Math.min(nics, 64)) texts.push('');
-  return texts.map((text): Sxp => {
-    const pairs = keyValues(text);
-    for (const key of pairs.keys()) if (!VIF_KEYS.includes(key)) throw new CommandFailed(`Invalid vif option: ${key}`);
-    return ['vif', ...pairs];
-  });
-}
-
-const VFB_KEYS = [
-  'vnclisten', 'vncunused', 'vncdisplay', 'display', 'videoram', 'xauthority', 'sdl', 'vnc', 'vncpasswd', 'opengl', 'keymap',
-  'serial', 'monitor',
-]; // prettier-ignore
-
-function vfbs(settings: Settings, world: World): Sxp[] {
-  return strings(settings, 'vfb').flatMap((text): Sxp[] => {
-    const pairs = keyValues(text);
-    const type = pairs.get('type');
-    if (type !== undefined) {
-      pairs.delete('type');
-      pairs.set(type, '1');
-    }
-    for (const key of pairs.keys()) {
-      if (!VFB_KEYS.includes(key)) throw new CommandFailed(`configuration option ${key} unknown to vfbs`);
-    }
-    const keymap = textOf(settings.get('keymap') ?? '');
-    if (!pairs.has('keymap') && keymap !== '') pairs.set('keymap', keymap);
-    const display = world.env['DISPLAY'];
-    if (!pairs.has('display') && display !== undefined) pairs.set('display', display);
-    if (!pairs.has('xauthority')) pairs.set('xauthority', xauthority(world.env));
-    return [['vkbd'], ['vfb', ...pairs]];
-  });
-}
-
-/** `k=v,k=v`. Throws CommandFailed. */
-function keyValues(text: string): Map<string, string> {
-  const pairs = new Map<string, string>();
-  if (text.trim() === '') return pairs;
-  for (const part of text.trim().split(',')) {
-    const equals = part.indexOf('=');
-    if (equals < 0) throw new CommandFailed(`${part} should be a pair, separated by an equals sign.`);
-    pairs.set(part.slice(0, equals).trim(), part.slice(equals + 1).trim());
-  }
-  return pairs;
-}
-
-/** A list setting's elements as texts. Throws CommandFailed when it is something else. */
-function strings(settings: Settings, name: string): string[] {
-  const value = settings.get(name) ?? [];
-  if (!Array.isArray(value)) throw new CommandFailed(`${name} should be a list`);
-  return (value as readonly Setting[]).map((item) => textOf(item));
-}
-
-const textOf = (value: Setting): string => (value === null ? '' : Array.isArray(value) ? '' : String(value));
-
-const isTrue = (value: Setting): boolean => (Array.isArray(value) ? value.length > 0 : Boolean(value));
-
-/** Whole numbers are integers, others floats. */
-function sxpOf(value: Setting): Sxp {
-  if (Array.isArray(value)) return (value as readonly Setting[]).map(sxpOf);
-  return typeof value === 'number' && !Number.isInteger(value) ? float(value) : value;
 }

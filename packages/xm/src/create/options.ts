@@ -2,8 +2,7 @@
  * The options and variables of `xm create`, one row each: what the command line takes, the defaults, what --help_config
  * prints (Xen 4.4 `tools/python/xen/xm/create.py`).
  */
-import { wrap } from '../text.ts';
-import type { OptionSpec } from '../getopt.ts';
+import type { OptionRow } from '../options.ts';
 
 /** A setting's value once it is known: as Python had it. */
 export type Setting = string | number | null | readonly Setting[];
@@ -132,13 +131,7 @@ export const variables: readonly Variable[] = [
   row('superpages', 'int', 0, 'use superpages'),
 ];
 
-interface OptionRow extends OptionSpec {
-  /** What its value is called in the help. */
-  readonly value?: string;
-  readonly doc: string;
-}
-
-const DEFAULT_PATH = '.:/etc/xen';
+export const DEFAULT_PATH = '.:/etc/xen';
 
 export const optionRows: readonly OptionRow[] = [
   { name: 'help', short: 'h', long: 'help', doc: 'Print this help.' },
@@ -162,29 +155,3 @@ export const optionRows: readonly OptionRow[] = [
   { name: 'viewer', long: 'vncviewer', doc: 'Open a VNC viewer on the domain.' },
   { name: 'viewer', long: 'vncviewer-autopass', doc: 'Hand the VNC password to the viewer.' },
 ];
-
-export { DEFAULT_PATH };
-
-const KEY_WIDTH = 20;
-const DOC_WIDTH = 55;
-
-function helpLine(keys: string, doc: string): string {
-  const lines = wrap(doc, DOC_WIDTH);
-  if (keys.length > KEY_WIDTH) lines.unshift('');
-  return keys.padEnd(KEY_WIDTH + 1) + lines.join(`\n${' '.repeat(KEY_WIDTH + 1)}`);
-}
-
-/** The options as the usage of `xm create` shows them. */
-export function optionHelp(): string {
-  const lines = optionRows.map(({ short, long, value, doc }) => {
-    const keys = [short && `-${short}`, long && `--${long}`].filter((key) => key !== undefined && key !== '');
-    return helpLine(keys.map((key) => (value ? `${key ?? ''}=${value}` : key)).join(', '), doc);
-  });
-  return `\nOptions:\n\n${lines.join('\n')}\n\n`;
-}
-
-/** The variables as --help_config shows them. */
-export function variableHelp(): string {
-  const lines = variables.map(({ name, doc }) => helpLine(`${name}=${name.toUpperCase()}`, doc));
-  return `\nValues:\n\n${lines.join('\n')}\n\n`;
-}

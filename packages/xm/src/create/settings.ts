@@ -1,66 +1,63 @@
-/** From the command line and the config file to one set of settings (Xen 4.4 `create.py`, `opts.py`). */
+/** From the command line and the config file to one set of settings (Xen 4.4 `opts.py`). */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import os from 'node:os';
-import { basename, isAbsolute, resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import { CommandFailed, OptionError } from '../errors.ts';
-import { getopt } from '../getopt.ts';
 import { print, type World } from '../world.ts';
-import { DEFAULT_PATH, optionRows, variables, type Setting, type Variable } from './options.ts';
+import type { Setting, Variable } from './options.ts';
 
-export interface CreateOptions {
-  readonly quiet: boolean;
-  readonly dryRun: boolean;
-  readonly paused: boolean;
-  readonly console: boolean;
-  readonly help: 'options' | 'variables' | undefined;
-  /** A config in SXP, used as it is. */
-  readonly sxpFile: string | undefined;
-  readonly configFile: string;
+/** What the command line says about where settings come from. */
+export interface SettingsRequest {
+  /** Words that are no options: `VAR=VAL`, and the file; the last one counts. */
+  readonly words: readonly string[];
+  readonly defconfig: string | undefined;
   readonly path: string;
-  /** Variables set on the command line. */
-  readonly settings: ReadonlyMap<string, Setting>;
-  /** Other words with `=`: names that the config file sees. */
-  readonly scriptVariables: ReadonlyMap<string, string>;
+  readonly quiet: boolean;
+  /** What follows the usage when the file is not found. */
+  readonly help?: string;
+}
+
+export interface Settings {
+  readonly settings: Map<string, Setting>;
+  /** The file's name as it was given. */
+  readonly file: string;
+  /** Where it was found, as xm shows it; undefined when it was XML. */
+  readonly xml: string | undefined;
 }
 
 /** Where xm looks when no file is named. */
 const DEFAULT_CONFIG_FILE = 'xmdefconfig';
 const MAX_CONFIG_BYTES = 1 << 20;
 
-const variableByName = new Map(variables.map((variable) => [variable.name, variable]));
-
-/** Throws OptionError, CommandFailed. */
-export function parseCommandLine(args: readonly string[]): CreateOptions {
-  const { options, words } = getopt(args, optionRows);
-  const given = new Map(options);
-  const settings = new Map<string, Setting>();
+/** Defaults, then the file's, then the command line's. Throws OptionError, CommandFailed. */
+export async function readSettings(
+  world: World,
+  variables: readonly Variable[],
+  request: SettingsRequest,
+): Promise<Settings> {
+  const byName = new Map(variables.map((variable) => [variable.name, variable]));
+  const given = new Map<string, Setting>();
   const scriptVariables = new Map<string, string>();
-  let configFile = given.get('defconfig') ?? DEFAULT_CONFIG_FILE;
-  for (const word of words) {
+  let file = request.defconfig ?? DEFAULT_CONFIG_FILE;
+  for (const word of request.words) {
     const equals = word.indexOf('=');
     if (equals < 0) {
-      configFile = word;
+      file = word;
       continue;
     }
     const [name, value] = [word.slice(0, equals), word.slice(equals + 1)];
-    const variable = variableByName.get(name);
-    if (variable) settings.set(name, converted(variable, value, settings.get(name)));
+    const variable = byName.get(name);
+    if (variable) given.set(name, converted(variable, value, given.get(name)));
     else scriptVariables.set(name.trim(), value.trim());
   }
-  if (given.has('xmldryrun')) throw new CommandFailed('XML configurations are not supported in this version');
-  if (given.has('viewer')) throw new CommandFailed('--vncviewer is not supported in this version');
-  return {
-    quiet: given.has('quiet'),
-    dryRun: given.has('dryrun'),
-    paused: given.has('paused'),
-    console: given.has('console'),
-    help: given.has('help_config') ? 'variables' : given.has('help') ? 'options' : undefined,
-    sxpFile: given.get('config'),
-    configFile,
-    path: given.get('path') ?? DEFAULT_PATH,
-    settings,
-    scriptVariables,
-  };
+  const shown = findConfigFile(file, request, world.cwd);
+  if (!request.quiet) print(world, `Using config file "${shown}".`);
+  const source = readConfigFile(shown, world.cwd);
+  const settings = new Map<string, Setting>(variables.map(({ name, fallback }) => [name, fallback]));
+  if (source.startsWith('<')) return { settings, file, xml: shown };
+  for (const [name, value] of await evaluated(source, shown, scriptVariables, world)) settings.set(name, value);
+  for (const [name, value] of given) settings.set(name, value);
+  return { settings, file, xml: undefined };
 }
 
 function converted(variable: Variable, value: string, earlier: Setting | undefined): Setting {
@@ -80,53 +77,49 @@ function converted(variable: Variable, value: string, earlier: Setting | undefin
 }
 
 /** The path of the config file as xm shows it: as given, else in each folder of the search path. Throws OptionError. */
-function findConfigFile(options: CreateOptions, cwd: string): string {
-  const file = options.configFile;
-  for (const folder of ['', ...options.path.split(':')]) {
+function findConfigFile(file: string, { path, help }: SettingsRequest, cwd: string): string {
+  for (const folder of ['', ...path.split(':')]) {
     const joined = folder === '' || isAbsolute(file) ? file : `${folder.replace(/\/$/, '')}/${file}`;
     const shown = isAbsolute(joined) ? joined : `./${joined}`;
     if (existsSync(resolve(cwd, shown))) return shown;
   }
-  throw new OptionError(`Unable to open config file: ${file}`);
+  throw new OptionError(`Unable to open config file: ${file}`, help === undefined ? {} : { after: help });
 }
 
-/** All settings: defaults, then the file's, then the command line's. Throws OptionError, CommandFailed. */
-export async function loadSettings(options: CreateOptions, world: World): Promise<Map<string, Setting>> {
-  const shown = findConfigFile(options, world.cwd);
-  if (!options.quiet) print(world, `Using config file "${shown}".`);
-  const settings = new Map<string, Setting>(variables.map(({ name, fallback }) => [name, fallback]));
-  for (const [name, value] of await readConfigFile(shown, options, world)) settings.set(name, value);
-  for (const [name, value] of options.settings) settings.set(name, value);
-  if (!settings.get('name')) settings.set('name', basename(options.configFile));
-  settings.set('display', settings.get('display') ?? world.env['DISPLAY'] ?? null);
-  settings.set('xauthority', settings.get('xauthority') ?? xauthority(world.env));
-  return settings;
+function readConfigFile(shown: string, cwd: string): string {
+  const path = resolve(cwd, shown);
+  try {
+    const found = statSync(path);
+    if (!found.isFile()) throw new CommandFailed(`${shown} is not a file`);
+    if (found.size > MAX_CONFIG_BYTES) throw new CommandFailed(`${shown} is larger than ${MAX_CONFIG_BYTES} bytes`);
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (error instanceof CommandFailed) throw error;
+    throw new CommandFailed(`Cannot read file ${shown}: ${(error as Error).message}`);
+  }
 }
 
 export function xauthority(env: NodeJS.ProcessEnv): string {
   return env['XAUTHORITY'] || `${env['HOME'] ?? os.homedir()}/.Xauthority`;
 }
 
-async function readConfigFile(shown: string, options: CreateOptions, world: World): Promise<Map<string, Setting>> {
-  const path = resolve(world.cwd, shown);
-  let source: string;
-  try {
-    const { size } = statSync(path);
-    if (size > MAX_CONFIG_BYTES) throw new CommandFailed(`${shown} is larger than ${MAX_CONFIG_BYTES} bytes`);
-    source = readFileSync(path, 'utf8');
-  } catch (error) {
-    if (error instanceof CommandFailed) throw error;
-    throw new CommandFailed(`Cannot read file ${shown}: ${(error as Error).message}`);
-  }
-  if (source.startsWith('<')) throw new CommandFailed('XML configurations are not supported in this version');
-  const [{ evaluateConfig }, { ConfigFileError }, { toSetting }] = await Promise.all([
+/** What the file sets, evaluated, never executed. */
+async function evaluated(
+  source: string,
+  shown: string,
+  variables: ReadonlyMap<string, string>,
+  world: World,
+): Promise<Map<string, Setting>> {
+  const [{ evaluateConfig }, { ConfigFileError }, { toSetting }, { configVariables }] = await Promise.all([
     import('../python/evaluate.ts'),
     import('../python/errors.ts'),
     import('./python-settings.ts'),
+    import('../python/config-variables.ts'),
   ]);
-  const scope = new Map<string, import('../python/values.ts').PyValue>(options.scriptVariables);
+  const scope = new Map<string, import('../python/values.ts').PyValue>(variables);
   scope.set('xm_file', shown);
   scope.set('xm_help', 0n);
+  scope.set('xm_vars', configVariables(scope));
   try {
     evaluateConfig(source, scope, {
       world: {

@@ -59,6 +59,11 @@ function range(first: PyValue, second?: PyValue, third?: PyValue): PyList {
   return new PyList(items);
 }
 
+function called(call: PyValue, item: PyValue): PyValue {
+  if (!(call instanceof PyFunction)) throw new PyError(`'${typeName(call)}' object is not callable`);
+  return call.call([item], new Map());
+}
+
 function toInt(value: PyValue, base?: PyValue): bigint {
   if (typeof value !== 'string') {
     const n = number(value);
@@ -153,6 +158,10 @@ export const builtins: ReadonlyMap<string, PyValue> = new Map<string, PyValue>([
       all.length === 0 ? [] : Array.from({ length: rows }, (_, i) => new PyTuple(all.map((c) => c[i] ?? null))),
     );
   }),
+  fn('map', 2, 2, (call = null, items = null) => list(iterate(items).map((item) => called(call, item)))),
+  fn('filter', 2, 2, (call = null, items = null) =>
+    list(iterate(items).filter((item) => truth(call === null ? item : called(call, item)))),
+  ),
   fn('any', 1, 1, (items = null) => iterate(items).some(truth)),
   fn('all', 1, 1, (items = null) => iterate(items).every(truth)),
   fn('hex', 1, 1, (value = null) => `0x${BigInt(indexOf(value)).toString(16)}`),

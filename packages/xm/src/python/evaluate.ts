@@ -5,6 +5,7 @@
 import type { SyntaxNode } from '@lezer/common';
 import { parser } from '@lezer/python';
 import { ConfigFileError } from './errors.ts';
+import { makeFunction } from './functions.ts';
 import { Expressions, arithmetic, nodesOf, type Scope } from './expressions.ts';
 import { modulesOf, type PythonWorld } from './modules.ts';
 import { PyError, meter, iterate, toStr, truth, type PyModule, type PyValue } from './values.ts';
@@ -22,16 +23,11 @@ export interface EvaluateModules {
 }
 
 const REFUSED: Readonly<Record<string, string>> = {
-  FunctionDefinition: 'function definitions are not supported',
   ClassDefinition: 'class definitions are not supported',
   DecoratedStatement: 'decorators are not supported',
   TryStatement: 'try is not supported',
   WithStatement: 'with is not supported',
-  RaiseStatement: 'raise is not supported',
-  AssertStatement: 'assert is not supported',
-  DeleteStatement: 'del is not supported',
   ScopeStatement: 'global is not supported',
-  ReturnStatement: "'return' outside function",
   YieldStatement: "'yield' outside function",
   MatchStatement: 'match is not supported',
   TypeDefinition: 'type definitions are not supported',
@@ -46,6 +42,15 @@ class LoopJump extends Error {
   }
 }
 
+/** What ends a function. */
+class Return extends Error {
+  readonly value: PyValue;
+  constructor(value: PyValue) {
+    super("'return' outside function");
+    this.value = value;
+  }
+}
+
 /** Runs the file in `scope`: what is in it is defined beforehand, what the file assigns is in it after. Throws ConfigFileError. */
 export function evaluateConfig(source: string, scope: Scope, modules: EvaluateModules): void {
   if (source.length > MAX_SOURCE) throw new ConfigFileError(`the file is longer than ${MAX_SOURCE} characters`, 1);
@@ -53,7 +58,15 @@ export function evaluateConfig(source: string, scope: Scope, modules: EvaluateMo
   const tree = parser.parse(text);
   checkSyntax(tree.topNode, text);
   meter.reset(MAX_WORK);
-  new Interpreter(text, scope, modules).run(tree.topNode);
+  const known = modulesOf(modules.world);
+  for (const name of ['os', 'sys']) {
+    const module = known.get(name);
+    if (module) scope.set(name, module);
+  }
+  const print = (line: string): void => {
+    modules.print(line);
+  };
+  new Interpreter(text, scope, known, print).run(tree.topNode);
 }
 
 const lineAt = (source: string, offset: number): number => source.slice(0, offset).split('\n').length;
@@ -94,18 +107,12 @@ class Interpreter {
   readonly #modules: ReadonlyMap<string, PyModule>;
   readonly #print: (line: string) => void;
 
-  constructor(source: string, scope: Scope, modules: EvaluateModules) {
+  constructor(source: string, scope: Scope, modules: ReadonlyMap<string, PyModule>, print: (line: string) => void) {
     this.#source = source;
     this.#scope = scope;
     this.#expressions = new Expressions(source, scope);
-    this.#modules = modulesOf(modules.world);
-    this.#print = (line) => {
-      modules.print(line);
-    };
-    for (const name of ['os', 'sys']) {
-      const module = this.#modules.get(name);
-      if (module) scope.set(name, module);
-    }
+    this.#modules = modules;
+    this.#print = print;
   }
 
   run(top: SyntaxNode): void {
@@ -114,6 +121,8 @@ class Interpreter {
         this.#statement(statement);
       } catch (error) {
         if (error instanceof LoopJump) throw new ConfigFileError(error.message, lineAt(this.#source, statement.from));
+        if (error instanceof Return)
+          throw new ConfigFileError("'return' outside function", lineAt(this.#source, statement.from));
         if (error instanceof RangeError)
           throw new ConfigFileError('nested too deep', lineAt(this.#source, statement.from));
         throw error;
@@ -165,6 +174,19 @@ class Interpreter {
             .map((part) => toStr(this.#expressions.evaluate(part)))
             .join(' '),
         );
+        return;
+      case 'FunctionDefinition':
+        this.#define(parts);
+        return;
+      case 'ReturnStatement':
+        throw new Return(parts.length > 1 ? this.#expressions.evaluateList(parts.slice(1)) : null);
+      case 'RaiseStatement':
+        throw new PyError(this.#raised(parts.slice(1)));
+      case 'AssertStatement':
+        this.#assert(parts.slice(1));
+        return;
+      case 'DeleteStatement':
+        this.#delete(parts.slice(1));
         return;
       case 'PassStatement':
         return;
@@ -260,6 +282,54 @@ class Interpreter {
   #body(body: SyntaxNode | undefined): void {
     if (!body) return;
     for (const statement of nodesOf(body)) if (statement.name !== ':') this.#statement(statement);
+  }
+
+  #define(parts: readonly SyntaxNode[]): void {
+    const [, name, list, body] = parts;
+    if (name?.name !== 'VariableName' || list?.name !== 'ParamList' || body?.name !== 'Body') {
+      throw new PyError('this function definition is not supported');
+    }
+    const named = this.#expressions.text(name);
+    const made = makeFunction(named, this.#expressions.parameters(list), this.#scope, (scope) =>
+      new Interpreter(this.#source, scope, this.#modules, this.#print).#runFunction(body),
+    );
+    this.#scope.set(named, made);
+  }
+
+  #runFunction(body: SyntaxNode): PyValue {
+    try {
+      this.#body(body);
+    } catch (error) {
+      if (error instanceof Return) return error.value;
+      if (error instanceof LoopJump) throw new PyError(error.message);
+      throw error;
+    }
+    return null;
+  }
+
+  /** `raise ValueError`, `raise ValueError, text`, `raise ValueError(text)`: the file's own refusal. */
+  #raised(parts: readonly SyntaxNode[]): string {
+    const [what, , detail] = parts;
+    const [callee, list] = what?.name === 'CallExpression' ? nodesOf(what) : [what];
+    const name = callee ? this.#expressions.text(callee) : '';
+    if (!/^\w*(?:Error|Exception)$/.test(name))
+      throw new PyError('raise is supported with the name of an exception only');
+    const inside = list ? nodesOf(list).find((node) => !['(', ')', ','].includes(node.name)) : detail;
+    return inside ? toStr(this.#expressions.evaluate(inside)) : name;
+  }
+
+  #assert([condition, , text]: readonly SyntaxNode[]): void {
+    if (condition && truth(this.#expressions.evaluate(condition))) return;
+    throw new PyError(text ? toStr(this.#expressions.evaluate(text)) : 'AssertionError');
+  }
+
+  #delete(parts: readonly SyntaxNode[]): void {
+    for (const part of parts) {
+      if (part.name === ',') continue;
+      if (part.name !== 'VariableName') throw new PyError('del is supported for names only');
+      const name = this.#expressions.text(part);
+      if (!this.#scope.delete(name)) throw new PyError(`name '${name}' is not defined or not supported`);
+    }
   }
 
   #import(node: SyntaxNode): void {

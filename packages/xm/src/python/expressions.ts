@@ -5,6 +5,7 @@
 import type { SyntaxNode } from '@lezer/common';
 import { builtins, methodOf } from './builtins.ts';
 import { formatPercent } from './format.ts';
+import { makeFunction, parametersOf, type Parameter } from './functions.ts';
 import {
   PyDict,
   PyError,
@@ -41,7 +42,6 @@ export const nodesOf = (node: SyntaxNode): SyntaxNode[] => {
 };
 
 const REFUSED: Readonly<Record<string, string>> = {
-  LambdaExpression: 'lambda expressions are not supported',
   AwaitExpression: 'await is not supported',
   YieldExpression: 'yield is not supported',
   FormatString: 'f-strings are not supported',
@@ -141,6 +141,8 @@ export class Expressions {
         return this.#member(node);
       case 'CallExpression':
         return this.#call(node);
+      case 'LambdaExpression':
+        return this.#lambda(node);
       default:
         throw new PyError(REFUSED[node.name] ?? `${node.name} is not supported`);
     }
@@ -327,6 +329,25 @@ export class Expressions {
     const result = target.call(args, keywords);
     meter.charge(sizeOf(result));
     return result;
+  }
+
+  #lambda(node: SyntaxNode): PyValue {
+    const nodes = nodesOf(node);
+    const list = nodes.find((part) => part.name === 'ParamList');
+    const body = nodes.at(-1);
+    if (!body) throw new PyError('incomplete expression');
+    return makeFunction('<lambda>', this.parameters(list), this.#scope, (scope) =>
+      new Expressions(this.#source, scope).evaluate(body),
+    );
+  }
+
+  /** The parameters of a definition. */
+  parameters(list: SyntaxNode | undefined): Parameter[] {
+    return parametersOf(
+      list ? nodesOf(list) : [],
+      (node) => this.text(node),
+      (node) => this.evaluate(node),
+    );
   }
 
   // Operators

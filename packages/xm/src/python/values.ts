@@ -23,7 +23,7 @@ export class PyDict {
   readonly entries = new Map<string, readonly [PyValue, PyValue]>();
 }
 
-/** Something that can be called with values only: every one is in the tables of builtins.ts and modules.ts. */
+/** Something that can be called with values only: in the tables of builtins.ts and modules.ts, or defined by the file itself. */
 export class PyFunction {
   readonly name: string;
   readonly call: (args: readonly PyValue[], keywords: ReadonlyMap<string, PyValue>) => PyValue;
@@ -57,15 +57,29 @@ export class PyError extends Error {
  * Counts the work that a file causes, so that it ends: one unit is about one element or one character touched. Reset
  * for each evaluation (evaluations do not overlap: they are synchronous).
  */
+const MAX_CALLS = 40;
+
 export class Meter {
   #left = 0;
+  #calls = 0;
   reset(units: number): void {
     this.#left = units;
+    this.#calls = 0;
   }
   /** Throws PyError when all is used up. */
   charge(units: number): void {
     this.#left -= units;
     if (this.#left < 0) throw new PyError('the file takes too long to evaluate');
+  }
+  /** Runs the body of a function. Throws PyError when functions call one another too deep. */
+  within<T>(body: () => T): T {
+    if (this.#calls >= MAX_CALLS) throw new PyError('maximum recursion depth exceeded');
+    this.#calls += 1;
+    try {
+      return body();
+    } finally {
+      this.#calls -= 1;
+    }
   }
 }
 

@@ -1,0 +1,90 @@
+/** Commands on the host, its schedulers and xm itself, in the order of the long help. */
+import type { Command } from '../command.ts';
+
+export const hostCommands: readonly Command[] = [
+  {
+    name: 'debug-keys',
+    args: '<Keys>',
+    doc: 'Send debug keys to Xen.',
+    count: [1, 1],
+    api: 'both',
+    load: async () => (await import('../host.ts')).debugKeys,
+  },
+  {
+    name: 'dmesg',
+    args: '[-c|--clear]',
+    doc: "Show the hypervisor's messages.",
+    options: [['-c', '--clear', 'Empty the buffer after showing it']],
+    count: [0, 1],
+    api: 'both',
+    load: async () => (await import('../host.ts')).dmesg,
+  },
+  {
+    name: 'info',
+    args: '[-c|--config] [-n|--numa]',
+    doc: 'Show what this host is.',
+    options: [
+      ['-c', '--config', "List xend's configuration"],
+      ['-n', '--numa', 'Show CPUs and memory nodes too'],
+    ],
+    count: [0, 1],
+    api: 'both',
+    json: true,
+    load: async () => (await import('../host.ts')).info,
+  },
+  {
+    name: 'log',
+    args: '',
+    doc: "Show xend's log.",
+    count: [0, 0],
+    api: 'both',
+    load: async () => (await import('../host.ts')).log,
+  },
+  {
+    name: 'serve',
+    args: '',
+    doc: "Pass xend's XML-RPC through standard input and output.",
+    count: [0, 0],
+    api: 'both',
+    load: async () => (await import('../serve.ts')).serve,
+  },
+  {
+    name: 'sched-credit2',
+    args: '[-d <Domain> [-w[=WEIGHT]]',
+    doc: 'Show or set what the credit2 scheduler gives a domain.',
+    options: [
+      ['-d DOMAIN', '--domain=DOMAIN', 'The domain'],
+      ['-w WEIGHT', '--weight=WEIGHT', 'Its weight'],
+    ],
+    api: 'both',
+    json: true,
+    load: async () => (await import('../schedule.ts')).schedCredit2,
+  },
+  {
+    name: 'sched-credit',
+    args: '[-d <Domain> [-w[=WEIGHT]|-c[=CAP]]]',
+    doc: 'Show or set what the credit scheduler gives a domain.',
+    options: [
+      ['-d DOMAIN', '--domain=DOMAIN', 'The domain'],
+      ['-w WEIGHT', '--weight=WEIGHT', 'Its weight'],
+      ['-c CAP', '--cap=CAP', 'Its cap'],
+    ],
+    api: 'both',
+    json: true,
+    load: async () => (await import('../schedule.ts')).schedCredit,
+  },
+  {
+    name: 'sched-sedf',
+    args: '<Domain> [options]',
+    doc: 'Show or set what the EDF scheduler gives a domain.',
+    options: [
+      ['-p [MS]', '--period[=MS]', 'Period (ms)'],
+      ['-s [MS]', '--slice[=MS]', 'Slice of the period (ms)'],
+      ['-l [MS]', '--latency[=MS]', 'Period under heavy I/O (ms)'],
+      ['-e [FLAG]', '--extra[=FLAG]', 'Whether it may use spare time'],
+      ['-w [FLOAT]', '--weight[=FLOAT]', 'Weight instead of period and slice'],
+    ],
+    json: true,
+    load: async () => (await import('../schedule.ts')).schedSedf,
+  },
+];

@@ -1,0 +1,294 @@
+/**
+ * xm labels, addlabel and the other commands of the security modules, on a host whose hypervisor has none: xend's dummy
+ * module answers with empty values (Xen 4.4 `labels.py`, `addlabel.py`, …). Labels in configuration files are text and work.
+ */
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { atomText, childOf, childValue, childrenOf, type Sxp } from '@xenhost/sxp';
+import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { CommandFailed } from '../errors.ts';
+import { wrongArguments } from '../getopt.ts';
+import { print, type World } from '../world.ts';
+import { isStruct, listOf, numberOf, textOf } from '../xen-api/values.ts';
+import type { CommandContext, Run } from './command.ts';
+import { asText } from './domain-rows.ts';
+
+const CONFIG_FOLDER = '/etc/xen';
+
+/** XSM errors are shown as Python shows a string. */
+const securityError = (text: string): CommandFailed => new CommandFailed(`'${text}'`);
+
+function noArguments(args: readonly string[], text = 'No arguments expected.'): void {
+  if (args.length > 0) throw wrongArguments(text);
+}
+
+export const labels: Run = async ({ world, server, api }, args) => {
+  let policy: string | null = null;
+  let type: string | null = null;
+  for (const arg of args) {
+    const [key = '', value, ...more] = arg.split('=');
+    if (value !== undefined && key === 'type' && more.length === 0) {
+      if (type !== null) throw wrongArguments('type is definied twice');
+      type = value.toLowerCase();
+    } else if (value === undefined) {
+      if (policy !== null) throw wrongArguments('policy is defined twice');
+      policy = arg;
+    } else {
+      throw wrongArguments(`Unrecognised option: ${arg}`);
+    }
+  }
+  if (api) throw securityError('No policy installed on the system.');
+  const found = listOf(await server.call('xend.security.list_labels', policy, type)).map(textOf);
+  for (const label of found.sort()) print(world, label);
+  return undefined;
+};
+
+export const resources: Run = async ({ world, server, api }, args) => {
+  noArguments(args, 'No arguments required');
+  const found = await (api
+    ? api.call('XSPolicy.get_labeled_resources')
+    : server.call('xend.security.get_labeled_resources'));
+  if (!isStruct(found)) return undefined;
+  for (const [resource, value] of Object.entries(found)) {
+    const parts = typeof value === 'string' ? value.split(':') : listOf(value).map(textOf);
+    const [type, policy, label] = parts.length === 2 ? ['ACM', ...parts] : parts;
+    for (const line of [
+      resource,
+      `      type: ${type ?? ''}`,
+      `    policy: ${policy ?? ''}`,
+      `    label:  ${label ?? ''}`,
+    ]) {
+      print(world, line);
+    }
+  }
+  return undefined;
+};
+
+export const dumpPolicy: Run = async (_context, args) => {
+  noArguments(args);
+  // The dummy module of Xen 4.4 has nothing to dump.
+  return Promise.resolve(undefined);
+};
+
+/** The bit of the only module that xend's policies were for. */
+const ACM = 1;
+
+async function moduleType({ server, api }: CommandContext): Promise<number> {
+  return numberOf(await (api ? api.call('XSPolicy.get_xstype') : server.call('xend.security.get_xstype')));
+}
+
+export const getPolicy: Run = async (context) => {
+  const type = await moduleType(context);
+  const rest = type & ~ACM;
+  const kinds = [
+    ...(type & ACM ? ['ACM'] : []),
+    ...(rest ? [`unsupported (${rest.toString(16).padStart(8, '0')})`] : []),
+  ];
+  print(context.world, `Supported security subsystems   : ${kinds.join(', ') || 'None'} \n`);
+  print(context.world, 'No policy is installed.');
+  return undefined;
+};
+
+export const resetPolicy: Run = async (context, args) => {
+  noArguments(args);
+  if ((await moduleType(context)) & ACM) await context.server.call('xend.security.reset_policy');
+  throw securityError('ACM policy type not supported.');
+};
+
+export const setPolicy: Run = async ({ world }, args) => {
+  const [type, name] = args;
+  if (type === undefined || name === undefined) throw wrongArguments('Need at least 3 arguments.');
+  const kind = type.toUpperCase();
+  if (kind !== 'ACM' && kind !== 'FLASK') throw wrongArguments(`Unsupported policytype '${type}'.`);
+  const file =
+    kind === 'FLASK'
+      ? name
+      : ['.', join(CONFIG_FOLDER, 'acm-security/policies')]
+          .map((folder) => `${folder}/${name.split('.').join('/')}-security_policy.xml`)
+          .find((path, i) => i === 1 || existsSync(resolve(world.cwd, path)));
+  try {
+    readFileSync(resolve(world.cwd, file ?? name));
+  } catch {
+    throw wrongArguments(`Could not read policy file: ${file ?? name}`);
+  }
+  return Promise.reject(securityError('Policy type not supported.'));
+};
+
+/** The Flask module is not there: every question about its mode ends so. */
+const noFlask = (): Error => wrongArguments('Unsupported policy type');
+
+export const getEnforce: Run = async (_context, args) => {
+  noArguments(args);
+  return Promise.reject(noFlask());
+};
+
+export const setEnforce: Run = async (_context, args) => {
+  const [mode = ''] = args;
+  if (args.length !== 1) throw wrongArguments('Invalid arguments');
+  if (!/^(?:[01]|enforcing|permissive)$/i.test(mode)) throw wrongArguments(`${mode} is an unsupported mode`);
+  return Promise.reject(noFlask());
+};
+
+// Labels
+
+/** What a label is put on: `dom FILE`, `mgt DOMAIN`, `res RESOURCE`, `vif-N DOMAIN`. */
+type Target = 'dom' | 'mgt' | 'res' | 'vif';
+
+function targetOf(word: string, unknown: string): Target {
+  const lower = word.toLowerCase();
+  if (lower === 'dom' || lower === 'mgt' || lower === 'res') return lower;
+  if (!lower.startsWith('vif-')) throw wrongArguments(unknown);
+  if (!/^\d{1,9}$/.test(lower.slice('vif-'.length))) throw wrongArguments('Bad VIF device index.');
+  return 'vif';
+}
+
+/** A configuration file as given, else in /etc/xen. Throws OptionError. */
+function configFile(world: World, name: string): string {
+  const places = name.startsWith('/') ? [name] : [resolve(world.cwd, name), join(CONFIG_FOLDER, name)];
+  const found = places.find((path) => existsSync(path) && statSync(path).isFile());
+  if (found === undefined) throw wrongArguments(`Configuration file '${name}' not found.`);
+  return found;
+}
+
+const LABEL_START = /^access_control\s*=/i;
+const LABEL_END = /'\]/;
+
+/** The lines of a file that set access_control. */
+function labelLines(lines: readonly string[]): Set<number> {
+  const found = new Set<number>();
+  let inside = false;
+  for (const [i, line] of lines.entries()) {
+    if (LABEL_START.test(line)) inside = true;
+    if (inside) found.add(i);
+    if (inside && LABEL_END.test(line)) inside = false;
+  }
+  return found;
+}
+
+export const getLabel: Run = async (context, args) => {
+  const [kind = '', name = ''] = args;
+  const { world, server, api } = context;
+  if (args.length !== 2) throw wrongArguments('Requires 2 arguments');
+  switch (targetOf(kind, 'First subcommand argument must be "dom", "mgt" or "res"')) {
+    case 'dom': {
+      const lines = readFileSync(configFile(world, name), 'utf8').split('\n');
+      const text = [...labelLines(lines)].map((i) => lines[i] ?? '').join('\n');
+      if (text === '') throw securityError('Domain not labeled');
+      const value = text.slice(text.indexOf('=') + 1).trim();
+      print(world, `policytype=ACM,${value.replace(/^[['\]]+/, '').replace(/[['\]]+$/, '')}`);
+      return undefined;
+    }
+    case 'mgt': {
+      const label = api
+        ? await api.text('VM.get_security_label', await api.vm(name))
+        : asText(await server.call('xend.security.get_domain_label', name));
+      print(world, label.replace(/^'/, ''));
+      return undefined;
+    }
+    case 'res': {
+      const label = await resourceLabel(context, name);
+      if (label === '') throw securityError('Resource not labeled');
+      print(world, label);
+      return undefined;
+    }
+    case 'vif':
+      throw wrongArguments('xm needs to be configure to use the xen-api.');
+  }
+};
+
+async function resourceLabel({ server, api }: CommandContext, resource: string): Promise<string> {
+  if (api) return api.text('XSPolicy.get_resource_label', resource);
+  const found: XmlRpcValue = await server.call('xend.security.get_resource_label', resource);
+  const parts = typeof found === 'string' ? [found] : listOf(found).map(textOf);
+  return parts.every((part) => part === '') ? '' : parts.join(':');
+}
+
+export const addLabel: Run = async (context, args) => {
+  const [label = '', kind = '', name = '', policy] = args;
+  const { world, server } = context;
+  if (args.length !== 3 && args.length !== 4) throw wrongArguments('Needs either 2 or 3 arguments');
+  if (policy === undefined) {
+    throw wrongArguments('ACM security is not enabled. You must specify the policy on the command line.');
+  }
+  const target = targetOf(kind, 'Need to specify either "dom", "mgt" or "res" as object to add label to.');
+  if (target === 'dom') {
+    const path = configFile(world, name);
+    const text = readFileSync(path, 'utf8');
+    if (text.split('\n').some((line) => LABEL_START.test(line))) {
+      throw securityError(`Config file '${name}' is already labeled.`);
+    }
+    writeFileSync(path, `${text}access_control = ['policy=${policy},label=${label}']\n`);
+    return undefined;
+  }
+  if (target === 'vif') throw wrongArguments('Need to be configure for using xen-api.');
+  const [type = '', reference, ...more] = policy.split(':');
+  if (more.length > 0 || (target === 'mgt' && reference === undefined)) {
+    throw wrongArguments('Policy name in wrong format.');
+  }
+  if (target === 'res') {
+    const old = await resourceLabel(context, name);
+    if (old !== '') throw securityError(`'${name}' is already labeled with '${old}'.`);
+    const [kindOf, ref] = reference === undefined ? ['ACM', type] : [type, reference];
+    await server.call('xend.security.set_resource_label', name, kindOf, ref, label);
+    throw securityError('An error occurred labeling the resource: Policy type not supported.');
+  }
+  const old = asText(await server.call('xend.security.get_domain_label', name)).replace(/^'/, '');
+  await server.call('xend.security.set_domain_label', name, `${type}:${reference ?? ''}:${label}`, old);
+  throw securityError('An error occurred relabeling the domain: Policy type not supported.');
+};
+
+export const rmLabel: Run = async (context, args) => {
+  const [kind = '', name = ''] = args;
+  const { world, server } = context;
+  if (args.length !== 2) throw wrongArguments('Requires 2 arguments');
+  switch (targetOf(kind, `Unrecognised type argument: ${kind}`)) {
+    case 'dom': {
+      const path = configFile(world, name);
+      const lines = readFileSync(path, 'utf8').split('\n');
+      const found = labelLines(lines);
+      if (found.size === 0) throw securityError('Domain not labeled');
+      writeFileSync(path, lines.map((line, i) => (found.has(i) ? `#${line}` : line)).join('\n'));
+      return undefined;
+    }
+    case 'mgt': {
+      const old = asText(await server.call('xend.security.get_domain_label', name));
+      if (old === '') throw securityError('Domain was not labeled.');
+      await server.call('xend.security.set_domain_label', name, '', old);
+      print(world, `Successfully removed label from domain ${name}.`);
+      return undefined;
+    }
+    case 'res':
+      if ((await resourceLabel(context, name)) === '') throw securityError('Resource not labeled');
+      await server.call('xend.security.set_resource_label', name, '', '', '');
+      return undefined;
+    case 'vif':
+      throw wrongArguments('Need to be configure for using xen-api.');
+  }
+};
+
+export const dryRun: Run = async ({ world }, args) => {
+  const [file = ''] = args;
+  if (args.length !== 1) throw wrongArguments('Invalid number of arguments');
+  const { configOf } = await import('../create/create.ts');
+  const config = await configOf(world, [file]);
+  const label = atomText(childValue(childOf(childOf(config, 'security')?.[1], 'access_control'), 'label'));
+  const name = atomText(childValue(config, 'name')) ?? basename(file);
+  print(world, 'Checking domain:');
+  print(world, `   ${name}: ${label === undefined ? 'PERMITTED' : 'DENIED'}`);
+  if (label !== undefined) print(world, '   --> Security off, but domain labeled');
+  if (label !== undefined) {
+    print(world, 'Checking resources: (skipped)');
+    print(world, 'Dry Run: FAILED');
+    return 255;
+  }
+  print(world, 'Checking resources:');
+  for (const uname of diskNames(config)) print(world, `   ${uname}: PERMITTED`);
+  print(world, 'Dry Run: PASSED');
+  return undefined;
+};
+
+const diskNames = (config: Sxp): string[] =>
+  childrenOf(config, 'device').flatMap((device) => {
+    const uname = atomText(childValue(childOf(device, 'vbd'), 'uname'));
+    return uname === undefined ? [] : [uname];
+  });

@@ -1,0 +1,115 @@
+/** The columns of xentop: title, width, what is shown and how domains are sorted by it. */
+import type { DomainSample, HostSample } from './sample.ts';
+
+export interface View {
+  readonly now: HostSample;
+  /** What percentages are reckoned against. */
+  readonly before: HostSample | undefined;
+  readonly fullNames: boolean;
+}
+
+export interface Field {
+  readonly title: string;
+  readonly width: number;
+  show(domain: DomainSample, view: View): string;
+  /** Negative when the first stands higher. */
+  order(a: DomainSample, b: DomainSample, view: View): number;
+}
+
+/** Whole numbers, the greatest first. */
+function amount(title: string, width: number, value: (domain: DomainSample) => number): Field {
+  return {
+    title,
+    width,
+    show: (domain) => String(Math.floor(value(domain))).padStart(width),
+    order: (a, b) => value(b) - value(a),
+  };
+}
+
+/** One digit after the point, the greatest first; `missing` where there is none. */
+function percentage(
+  title: string,
+  width: number,
+  value: (domain: DomainSample, view: View) => number | undefined,
+  missing = '',
+): Field {
+  return {
+    title,
+    width,
+    show: (domain, view) => (value(domain, view)?.toFixed(1) ?? missing).padStart(width),
+    order: (a, b, view) => (value(b, view) ?? Infinity) - (value(a, view) ?? Infinity) || 0,
+  };
+}
+
+/** Where a state's letter stands in xend's text, in the order of xentop's column. */
+const STATE_PLACES: readonly (readonly [letter: string, place: number])[] = [
+  ['d', 5],
+  ['s', 3],
+  ['b', 1],
+  ['c', 4],
+  ['p', 2],
+  ['r', 0],
+];
+
+const isIn = ({ state }: DomainSample, [letter, place]: readonly [string, number]): boolean =>
+  state.charAt(place) === letter;
+
+export const stateText = (domain: DomainSample): string =>
+  STATE_PLACES.map((row) => (isIn(domain, row) ? row[0] : '-')).join('');
+
+/** Of one CPU, since the view before. */
+function cpuPercent(domain: DomainSample, { now, before }: View): number {
+  const earlier = before?.domains.find((other) => other.domid === domain.domid);
+  const seconds = before ? (now.timeMs - before.timeMs) / 1000 : 0;
+  return earlier && seconds > 0 ? ((domain.cpuTimeS - earlier.cpuTimeS) / seconds) * 100 : 0;
+}
+
+const ofTotal = (kib: number | undefined, { now }: View): number | undefined =>
+  kib === undefined ? undefined : (kib / Math.max(1, now.totalKiB)) * 100;
+
+const NAME_WIDTH = 10;
+/** Counters of devices, of which xend has none. */
+const NOTHING = (): number => 0;
+
+export const fields: readonly Field[] = [
+  {
+    title: 'NAME',
+    width: NAME_WIDTH,
+    show: ({ name }, { fullNames }) => (fullNames ? name : name.slice(0, NAME_WIDTH)).padStart(NAME_WIDTH),
+    order: (a, b) => {
+      const [x, y] = [a.name.toLowerCase(), b.name.toLowerCase()];
+      return x < y ? -1 : x > y ? 1 : 0;
+    },
+  },
+  {
+    title: 'STATE',
+    width: 6,
+    show: stateText,
+    order: (a, b) => {
+      const decides = STATE_PLACES.find((row) => isIn(a, row) !== isIn(b, row));
+      return decides === undefined ? 0 : isIn(a, decides) ? -1 : 1;
+    },
+  },
+  amount('CPU(sec)', 10, ({ cpuTimeS }) => cpuTimeS),
+  percentage('CPU(%)', 6, cpuPercent),
+  amount('MEM(k)', 10, ({ memoryKiB }) => memoryKiB),
+  percentage('MEM(%)', 6, ({ memoryKiB }, view) => ofTotal(memoryKiB, view)),
+  {
+    title: 'MAXMEM(k)',
+    width: 10,
+    show: ({ maxMemoryKiB }) => (maxMemoryKiB === undefined ? 'no limit' : String(maxMemoryKiB)).padStart(10),
+    order: (a, b) => (b.maxMemoryKiB ?? Infinity) - (a.maxMemoryKiB ?? Infinity) || 0,
+  },
+  percentage('MAXMEM(%)', 9, ({ maxMemoryKiB }, view) => ofTotal(maxMemoryKiB, view), 'n/a'),
+  amount('VCPUS', 5, ({ vcpuCount }) => vcpuCount),
+  amount('NETS', 4, ({ vifCount }) => vifCount),
+  amount('NETTX(k)', 8, NOTHING),
+  amount('NETRX(k)', 8, NOTHING),
+  amount('VBDS', 4, ({ vbds }) => vbds.length),
+  amount('VBD_OO', 8, NOTHING),
+  amount('VBD_RD', 8, NOTHING),
+  amount('VBD_WR', 8, NOTHING),
+  amount('VBD_RSECT', 10, NOTHING),
+  amount('VBD_WSECT', 10, NOTHING),
+  amount('SSID', 4, NOTHING),
+];
