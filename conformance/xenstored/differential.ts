@@ -62,6 +62,13 @@ async function both(first: World, second: World, step: Step): Promise<[string, s
   }
 }
 
+/**
+ * Where the C daemon is not followed: RM in a transaction answers EIO there when something below was removed outside since; with
+ * ours the commit conflicts. From there on they differ, so the sequence ends.
+ */
+const isExcused = ([who, op]: Step, [c, ours]: readonly [string, string]): boolean =>
+  op === 'RM' && who.includes(':') && c.endsWith('!EIO') && ours.endsWith('OK|');
+
 /** Sends `steps` to fresh worlds; where they first differ. */
 async function replay(pair: Pair, steps: readonly Step[]): Promise<Difference | undefined> {
   await using first = await openWorld(pair.first, pair.debian);
@@ -69,6 +76,7 @@ async function replay(pair: Pair, steps: readonly Step[]): Promise<Difference | 
   for (const [i, step] of steps.entries()) {
     const said = await both(first, second, step);
     if (said === undefined) return undefined;
+    if (isExcused(step, said)) return undefined;
     if (said[0] !== said[1]) return { steps: steps.slice(0, i + 1), said };
   }
   return undefined;
@@ -85,6 +93,7 @@ export async function differ(pair: Pair, seed: number, count: number): Promise<D
     steps.push(step);
     const said = await both(first, second, step);
     if (said === undefined) return undefined;
+    if (isExcused(step, said)) return undefined;
     if (said[0] !== said[1]) return { steps, said };
     if (step[1] === 'TRANSACTION_START') sequence.started(step[0], said[0].split(': ')[1]?.split(';')[0] ?? '');
   }

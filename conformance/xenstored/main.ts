@@ -1,6 +1,6 @@
 /**
  * What nobody here wrote, and what nobody should send, against our xenstored.
- *   --only TEXT      parts whose name has it: utils, control, clients, table, differential, model, hostile
+ *   --only TEXT      parts whose name has it: utils, clients, table, differential, model, hostile
  *   --seed N         first seed of the random parts (default 1)
  *   --count N        sequences of each random part (default 4)
  *   --socket PATH    the utils alone, against a daemon that already runs
@@ -11,6 +11,7 @@ import { Report } from '@xenhost/testkit';
 import { startDaemon } from '../lib/xen/daemons.ts';
 import { debianXen } from '../lib/xen/debian.ts';
 import type { DebianXen } from '../lib/xen/debian.ts';
+import { runClients } from './clients.ts';
 import { runDifferential } from './differential.ts';
 import { runTables } from './table.ts';
 import { tool } from './tool.ts';
@@ -38,6 +39,9 @@ const PARTS: Readonly<Record<string, Part>> = {
     } finally {
       await daemon.stop();
     }
+  },
+  clients: async ({ report, debian }) => {
+    if (debian) await runClients(report, debian);
   },
   table: async ({ report, debian }) => {
     await runTables('ours', debian, report);
