@@ -78,7 +78,7 @@ test('any bytes, from tools and guests at once: each request has one reply, noth
         if (connection.busy || connection.closed) continue;
         s.core.handle(connection, { op, reqId, txId, payload: Buffer.from(payload) });
         asked.set(who, (asked.get(who) ?? 0) + 1);
-        if (connection.busy) await new Promise(setImmediate);
+        if (s.connection(who).busy) await new Promise(setImmediate);
       }
       await new Promise(setImmediate);
       for (const [who, requests] of asked) {

@@ -172,7 +172,7 @@ function restoreNodes(core: XenstoreCore, state: CoreState, permsAt: (index: num
   const { tree } = core;
   const [root, ...others] = state.nodes;
   if (!root) throw new Error('state without nodes');
-  tree.reset(permsAt(root[3]), root[2], state.generation);
+  tree.reset(permsAt(root[3]), root[2]);
   const line: TreeNode[] = [tree.root];
   const generations: (readonly [TreeNode, number])[] = [[tree.root, root[4]]];
   for (const [depth, name, value, perms, generation] of others) {
@@ -185,6 +185,7 @@ function restoreNodes(core: XenstoreCore, state: CoreState, permsAt: (index: num
   }
   // Children have changed their parents' while they were put in.
   for (const [node, generation] of generations) node.generation = generation;
+  tree.continueFrom(state.generation);
 }
 
 function restoreConnection(

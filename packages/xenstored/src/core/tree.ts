@@ -225,11 +225,15 @@ export class Tree implements NodeStore {
     }
   }
 
-  /** Empties the tree but for `/`. `generation` is where counting goes on. */
-  reset(rootPerms = dom0Only(), value = '', generation = this.#generation): void {
+  /** Counting goes on from here: nothing in the tree is younger. */
+  continueFrom(generation: number): void {
+    this.#generation = generation;
+  }
+
+  /** Empties the tree but for `/`. */
+  reset(rootPerms = dom0Only(), value = ''): void {
     this.#cache.clear();
     this.#forgetSubtree(this.#root);
-    this.#generation = Math.max(generation, this.#generation);
     this.#root = new TreeNode(undefined, '', rootPerms, value, this.tick());
     this.#account(this.#root);
   }

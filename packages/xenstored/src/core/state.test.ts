@@ -1,0 +1,232 @@
+import fc from 'fast-check';
+import { randomRequest, runRequests } from '../testing/requests.ts';
+import { Scene } from '../testing/script.ts';
+import { checkStore } from './check.ts';
+import type { ConflictPolicy, XenstoreCore } from './core.ts';
+import type { StoreChange } from './journal.ts';
+import type { CoreState } from './state.ts';
+
+const OK = 'OK|';
+
+async function scene(conflictPolicy: ConflictPolicy = 'eagain'): Promise<Scene> {
+  const s = new Scene({}, { conflictPolicy });
+  for (const domid of [5, 6]) {
+    s.run([
+      ['0', 'MKDIR', `/local/domain/${domid}|`, OK],
+      ['0', 'SET_PERMS', `/local/domain/${domid}|n${domid}|`, OK],
+    ]);
+    await s.introduce(domid);
+  }
+  s.run([
+    ['0', 'WRITE', '/shared|s', OK],
+    ['0', 'SET_PERMS', '/shared|b0|', OK],
+  ]);
+  return s;
+}
+
+/** The state as another process gets it. */
+const overTheWire = (state: CoreState): CoreState => JSON.parse(JSON.stringify(state)) as CoreState;
+
+/** The store as changes, without what a restart does not keep. */
+const storeOf = (core: XenstoreCore): StoreChange[] => [...core.snapshot()];
+
+describe('live update', () => {
+  test('after any requests the core that takes over goes on like the one before', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom('eagain', 'merge' as const),
+        fc.array(randomRequest, { maxLength: 50 }),
+        fc.array(randomRequest, { maxLength: 25 }),
+        async (policy, before, after) => {
+          const one = await scene(policy);
+          runRequests(one, before);
+          await new Promise(setImmediate);
+          // A packet of which a part has been taken.
+          one.connection('00').output.take(7);
+          const two = one.takeOver(overTheWire(one.core.captureState()));
+          expect(checkStore(two.core)).toEqual([]);
+          expect(overTheWire(two.core.captureState())).toEqual(overTheWire(one.core.captureState()));
+          for (const each of [one, two]) runRequests(each, after);
+          await new Promise(setImmediate);
+          for (const who of ['0', '5', '6']) expect(two.received(who)).toEqual(one.received(who));
+          expect(storeOf(two.core)).toEqual(storeOf(one.core));
+          expect(checkStore(two.core)).toEqual([]);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  test('open transactions, watches, unread replies and rights go over', async () => {
+    const one = await scene();
+    one.run([
+      ['0', 'WRITE', '/t/a|1', OK],
+      ['0', 'SET_TARGET', '5|6|', OK],
+      ['0', 'SET_PERMS', '@releaseDomain|n0|r5|', OK],
+      ['5', 'WATCH', '@releaseDomain|r|', OK, '! @releaseDomain|r|'],
+      ['5', 'WATCH', 'data|t|', OK, '! data|t|'],
+      ['0', 'TRANSACTION_START', '|', '1|'],
+      ['0:1', 'READ', '/t/a|', '1'],
+      ['0:1', 'WRITE', '/t/b|2', OK],
+      ['00', 'TRANSACTION_START', '|', '1|'],
+      ['00:1', 'READ', '/t/a|', '1'],
+    ]);
+    one.send('5', 'WRITE', 'data/x|1');
+    const two = one.takeOver(overTheWire(one.core.captureState()));
+    expect(two.received('5')).toEqual(['! data/x|t|', OK]);
+    two.run([
+      ['0:1', 'READ', '/t/b|', '2'],
+      ['0:1', 'TRANSACTION_END', 'T|', OK],
+      ['0', 'READ', '/t/b|', '2'],
+      ['00:1', 'WRITE', '/t/a|3', OK],
+      ['0', 'WRITE', '/t/a|4', OK],
+      ['00:1', 'TRANSACTION_END', 'T|', 'EAGAIN'],
+      ['5', 'WRITE', '/local/domain/6/x|by target', OK],
+    ]);
+    two.core.domainGone(6);
+    expect(two.received('5')).toEqual(['! @releaseDomain|r|']);
+    two.run([['0', 'CONTROL', 'check|', OK]]);
+  });
+
+  test('events that waited keep holding back the guest that caused them, and are not sent twice', async () => {
+    const one = await scene();
+    one.run([['6', 'WATCH', '/shared|t|', OK, '! /shared|t|']]);
+    one.send('5', 'WRITE', '/shared/a|1');
+    one.received('5');
+    const two = one.takeOver(overTheWire(one.core.captureState()));
+    expect(two.core.accounts.of(5).outstanding).toBe(1);
+    two.send('5', 'WRITE', '/shared/a|2');
+    expect(two.received('6')).toEqual(['! /shared/a|t|']);
+    expect(two.core.accounts.of(5).outstanding).toBe(1);
+    two.received('5');
+    expect(two.core.accounts.of(5).outstanding).toBe(0);
+  });
+
+  test('a state of another version is refused', async () => {
+    const one = await scene();
+    const state = { ...one.core.captureState(), version: 99 };
+    expect(() => one.takeOver(state)).toThrow('version 99');
+  });
+
+  test('while an introduction is under way there is no state', async () => {
+    const one = await scene();
+    one.send('0', 'INTRODUCE', '9|1|1|');
+    expect(one.core.quiescent).toBe(false);
+    expect(() => one.core.captureState()).toThrow();
+    await new Promise(setImmediate);
+    expect(one.core.quiescent).toBe(true);
+    one.core.captureState();
+  });
+});
+
+describe('journal', () => {
+  test('changes noted, or a snapshot, make the same store in a new core', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(randomRequest, { maxLength: 80 }), fc.boolean(), async (requests, death) => {
+        const one = await scene();
+        runRequests(one, requests);
+        await new Promise(setImmediate);
+        if (death) {
+          one.core.domainGone(5);
+          await one.introduce(5);
+        }
+        const replayed = new Scene();
+        replayed.core.restore(one.journal.flat());
+        expect(storeOf(replayed.core)).toEqual(storeOf(one.core));
+        expect(checkStore(replayed.core)).toEqual([]);
+        const compacted = new Scene();
+        compacted.core.restore(one.core.snapshot());
+        expect(storeOf(compacted.core)).toEqual(storeOf(one.core));
+        expect(checkStore(compacted.core)).toEqual([]);
+        expect([...replayed.journal, ...compacted.journal]).toEqual([]);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test('one call an operation and a commit, before the reply; none for what changes nothing', async () => {
+    const s = new Scene();
+    const noted = (): unknown => s.journal.splice(0);
+    await s.introduce(5);
+    expect(noted()).toEqual([[{ op: 'introduce', domid: 5, mfn: '1', port: 1 }]]);
+    s.run([
+      ['0', 'WRITE', '/a/b|1', OK],
+      ['0', 'READ', '/a/b|', '1'],
+      ['0', 'TRANSACTION_START', '|', '1|'],
+      ['0:1', 'WRITE', '/a/b|2', OK],
+      ['0:1', 'MKDIR', '/a/c|', OK],
+      ['0:1', 'RM', '/tool|', OK],
+    ]);
+    const perms = [{ domid: 0, access: 'none' }];
+    expect(noted()).toEqual([
+      [
+        { op: 'create', path: '/a', value: '', perms },
+        { op: 'create', path: '/a/b', value: '1', perms },
+      ],
+    ]);
+    s.run([['0:1', 'TRANSACTION_END', 'T|', OK]]);
+    expect(noted()).toEqual([
+      [
+        { op: 'rm', path: '/tool' },
+        { op: 'create', path: '/a/c', value: '', perms },
+        { op: 'write', path: '/a/b', value: '2' },
+      ],
+    ]);
+    s.run([
+      ['0', 'SET_PERMS', '/a|n5|r70000|', OK],
+      ['0', 'SET_PERMS', '@releaseDomain|n0|r5|', OK],
+      ['0', 'SET_TARGET', '5|0|', OK],
+      ['0', 'RM', '/none|', OK],
+      ['0', 'RELEASE', '5|', OK],
+    ]);
+    const owned = [
+      { domid: 5, access: 'none' },
+      { domid: 70000, access: 'read', stale: true },
+    ];
+    expect(noted()).toEqual([
+      [{ op: 'perms', path: '/a', perms: owned }],
+      [{ op: 'special', name: '@releaseDomain', perms: [perms[0], { domid: 5, access: 'read' }] }],
+      [{ op: 'target', domid: 5, target: 0 }],
+      [
+        { op: 'rm', path: '/a' },
+        { op: 'special', name: '@releaseDomain', perms },
+        { op: 'release', domid: 5 },
+      ],
+    ]);
+  });
+
+  test('rights of a dead domain stay those of nobody, also after a restart', async () => {
+    const s = await scene();
+    s.run([
+      ['0', 'WRITE', '/r/secret|1', OK],
+      ['0', 'SET_PERMS', '/r|n0|r5|', OK],
+    ]);
+    s.core.domainGone(5);
+    await s.introduce(5);
+    s.run([
+      ['5', 'DIRECTORY', '/r|', 'EACCES'],
+      ['0', 'WRITE', '/r/made-later|1', OK],
+      ['5', 'READ', '/r/made-later|', 'EACCES'],
+      ['0', 'GET_PERMS', '/r/made-later|', 'n0|r5|'],
+    ]);
+    for (const changes of [s.journal.flat(), [...s.core.snapshot()]]) {
+      const restarted = new Scene();
+      restarted.core.restore(changes);
+      await restarted.introduce(5);
+      restarted.run([
+        ['0', 'GET_PERMS', '/r/made-later|', 'n0|r5|'],
+        ['5', 'DIRECTORY', '/r|', 'EACCES'],
+        ['5', 'READ', '/r/made-later|', 'EACCES'],
+        ['0', 'SET_PERMS', '/r|n0|r5|', OK],
+        ['5', 'DIRECTORY', '/r|', 'secret|made-later|'],
+      ]);
+    }
+  });
+
+  test('what does not fit is refused with the reason', () => {
+    const s = new Scene();
+    expect(() => {
+      s.core.restore([{ op: 'write', path: '/none', value: '' }]);
+    }).toThrow('no node /none');
+  });
+});
