@@ -6,7 +6,7 @@ import { XenError } from '@xenhost/base';
 import { float, type Sxp, type SxpList } from '@xenhost/sxp';
 import { cpuMask, cpusOfMask } from '../config/cpus.ts';
 import { XendError, messageOf } from '../errors.ts';
-import { SHUTDOWN_TIMEOUT_S } from '../limits.ts';
+import { MAX_VCPUS, SHUTDOWN_TIMEOUT_S } from '../limits.ts';
 import { RESTART_COUNT, UNRESPONSIVE } from '../store/exit-notes.ts';
 import { availabilityNodes } from '../store/nodes.ts';
 import { waitForDevices } from '../device/controller.ts';
@@ -171,6 +171,7 @@ function checkMebibytes(mib: number, what: string): void {
 
 export async function setVcpuCount(manager: DomainManager, vm: Vm, count: number): Promise<void> {
   if (count <= 0) throw new XendError('Zero or less VCPUs is invalid');
+  if (count > MAX_VCPUS) throw new XendError(`Cannot have ${count} VCPUs: the limit is ${MAX_VCPUS}`);
   const live = vm.live;
   if (live) {
     if (count > vm.config.vcpus) throw new XendError('Cannot set vcpus greater than max vcpus on running domain');

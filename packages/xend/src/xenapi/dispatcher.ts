@@ -104,7 +104,7 @@ class Dispatcher {
     const args = params.slice(1);
     const options = { label: row.name, type: row.returns === 'void' ? '' : row.returns, session: session.ref };
     // The caller's connection may go; the work does not end with it.
-    const lasting: XenApiPeer = { local: peer.local, auth: peer.auth };
+    const lasting: XenApiPeer = { local: peer.local, auth: peer.auth, signal: this.#world.closing };
     return this.#world.tasks.start(options, async (progress): Promise<Outcome> => {
       try {
         const value = await this.#run(row, { method: row.name, peer: lasting, session, progress }, args);

@@ -4,6 +4,7 @@
  */
 import { isDisk } from '../device/plan.ts';
 import { messageOf } from '../errors.ts';
+import { consoleRecord, consolesOf } from './consoles.ts';
 import type { EventOperation } from './events.ts';
 import { OBSERVE_INTERVAL_MS, REFRESH_INTERVAL_MS } from './limits.ts';
 import type { World } from './world.ts';
@@ -108,6 +109,9 @@ export class Observer {
       for (const device of vm.config.devices) {
         const className = isDisk(device) ? 'VBD' : device.class === 'vif' ? 'VIF' : undefined;
         if (className !== undefined) put({ className, ref: device.uuid, marks: [device, vm.live?.domid] });
+      }
+      for (const { ref, location } of consolesOf(this.#world, vm)) {
+        put({ className: 'console', ref, marks: [location, consoleRecord(this.#world, ref)] });
       }
     }
     return all;

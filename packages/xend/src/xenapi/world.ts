@@ -35,6 +35,7 @@ export class World {
   readonly samples = new Samples();
   /** Whether domains may be started (host.disable, host.enable). */
   enabled = true;
+  readonly #abort = new AbortController();
   #hostRef = '';
 
   constructor(options: XenApiOptions, ports: XenApiPorts, classes: readonly ApiClass[]) {
@@ -69,6 +70,11 @@ export class World {
 
   get manager(): DomainManager {
     return this.ports.context.manager;
+  }
+
+  /** Aborted when xend ends: what may take long gives up. */
+  get closing(): AbortSignal {
+    return this.#abort.signal;
   }
 
   now(): Date {
@@ -159,6 +165,7 @@ export class World {
   }
 
   async close(): Promise<void> {
+    this.#abort.abort();
     this.observer.close();
     this.sessions.close();
     await this.tasks.settle();
