@@ -3,7 +3,6 @@ import { float, type Sxp } from '@xenhost/sxp';
 import type { XmlRpcStruct } from '@xenhost/xmlrpc-codec';
 import * as operations from '../../domain/operations.ts';
 import {
-  connectionOf,
   devicesOf,
   diskName,
   findDevice,
@@ -15,7 +14,7 @@ import {
   setOptions,
   type Device,
 } from '../devices.ts';
-import { handleInvalid, unspecifiedAttribute, unsupported, valueNotSupported } from '../errors.ts';
+import { handleInvalid, unspecifiedAttribute, valueNotSupported } from '../errors.ts';
 import { defineClass, writer } from '../table.ts';
 import { convert } from '../values.ts';
 import { byteRates } from '../metrics.ts';
@@ -111,11 +110,8 @@ export const vbd = defineClass<Device>({
         if (!isCd(config) || option(config, 'mode').startsWith('w')) throw handleInvalid('VBD', config.uuid);
         const vdi = world.storage.find(ref);
         if (!vdi) throw handleInvalid('VDI', ref);
-        if (await connectionOf(world, device)) {
-          if (!world.ports.methods.has('xend.domain.device_configure')) throw unsupported();
-          const sxp: Sxp = [config.class, ['uname', vdi.location], ['dev', option(config, 'dev')], ['mode', 'r']];
-          await world.legacyOf('xend.domain.device_configure', vm, sxp);
-        }
+        const sxp: Sxp = [config.class, ['uname', vdi.location], ['dev', option(config, 'dev')], ['mode', 'r']];
+        await world.legacyOf('xend.domain.device_configure', vm, sxp);
         const current = findDevice(world, config.uuid, isDisk);
         if (current) await setOptions(world, current, { uname: vdi.location, VDI: vdi.ref });
       },
