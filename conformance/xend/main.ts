@@ -1,0 +1,33 @@
+/**
+ * xend on a live host, as the programs that were written for Xen's own see it: a contract of all legacy methods, Python's
+ * xmlrpc.client, npm's xen-api, xm's texts character by character, kill -9 at every step, races, and bad requests.
+ *   --only NAME   contract, python, xen-api, texts, crashes, races or doors
+ */
+import { parseArgs } from 'node:util';
+import { Report } from '@xenhost/testkit';
+import { runContract } from './contract.ts';
+import { runPython } from './python.ts';
+import { World } from './world.ts';
+import { runXenApi } from './xen-api.ts';
+
+const PARTS = {
+  contract: runContract,
+  python: runPython,
+  'xen-api': runXenApi,
+} as const satisfies Record<string, (world: World, report: Report) => Promise<void>>;
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({ args: [...argv], options: { only: { type: 'string' } } });
+  const report = new Report();
+  const world = await World.start();
+  try {
+    for (const [name, part] of Object.entries(PARTS)) {
+      if (values.only !== undefined && values.only !== name) continue;
+      report.note(name);
+      await part(world, report);
+    }
+  } finally {
+    await world.stop();
+  }
+  return report.close();
+}
