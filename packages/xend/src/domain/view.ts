@@ -1,5 +1,5 @@
 /** A machine as the SXP that clients get: `xm list --long` shows it key by key in this order. */
-import { float, type Sxp, type SxpList } from '@xenhost/sxp';
+import { float, isList, type Sxp, type SxpList } from '@xenhost/sxp';
 import { configHead, deviceSxp, imageSxp } from '../config/sxp.ts';
 import { PowerState, type Vm } from './vm.ts';
 
@@ -8,7 +8,8 @@ export function vmSxp(vm: Vm, withDevices: boolean): SxpList {
   const { live, config } = vm;
   const sxp: Sxp[] = ['domain'];
   if (live) sxp.push(['domid', live.domid]);
-  sxp.push(...configHead(config));
+  // Domain-0 was never described.
+  sxp.push(...configHead(config).filter((item) => live?.domid !== 0 || !isList(item) || item[0] !== 'description'));
   if (live) {
     sxp.push(
       ['start_time', float(live.startTimeS)],
