@@ -1,110 +1,118 @@
 /** Node operations, the same outside and inside a transaction. */
 import { XsOp, formatXsPerm, joinStrings, parseXsPerm, splitStrings } from '@xenhost/xs-wire';
 import type { XsPerm } from '@xenhost/xs-wire';
-import type { XenstoreConnection } from './connection.ts';
+import type { Requester } from './connection.ts';
 import { XenstoreError, isXenstoreError } from './errors.ts';
 
-/** All reject with XenstoreError. Paths are absolute, or relative to `/local/domain/0` for a socket's client. */
+export interface XenstoreRequestOptions {
+  /** Rejects with ECANCELED when it aborts; the server may have done what was asked. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * All reject with XenstoreError. Paths are absolute, or relative to `/local/domain/0` for a socket's client. Requests may be made without
+ * waiting for earlier ones: they leave, and are done, in the order of the calls.
+ */
 export interface XenstoreAccess {
   /** The value; ENOENT when there is no such node. */
-  read(path: string): Promise<Buffer>;
+  read(path: string, options?: XenstoreRequestOptions): Promise<Buffer>;
   /** The value as UTF-8. */
-  readString(path: string): Promise<string>;
+  readString(path: string, options?: XenstoreRequestOptions): Promise<string>;
   /** The value as UTF-8, or undefined when there is no such node. */
-  tryRead(path: string): Promise<string | undefined>;
+  tryRead(path: string, options?: XenstoreRequestOptions): Promise<string | undefined>;
   /** Creates the node and its parents when missing. Numbers and bigints are written in decimal. */
-  write(path: string, value: string | Uint8Array | number | bigint): Promise<void>;
+  write(path: string, value: string | Uint8Array | number | bigint, options?: XenstoreRequestOptions): Promise<void>;
   /** Creates an empty node when missing. */
-  mkdir(path: string): Promise<void>;
+  mkdir(path: string, options?: XenstoreRequestOptions): Promise<void>;
   /** Removes the node and all below it. No error when it is missing but its parent is there. */
-  rm(path: string): Promise<void>;
+  rm(path: string, options?: XenstoreRequestOptions): Promise<void>;
   /** Names of the children; ENOENT when there is no such node. */
-  directory(path: string): Promise<string[]>;
+  directory(path: string, options?: XenstoreRequestOptions): Promise<string[]>;
   /** Names of the children, or empty when there is no such node. */
-  tryDirectory(path: string): Promise<string[]>;
-  exists(path: string): Promise<boolean>;
-  getPerms(path: string): Promise<XsPerm[]>;
+  tryDirectory(path: string, options?: XenstoreRequestOptions): Promise<string[]>;
+  exists(path: string, options?: XenstoreRequestOptions): Promise<boolean>;
+  getPerms(path: string, options?: XenstoreRequestOptions): Promise<XsPerm[]>;
   /** The first entry is the owner and everyone's access. */
-  setPerms(path: string, perms: readonly XsPerm[]): Promise<void>;
+  setPerms(path: string, perms: readonly XsPerm[], options?: XenstoreRequestOptions): Promise<void>;
 }
 
 export class XenstoreNodes implements XenstoreAccess {
-  protected readonly connection: XenstoreConnection;
+  protected readonly requester: Requester;
   protected readonly txId: number;
 
-  constructor(connection: XenstoreConnection, txId: number) {
-    this.connection = connection;
+  constructor(requester: Requester, txId: number) {
+    this.requester = requester;
     this.txId = txId;
   }
 
-  read(path: string): Promise<Buffer> {
-    return this.#ask(XsOp.READ, path);
+  read(path: string, options?: XenstoreRequestOptions): Promise<Buffer> {
+    return this.#ask(XsOp.READ, path, options);
   }
 
-  async readString(path: string): Promise<string> {
-    return (await this.read(path)).toString('utf8');
+  async readString(path: string, options?: XenstoreRequestOptions): Promise<string> {
+    return (await this.read(path, options)).toString('utf8');
   }
 
-  async tryRead(path: string): Promise<string | undefined> {
-    return orIfMissing(this.readString(path), undefined);
+  async tryRead(path: string, options?: XenstoreRequestOptions): Promise<string | undefined> {
+    return orIfMissing(this.readString(path, options), undefined);
   }
 
-  async write(path: string, value: string | Uint8Array | number | bigint): Promise<void> {
+  async write(
+    path: string,
+    value: string | Uint8Array | number | bigint,
+    options?: XenstoreRequestOptions,
+  ): Promise<void> {
     const bytes = value instanceof Uint8Array ? value : Buffer.from(String(value), 'utf8');
-    await this.connection.request(
-      XsOp.WRITE,
-      this.txId,
-      Buffer.concat([Buffer.from(path + '\0', 'latin1'), bytes]),
-      path,
-    );
+    const payload = Buffer.concat([Buffer.from(path + '\0', 'latin1'), bytes]);
+    await this.requester.request(XsOp.WRITE, this.txId, payload, path, options?.signal);
   }
 
-  async mkdir(path: string): Promise<void> {
-    await this.#ask(XsOp.MKDIR, path);
+  async mkdir(path: string, options?: XenstoreRequestOptions): Promise<void> {
+    await this.#ask(XsOp.MKDIR, path, options);
   }
 
-  async rm(path: string): Promise<void> {
-    await this.#ask(XsOp.RM, path);
+  async rm(path: string, options?: XenstoreRequestOptions): Promise<void> {
+    await this.#ask(XsOp.RM, path, options);
   }
 
-  async directory(path: string): Promise<string[]> {
+  async directory(path: string, options?: XenstoreRequestOptions): Promise<string[]> {
     try {
-      return splitStrings(await this.#ask(XsOp.DIRECTORY, path)).strings;
+      return splitStrings(await this.#ask(XsOp.DIRECTORY, path, options)).strings;
     } catch (error) {
       if (!isXenstoreError(error, 'E2BIG')) throw error;
-      return this.#directoryInParts(path);
+      return this.#directoryInParts(path, options);
     }
   }
 
-  async tryDirectory(path: string): Promise<string[]> {
-    return orIfMissing(this.directory(path), []);
+  async tryDirectory(path: string, options?: XenstoreRequestOptions): Promise<string[]> {
+    return orIfMissing(this.directory(path, options), []);
   }
 
-  async exists(path: string): Promise<boolean> {
-    return (await orIfMissing(this.read(path), undefined)) !== undefined;
+  async exists(path: string, options?: XenstoreRequestOptions): Promise<boolean> {
+    return (await orIfMissing(this.read(path, options), undefined)) !== undefined;
   }
 
-  async getPerms(path: string): Promise<XsPerm[]> {
-    return splitStrings(await this.#ask(XsOp.GET_PERMS, path)).strings.map((text) => {
+  async getPerms(path: string, options?: XenstoreRequestOptions): Promise<XsPerm[]> {
+    return splitStrings(await this.#ask(XsOp.GET_PERMS, path, options)).strings.map((text) => {
       const perm = parseXsPerm(text);
       if (!perm) throw new XenstoreError('EPROTO', 'GET_PERMS', path);
       return perm;
     });
   }
 
-  async setPerms(path: string, perms: readonly XsPerm[]): Promise<void> {
+  async setPerms(path: string, perms: readonly XsPerm[], options?: XenstoreRequestOptions): Promise<void> {
     const payload = joinStrings([path, ...perms.map(formatXsPerm)]);
-    await this.connection.request(XsOp.SET_PERMS, this.txId, payload, path);
+    await this.requester.request(XsOp.SET_PERMS, this.txId, payload, path, options?.signal);
   }
 
   /** A list longer than one payload comes in parts, each starting with the node's generation; a change starts it over. */
-  async #directoryInParts(path: string): Promise<string[]> {
+  async #directoryInParts(path: string, options?: XenstoreRequestOptions): Promise<string[]> {
     let generation: string | undefined;
     let names: Buffer[] = [];
     let offset = 0;
     for (;;) {
       const payload = joinStrings([path, String(offset)]);
-      const part = await this.connection.request(XsOp.DIRECTORY_PART, this.txId, payload, path);
+      const part = await this.requester.request(XsOp.DIRECTORY_PART, this.txId, payload, path, options?.signal);
       const nul = part.indexOf(0);
       if (nul < 0) throw new XenstoreError('EPROTO', 'DIRECTORY_PART', path);
       const seen = part.toString('latin1', 0, nul);
@@ -125,8 +133,8 @@ export class XenstoreNodes implements XenstoreAccess {
     }
   }
 
-  #ask(op: number, path: string): Promise<Buffer> {
-    return this.connection.request(op, this.txId, path + '\0', path);
+  #ask(op: number, path: string, options?: XenstoreRequestOptions): Promise<Buffer> {
+    return this.requester.request(op, this.txId, path + '\0', path, options?.signal);
   }
 }
 

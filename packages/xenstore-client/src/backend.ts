@@ -7,7 +7,7 @@ import type { XenstoreClient } from './client.ts';
 import type { XenstoreAccess } from './access.ts';
 import { isXenstoreError } from './errors.ts';
 
-interface BackendDevice {
+export interface BackendDevice {
   /** Directory of the backend's nodes. */
   readonly path: string;
   readonly frontendDomid: number;
@@ -15,13 +15,13 @@ interface BackendDevice {
 }
 
 /** Called for a device when something below its directory changed, one call after the other; must cope with its being gone. */
-type BackendHandler = (device: BackendDevice) => Promise<void>;
+export type BackendHandler = (device: BackendDevice) => Promise<void>;
 
 /**
  * Follows all devices of a class until the signal aborts. Rejects when the connection breaks. An error of the handler goes to
  * `onError` and costs only that call.
  */
-async function followBackend(
+export async function followBackend(
   xenstore: XenstoreClient,
   deviceClass: string,
   handler: BackendHandler,

@@ -1,4 +1,4 @@
-/** One socket to xenstored: requests matched to replies by id, watch events dispatched by token. No retries, no reconnection. */
+/** One socket to xenstored: requests matched to replies by id, watch events dispatched by token. No retries, no reconnection (link.ts). */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { XsOp, XsPacketParser, encodeXsPacket, splitStrings, xsOpName } from '@xenhost/xs-wire';
@@ -12,10 +12,25 @@ interface PendingRequest {
   readonly reject: (error: XenstoreError) => void;
 }
 
+/** What sends requests: a connection, or a link that outlives connections. */
+export interface Requester {
+  /**
+   * Sends one request and resolves to its answer; rejects with XenstoreError, ECANCELED when the signal aborts first (the
+   * server may have done it then). The payload is sent as it is (no NUL added).
+   */
+  request(
+    op: number,
+    txId: number,
+    payload: Uint8Array | string,
+    subject: string,
+    signal?: AbortSignal,
+  ): Promise<Buffer>;
+}
+
 /** The socket's id space wraps here; far more than can be pending. */
 const REQ_ID_MASK = 0x7fffffff;
 
-export class XenstoreConnection {
+export class XenstoreConnection implements Requester {
   readonly #socket: Socket;
   readonly #path: string;
   readonly #parser = new XsPacketParser();
@@ -34,9 +49,9 @@ export class XenstoreConnection {
       this.#receive(chunk);
     });
     socket.on('error', (error) => {
-      this.#end(
-        new XenstoreError((error as NodeJS.ErrnoException).code ?? 'EIO', 'connection', path, { cause: error }),
-      );
+      const { code = 'EIO' } = error as NodeJS.ErrnoException;
+      // Whether the other end's going was noticed in writing makes no difference.
+      this.#end(new XenstoreError(code === 'EPIPE' ? 'ECONNRESET' : code, 'connection', path, { cause: error }));
     });
     socket.on('close', () => {
       this.#end(this.#closing ? undefined : new XenstoreError('ECONNRESET', 'connection', path));
@@ -76,11 +91,21 @@ export class XenstoreConnection {
     return this.#closed !== undefined;
   }
 
-  /** Sends one request; requests of one tick leave in one write. The payload is sent as it is (no NUL added). */
-  request(op: number, txId: number, payload: Uint8Array | string, subject: string): Promise<Buffer> {
+  /** Requests of one tick leave in one write. */
+  request(
+    op: number,
+    txId: number,
+    payload: Uint8Array | string,
+    subject: string,
+    signal?: AbortSignal,
+  ): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       if (this.#closed || this.#closing) {
         reject(new XenstoreError('ECONNRESET', xsOpName(op), subject));
+        return;
+      }
+      if (signal?.aborted) {
+        reject(canceled(op, subject, signal));
         return;
       }
       const id = this.#nextId;
@@ -92,7 +117,8 @@ export class XenstoreConnection {
         return;
       }
       this.#nextId = (id + 1) & REQ_ID_MASK || 1;
-      this.#pending.set(id, { op, subject, resolve, reject });
+      const pending: PendingRequest = { op, subject, resolve, reject };
+      this.#pending.set(id, signal ? this.#abortable(id, pending, signal) : pending);
       this.#send(packet);
     });
   }
@@ -120,6 +146,27 @@ export class XenstoreConnection {
       });
       this.#socket.destroy();
     });
+  }
+
+  /** The answer to an aborted request finds nobody and is dropped. */
+  #abortable(id: number, { op, subject, resolve, reject }: PendingRequest, signal: AbortSignal): PendingRequest {
+    const onAbort = (): void => {
+      this.#pending.delete(id);
+      reject(canceled(op, subject, signal));
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    return {
+      op,
+      subject,
+      resolve: (payload) => {
+        signal.removeEventListener('abort', onAbort);
+        resolve(payload);
+      },
+      reject: (error) => {
+        signal.removeEventListener('abort', onAbort);
+        reject(error);
+      },
+    };
   }
 
   #send(packet: Buffer): void {
@@ -170,3 +217,6 @@ export class XenstoreConnection {
     this.#closeListeners.clear();
   }
 }
+
+export const canceled = (op: number, subject: string, signal: AbortSignal): XenstoreError =>
+  new XenstoreError('ECANCELED', xsOpName(op), subject, { cause: signal.reason });

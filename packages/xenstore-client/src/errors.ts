@@ -1,6 +1,6 @@
 /** Errors of the client: the server's error name, or what happened to the connection. */
 
-/** `code` is the server's error name ('ENOENT', 'EACCES', 'EAGAIN', …) or ECONNREFUSED, ECONNRESET, ENOENT of the socket, EPROTO, ECANCELED. */
+/** `code` is the server's error name ('ENOENT', 'EACCES', 'EAGAIN', …) or ECONNREFUSED, ECONNRESET, ENOENT of the socket, EPROTO, ECANCELED (by a signal or `close()`), EOVERFLOW of a watch, ETIMEDOUT. */
 export class XenstoreError extends Error {
   override readonly name = 'XenstoreError';
   readonly code: string;

@@ -1,7 +1,6 @@
 /** A watch as an async iterator. */
-import { XsOp, joinStrings } from '@xenhost/xs-wire';
-import type { XenstoreConnection } from './connection.ts';
-import type { XenstoreError } from './errors.ts';
+import type { WatchSink, XenstoreLink } from './link.ts';
+import { XenstoreError, isXenstoreError } from './errors.ts';
 
 export interface XenstoreWatchEvent {
   /** The node that changed, absolute or relative as the watch was. At registration: the watched path itself. */
@@ -9,42 +8,47 @@ export interface XenstoreWatchEvent {
   readonly token: string;
 }
 
+export interface XenstoreWatchOptions {
+  /** Ends the watch, and any loop over it, when it aborts. */
+  readonly signal?: AbortSignal | undefined;
+  /** Paths that changed and have not been taken yet, before the watch fails with EOVERFLOW; default 65,536. */
+  readonly maxQueued?: number | undefined;
+}
+
+const DEFAULT_MAX_QUEUED = 65_536;
+
 type State =
   { readonly kind: 'open' } | { readonly kind: 'done' } | { readonly kind: 'failed'; readonly error: XenstoreError };
 
 /**
- * Registered at construction; the first event comes at once, as the protocol has it. Ends when the signal aborts, the loop
- * is left, or the client is closed; throws when registration fails or the connection breaks. Events not yet consumed
- * are coalesced by path, so a slow consumer holds one entry a path: read the store for what is true now.
+ * Registered at construction; the first event comes at once, as the protocol has it, and again after each reconnection. Ends when
+ * the signal aborts, the loop is left, or the client is closed; throws when registration fails, the connection breaks for good,
+ * or more than `maxQueued` paths wait. No change is lost: events not yet taken are coalesced by path, so a slow consumer holds one
+ * entry a path; what came before an error is still given out. Read the store for what is true now.
  */
-export class XenstoreWatch implements AsyncIterableIterator<XenstoreWatchEvent> {
+export class XenstoreWatch implements AsyncIterableIterator<XenstoreWatchEvent>, WatchSink {
   readonly path: string;
   readonly token: string;
   /** Resolves when the server has accepted the watch; rejects with XenstoreError. */
   readonly registered: Promise<void>;
-  readonly #connection: XenstoreConnection;
+  readonly #link: XenstoreLink;
   readonly #queue = new Set<string>();
-  readonly #offClose: () => void;
+  readonly #maxQueued: number;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => void this.return();
   #waiters: { resolve(r: IteratorResult<XenstoreWatchEvent>): void; reject(e: unknown): void }[] = [];
   #state: State = { kind: 'open' };
 
-  constructor(connection: XenstoreConnection, path: string, token: string, signal?: AbortSignal) {
-    this.#connection = connection;
+  constructor(link: XenstoreLink, path: string, token: string, options: XenstoreWatchOptions = {}) {
+    const { signal, maxQueued = DEFAULT_MAX_QUEUED } = options;
+    this.#link = link;
     this.path = path;
     this.token = token;
     this.#signal = signal;
-    connection.onWatchEvent(token, (changed) => {
-      this.#queue.add(changed);
-      this.#deliver();
-    });
-    this.#offClose = connection.onClose((error) => {
-      this.#finish(error ? { kind: 'failed', error } : { kind: 'done' });
-    });
-    this.registered = connection.request(XsOp.WATCH, 0, joinStrings([path, token]), path).then(() => undefined);
+    this.#maxQueued = maxQueued;
+    this.registered = link.addWatch(this);
     this.registered.catch((error: unknown) => {
-      this.#finish({ kind: 'failed', error: error as XenstoreError });
+      this.#fail(error as XenstoreError);
     });
     if (signal?.aborted) this.#onAbort();
     else signal?.addEventListener('abort', this.#onAbort, { once: true });
@@ -66,20 +70,40 @@ export class XenstoreWatch implements AsyncIterableIterator<XenstoreWatchEvent> 
     if (this.#state.kind === 'open') {
       this.#queue.clear();
       this.#finish({ kind: 'done' });
-      if (!this.#connection.closed) {
-        await this.#connection
-          .request(XsOp.UNWATCH, 0, joinStrings([this.path, this.token]), this.path)
-          .catch(() => undefined);
-      }
+      await this.#link.removeWatch(this);
     }
     return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.return().then(() => undefined);
+  }
+
+  /** From the link: a node has changed. */
+  event(path: string): void {
+    if (this.#state.kind !== 'open') return;
+    this.#queue.add(path);
+    if (this.#queue.size > this.#maxQueued) {
+      this.#fail(new XenstoreError('EOVERFLOW', `WATCH (${this.#maxQueued} changes wait)`, this.path));
+    }
+    this.#deliver();
+  }
+
+  /** From the link: there will be no more. */
+  ended(error?: XenstoreError): void {
+    this.#finish(error ? { kind: 'failed', error } : { kind: 'done' });
+  }
+
+  #fail(error: XenstoreError): void {
+    if (this.#state.kind !== 'open') return;
+    this.#finish({ kind: 'failed', error });
+    // A server that refused it, or is gone, has none; for others it takes no more room there.
+    if (isXenstoreError(error, 'EOVERFLOW')) void this.#link.removeWatch(this);
   }
 
   #finish(state: State): void {
     if (this.#state.kind !== 'open') return;
     this.#state = state;
-    this.#connection.offWatchEvent(this.token);
-    this.#offClose();
     this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#deliver();
   }
