@@ -2,6 +2,7 @@
 import { XS_HEADER_SIZE } from '@xenhost/xs-wire';
 import { StoreConnection } from './connection.ts';
 import type { XenstoreCore } from './core.ts';
+import { addDomain } from './domain-life.ts';
 import { isFailure } from './failure.ts';
 import { MergeLog } from './merge.ts';
 import { Cause } from './output.ts';
@@ -38,7 +39,7 @@ export function captureState(core: XenstoreCore): CoreState {
   const nodes = [...tree.walk()].map(
     ([, node, depth]) => [depth, node.name, node.value, perms.of(node.perms), node.generation] as const,
   );
-  const special = [...core.special].map(([name, list]) => [name, perms.of(list)] as const);
+  const special = [...core.rights.special].map(([name, list]) => [name, perms.of(list)] as const);
   const connections = [...core.connections].map((each) => captureConnection(each, perms, causes, nowMs));
   return {
     version: CORE_STATE_VERSION,
@@ -51,7 +52,7 @@ export function captureState(core: XenstoreCore): CoreState {
     special,
     domains: captureDomains(core, nowMs),
     connections,
-    perms: perms.all().map((list): PermsState => ({ entries: core.describePerms(list), stamp: list.stamp })),
+    perms: perms.all().map((list): PermsState => ({ entries: core.rights.describe(list), stamp: list.stamp })),
     causes: causes.all().map(({ account }) => (core.accounts.of(account.domid) === account ? account.domid : -1)),
   };
 }
@@ -143,7 +144,7 @@ export function restoreState(core: XenstoreCore, state: CoreState): ReadonlyMap<
   core.policy = state.policy;
   core.accessLog = state.accessLog;
   restoreNodes(core, state, permsAt);
-  for (const [name, index] of state.special) core.special.set(name, permsAt(index));
+  for (const [name, index] of state.special) core.rights.special.set(name, permsAt(index));
   for (const { domid, birth } of state.domains) core.known.restoreBirth(domid, birth);
   const connections = new Map<number, StoreConnection>();
   for (const { id, domid, isRing } of state.connections) {
@@ -155,7 +156,7 @@ export function restoreState(core: XenstoreCore, state: CoreState): ReadonlyMap<
   for (const { introduced } of state.domains) {
     const connection = introduced && connections.get(introduced.connection);
     if (!connection) continue;
-    const domain = core.addDomain(connection, introduced.mfn, introduced.port);
+    const domain = addDomain(core, connection, introduced.mfn, introduced.port);
     domain.shutdown = introduced.shutdown;
     domain.credit = new WriteCredit(introduced.writeCredit, core.nowMs());
   }

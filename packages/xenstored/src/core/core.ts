@@ -11,6 +11,8 @@ import type { Account } from './accounts.ts';
 import { captureState, restoreState } from './capture.ts';
 import { checkStore } from './check.ts';
 import { StoreConnection } from './connection.ts';
+import { checkDomains, domainGone, introduceDomain } from './domain-life.ts';
+import type { DomainCondition } from './domain-life.ts';
 import { Domains } from './domains.ts';
 import type { IntroducedDomain } from './domains.ts';
 import { WatchEvents } from './events.ts';
@@ -25,24 +27,21 @@ import { operationOf } from './operations.ts';
 import { Listings } from './ops-nodes.ts';
 import type { Cause } from './output.ts';
 import { parentOf } from './paths.ts';
-import { PermList, dom0Only } from './perms.ts';
-import type { StoredPerm } from './perms.ts';
+import type { PermList } from './perms.ts';
 import type { ControlPort, DomainGate } from './ports.ts';
-import { topmostOwned } from './purge.ts';
 import { ACK, Later, WithAfter } from './request.ts';
 import type { Outcome, Request } from './request.ts';
 import { applyChanges, snapshot } from './restore.ts';
+import { Rights } from './rights.ts';
 import type { CoreState } from './state.ts';
 import { Transaction } from './transaction.ts';
 import { Tree } from './tree.ts';
 import type { Watch } from './watches.ts';
 import { WriteLimit } from './write-limit.ts';
 
+export type { DomainCondition } from './domain-life.ts';
 export type { IntroducedDomain } from './domains.ts';
 export type { ControlPort, DomainGate } from './ports.ts';
-
-/** What the hypervisor says of a domain. */
-export type DomainCondition = 'alive' | 'shutdown' | 'gone';
 
 /** What happens to a transaction when something it has read has changed: always EAGAIN (C), or only when replies would differ (OCaml). */
 export type ConflictPolicy = 'eagain' | 'merge';
@@ -62,14 +61,8 @@ export interface CoreModules {
   readonly control?: ControlPort;
 }
 
-export const INTRODUCE_DOMAIN = '@introduceDomain';
-export const RELEASE_DOMAIN = '@releaseDomain';
 const FIRST_NODES = ['/tool', '/tool/xenstored'] as const;
 const NS_PER_MS = 1_000_000n;
-/** Lists of rights remembered, so that nodes with the same ones share them. */
-const SHARED_PERMS_MAX = 1024;
-/** Domains whose death is handled in one call of checkDomains(). */
-const DEATHS_A_TURN = 256;
 
 export class XenstoreCore {
   quotas: Quotas;
@@ -80,23 +73,28 @@ export class XenstoreCore {
   readonly tree = new Tree(this.accounts);
   readonly known = new Domains();
   readonly connections = new Set<StoreConnection>();
-  readonly special = new Map<string, PermList>();
+  readonly rights = new Rights({
+    known: this.known,
+    newGeneration: () => this.tree.tick(),
+    note: (change) => {
+      this.note(change);
+    },
+  });
   readonly events: WatchEvents;
   readonly writeLimit = new WriteLimit();
   readonly listings = new Listings();
   readonly metrics = new Metrics();
   readonly log: CoreModules['log'];
   readonly control: ControlPort;
+  readonly gate: DomainGate;
   /** Stands for Domain-0 where a domain's connection is asked for. */
   readonly domain0: StoreConnection;
   /** Has asked for the live update that is under way. */
   updating: StoreConnection | undefined = undefined;
   nrTransactions = 0;
   nextConnectionId = 1;
-  readonly #gate: DomainGate;
   readonly #journal: JournalPort | undefined;
   readonly #clock: Clock;
-  readonly #sharedPerms = new Map<string, PermList>();
   /** Introductions under way by domain: the next one of the same domain waits. */
   readonly #introducing = new Map<number, Promise<void>>();
 
@@ -105,18 +103,17 @@ export class XenstoreCore {
     this.policy = options.conflictPolicy ?? 'eagain';
     this.log = modules.log;
     this.control = modules.control ?? {};
-    this.#gate = modules.gate;
+    this.gate = modules.gate;
     this.#journal = modules.journal;
     this.#clock = modules.clock ?? systemClock;
-    this.resetSpecial();
     this.events = new WatchEvents({
       tree: this.tree,
-      special: this.special,
+      special: this.rights.special,
       refusesMemory: (account, added) => this.refusesMemory(account, added),
       nowMs: () => this.nowMs(),
     });
     this.domain0 = new StoreConnection(0, this.accounts.of(0), false, 0);
-    this.tree.describe = (perms) => this.describePerms(perms);
+    this.tree.describe = (perms) => this.rights.describe(perms);
     for (const path of FIRST_NODES) this.tree.create(path, this.tree.root.perms, '');
     if (this.#journal) this.tree.changes = [];
   }
@@ -316,46 +313,11 @@ export class XenstoreCore {
     target?.targetedBy.add(connection);
   }
 
-  /** The list of these rights, set now. Domains that they name become known. */
-  permList(entries: readonly StoredPerm[]): PermList {
-    const newGeneration = (): number => this.tree.tick();
-    let youngest = 0;
-    let key = '';
-    for (const { domid, access, stale } of entries) {
-      if (!stale) youngest = Math.max(youngest, this.known.birth(domid, newGeneration));
-      key += `${access}${domid}${stale ? '!' : ','}`;
-    }
-    const shared = this.#sharedPerms.get(key);
-    if (shared && shared.stamp >= youngest) return shared;
-    const list = new PermList(entries, this.tree.tick());
-    if (this.#sharedPerms.size >= SHARED_PERMS_MAX) this.#sharedPerms.clear();
-    this.#sharedPerms.set(key, list);
-    return list;
-  }
-
-  /** Entries with those marked that count no more. */
-  describePerms(list: PermList): readonly StoredPerm[] {
-    const outdated = ({ domid, stale }: StoredPerm, i: number): boolean =>
-      i > 0 && !stale && this.known.birthIfKnown(domid) > list.stamp;
-    if (!list.entries.some(outdated)) return list.entries;
-    return list.entries.map((perm, i) => (outdated(perm, i) ? { ...perm, stale: true } : perm));
-  }
-
-  setSpecial(name: string, perms: PermList): void {
-    this.special.set(name, perms);
-    this.note({ op: 'special', name, perms: this.describePerms(perms) });
-  }
-
-  resetSpecial(): void {
-    this.special.set(INTRODUCE_DOMAIN, dom0Only());
-    this.special.set(RELEASE_DOMAIN, dom0Only());
-  }
-
   /** Connects a domain and tells @introduceDomain; a domain that is known gets its session and ring reset. Domain-0 has no ring. */
   async introduce(domid: number, mfn: string, port: number): Promise<void> {
     if (domid === 0) return;
     const before = this.#introducing.get(domid);
-    const turn = (before ?? Promise.resolve()).then(() => this.#introduce(domid, mfn, port));
+    const turn = (before ?? Promise.resolve()).then(() => introduceDomain(this, domid, mfn, port));
     const settled = turn.catch(() => undefined);
     this.#introducing.set(domid, settled);
     try {
@@ -365,60 +327,16 @@ export class XenstoreCore {
     }
   }
 
-  /** Makes a domain known, with a connection of its own, and tells nobody. */
-  addDomain(connection: StoreConnection, mfn: string, port: number): IntroducedDomain {
-    const { domid } = connection;
-    const credit = this.writeLimit.open(this.nowMs());
-    const domain: IntroducedDomain = { domid, connection, shutdown: false, mfn, port, credit };
-    this.known.introduced.set(domid, domain);
-    return domain;
-  }
-
   /** Forgets a domain: session, ring, the nodes it owns; tells @releaseDomain when it was introduced. Nothing when it is not known. */
   domainGone(domid: number): void {
-    if (domid === 0 || !this.known.isKnown(domid)) return;
-    const domain = this.known.introduced.get(domid);
-    if (domain) {
-      this.disconnect(domain.connection);
-      this.writeLimit.close(domain.credit);
-    }
-    this.#removeNodesOf(domid);
-    for (const [name, perms] of this.special) {
-      if (!perms.entries.some((perm) => perm.domid === domid)) continue;
-      const left = perms.entries.filter((perm, i) => i === 0 || perm.domid !== domid);
-      const kept = new PermList(left, perms.stamp);
-      this.setSpecial(name, kept.owner === domid ? kept.ownedBy(0) : kept);
-    }
-    this.known.forget(domid);
-    this.accounts.forget(domid);
-    if (domain) {
-      this.note({ op: 'release', domid });
-      this.#gate.release(domid);
-      this.events.special(RELEASE_DOMAIN);
-    }
-    this.flushJournal();
+    domainGone(this, domid);
   }
 
   /**
    * After VIRQ_DOM_EXC: what has become of the domains. True when more have died than are handled in one turn: call again.
    */
   checkDomains(conditionOf: (domid: number) => DomainCondition): boolean {
-    let deaths = 0;
-    let toTell = false;
-    for (const [domid] of [...this.known.known()]) {
-      const domain = this.known.introduced.get(domid);
-      const condition = conditionOf(domid);
-      if (condition === 'gone') {
-        if (deaths++ === DEATHS_A_TURN) return true;
-        this.domainGone(domid);
-        if (domain) toTell = false;
-      } else if (condition === 'shutdown' && domain && !domain.shutdown) {
-        domain.shutdown = true;
-        toTell = true;
-      }
-    }
-    if (toTell) this.events.special(RELEASE_DOMAIN);
-    return false;
+    return checkDomains(this, conditionOf);
   }
 
   /** Nodes of the daemon itself, made at its start: existing ones stay as they are. */
@@ -472,41 +390,6 @@ export class XenstoreCore {
     if (!changes || changes.length === 0) return;
     this.tree.changes = [];
     this.#journal?.committed(changes);
-  }
-
-  async #introduce(domid: number, mfn: string, port: number): Promise<void> {
-    const connection = this.known.introduced.get(domid)?.connection ?? this.connect(domid);
-    try {
-      await this.#gate.introduce(connection, /^\d+$/.test(mfn) ? BigInt(mfn) : 0n, port);
-    } catch (error) {
-      if (this.known.introduced.get(domid)?.connection !== connection) this.disconnect(connection);
-      throw error;
-    }
-    // Released while its ring was being connected anew.
-    if (connection.closed) throw Object.assign(new Error(`domain ${domid} is gone`), { code: 'ENOENT' });
-    this.resetConnection(connection);
-    connection.output.clear();
-    connection.ignored = false;
-    const known = this.known.introduced.get(domid);
-    if (known) {
-      known.mfn = mfn;
-      known.port = port;
-    } else {
-      this.addDomain(connection, mfn, port);
-    }
-    this.note({ op: 'introduce', domid, mfn, port });
-    this.flushJournal();
-    if (!known) this.events.special(INTRODUCE_DOMAIN);
-  }
-
-  #removeNodesOf(domid: number): void {
-    const { root } = this.tree;
-    if (root.perms.owner === domid) this.tree.setPerms('/', root, root.perms.ownedBy(0));
-    for (const node of topmostOwned(this.accounts.of(domid))) {
-      const { path } = node;
-      this.events.beforeRemoval(path, node);
-      this.tree.remove(path);
-    }
   }
 
   #debit(connection: StoreConnection, writes: number): void {

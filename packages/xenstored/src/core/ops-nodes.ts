@@ -101,7 +101,7 @@ export const setPerms: Handler = (request) => {
     entries.push(perm);
   }
   if (entries[0]?.stale) return fail('ENOENT');
-  const perms = core.permList(entries);
+  const perms = core.rights.list(entries);
   return isSpecial(given) ? setSpecialPerms(request, given, perms) : setNodePerms(request, given, perms);
 };
 
@@ -122,10 +122,10 @@ function setNodePerms(request: Request, given: string, perms: PermList): typeof 
 }
 
 function setSpecialPerms({ connection, core }: Request, name: string, perms: PermList): typeof ACK | XsFailure {
-  const old = core.special.get(name);
+  const old = core.rights.special.get(name);
   if (!old) return fail('EINVAL');
   if ((rightsOf(connection, old) & (MAY_WRITE | MAY_OWN)) !== (MAY_WRITE | MAY_OWN)) return fail('EACCES');
-  core.setSpecial(name, perms);
+  core.rights.setSpecial(name, perms);
   return ACK;
 }
 

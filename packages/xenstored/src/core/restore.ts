@@ -1,5 +1,6 @@
 /** From the store to changes that make it, and back: what the journal is compacted to, and how it is read at a start. */
 import type { XenstoreCore } from './core.ts';
+import { addDomain, forgetDomain } from './domain-life.ts';
 import type { StoreChange } from './journal.ts';
 import { PermList, dom0Only } from './perms.ts';
 import type { StoredPerm } from './perms.ts';
@@ -11,14 +12,14 @@ export function* snapshot(core: XenstoreCore): Generator<StoreChange> {
   for (const { domid, connection } of core.domains.values()) {
     if (connection.target) yield { op: 'target', domid, target: connection.target.domid };
   }
-  for (const [name, perms] of core.special) yield { op: 'special', name, perms: core.describePerms(perms) };
+  for (const [name, perms] of core.rights.special) yield { op: 'special', name, perms: core.rights.describe(perms) };
   for (const [path, { value, perms }] of core.tree.walk()) {
     if (path !== '/') {
-      yield { op: 'create', path, value, perms: core.describePerms(perms) };
+      yield { op: 'create', path, value, perms: core.rights.describe(perms) };
       continue;
     }
     if (value !== '') yield { op: 'write', path, value };
-    yield { op: 'perms', path, perms: core.describePerms(perms) };
+    yield { op: 'perms', path, perms: core.rights.describe(perms) };
   }
 }
 
@@ -33,7 +34,7 @@ function applyChange(core: XenstoreCore, change: StoreChange): void {
     case 'reset':
       for (const { domid } of [...core.domains.values()]) forgetDomain(core, domid);
       tree.reset(dom0Only());
-      core.resetSpecial();
+      core.rights.resetSpecial();
       return;
     case 'create':
       tree.create(change.path, permsOf(core, change.perms), change.value);
@@ -48,7 +49,7 @@ function applyChange(core: XenstoreCore, change: StoreChange): void {
       tree.remove(change.path);
       return;
     case 'special':
-      core.special.set(change.name, permsOf(core, change.perms));
+      core.rights.special.set(change.name, permsOf(core, change.perms));
       return;
     case 'introduce': {
       const known = core.domains.get(change.domid);
@@ -56,7 +57,7 @@ function applyChange(core: XenstoreCore, change: StoreChange): void {
         known.mfn = change.mfn;
         known.port = change.port;
       } else {
-        core.addDomain(core.connect(change.domid), change.mfn, change.port);
+        addDomain(core, core.connect(change.domid), change.mfn, change.port);
       }
       return;
     }
@@ -72,18 +73,10 @@ function applyChange(core: XenstoreCore, change: StoreChange): void {
 }
 
 /** As read: entries that were stale stay so, others count from now on. */
-const permsOf = (core: XenstoreCore, entries: readonly StoredPerm[]): PermList => core.permList(entries);
+const permsOf = (core: XenstoreCore, entries: readonly StoredPerm[]): PermList => core.rights.list(entries);
 
 function existing(core: XenstoreCore, path: string): NonNullable<ReturnType<XenstoreCore['tree']['lookup']>> {
   const node = core.tree.lookup(path);
   if (!node) throw new Error(`journal: no node ${path}`);
   return node;
-}
-
-function forgetDomain(core: XenstoreCore, domid: number): void {
-  const domain = core.domains.get(domid);
-  if (!domain) return;
-  core.disconnect(domain.connection);
-  core.writeLimit.close(domain.credit);
-  core.known.forget(domid);
 }
