@@ -19,7 +19,8 @@ export const CONSOLES = 'console';
 const VNC_BASE_PORT = 5900;
 
 export function consolesOf(world: World, vm: Vm): Console[] {
-  const made = [...world.state.table(CONSOLES)].filter(([, record]) => record['VM'] === vm.uuid);
+  const table = world.state.table(CONSOLES);
+  const made = table.size === 0 ? [] : [...table].filter(([, record]) => record['VM'] === vm.uuid);
   const text = made.find(([, record]) => record['protocol'] === 'vt100');
   const port = vm.live?.consolePort;
   const consoles: Console[] = [];

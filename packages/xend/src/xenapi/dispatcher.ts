@@ -91,9 +91,12 @@ class Dispatcher {
       const value = toWire(await row.run(world, call, args));
       const ref = row.effect?.operation === 'add' ? value : args[0];
       if (row.effect && typeof ref === 'string') world.tell(row.effect.operation, row.class, ref, row.effect.field);
+      else if (!row.reads) world.observer.look();
       return value;
-    } finally {
+    } catch (error) {
+      // What has failed may have been half done.
       if (!row.reads) world.observer.look();
+      throw error;
     }
   }
 

@@ -3,8 +3,9 @@
  * domains' manager knows with what was told last; configurations are replaced and never changed, so identity decides.
  */
 import { isDisk } from '../device/plan.ts';
+import type { Vm } from '../domain/vm.ts';
 import { messageOf } from '../errors.ts';
-import { consoleRecord, consolesOf } from './consoles.ts';
+import { CONSOLES, consolesOf } from './consoles.ts';
 import type { EventOperation } from './events.ts';
 import { OBSERVE_INTERVAL_MS, REFRESH_INTERVAL_MS } from './limits.ts';
 import type { World } from './world.ts';
@@ -24,12 +25,20 @@ interface Seen {
   readonly marks: readonly unknown[];
 }
 
+/** A machine with its devices and consoles. */
+interface Machine {
+  readonly marks: readonly unknown[];
+  readonly seen: readonly Seen[];
+}
+
 const keyOf = (className: string, ref: string): string => `${className} ${ref}`;
 const CLASSES = ['VM', 'VBD', 'VIF', 'console'];
 
 export class Observer {
   readonly #world: World;
   #told: Map<string, Seen> | undefined;
+  /** What was seen of each machine last: most are as they were. */
+  #machines: ReadonlyMap<Vm, Machine> = new Map();
   #timer: NodeJS.Timeout | undefined;
   #refreshedAt = 0;
 
@@ -58,6 +67,7 @@ export class Observer {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#told = undefined;
+    this.#machines = new Map();
   }
 
   #tick(): void {
@@ -91,7 +101,7 @@ export class Observer {
     for (const [key, seen] of after) {
       const known = before.get(key);
       if (!known) tell('add', seen);
-      else if (seen.marks.some((mark, index) => mark !== known.marks[index])) tell('mod', seen);
+      else if (known !== seen && !same(seen.marks, known.marks)) tell('mod', seen);
     }
     if (hint && !told.has(keyOf(hint.className, hint.ref)))
       this.#world.events.emit(hint.operation, hint.className, hint.ref, hint.field);
@@ -100,20 +110,30 @@ export class Observer {
   #see(): Map<string, Seen> {
     const { manager, state } = this.#world;
     const all = new Map<string, Seen>();
-    const put = (seen: Seen): void => {
-      all.set(keyOf(seen.className, seen.ref), seen);
-    };
+    const machines = new Map<Vm, Machine>();
+    const nrConsoles = state.table(CONSOLES).size;
     for (const vm of manager.all()) {
-      const extra = state.table('vm').get(vm.uuid);
-      put({ className: 'VM', ref: vm.uuid, marks: [vm.config, vm.state, vm.live?.domid, vm.managed, extra] });
-      for (const device of vm.config.devices) {
-        const className = isDisk(device) ? 'VBD' : device.class === 'vif' ? 'VIF' : undefined;
-        if (className !== undefined) put({ className, ref: device.uuid, marks: [device, vm.live?.domid] });
-      }
-      for (const { ref, location } of consolesOf(this.#world, vm)) {
-        put({ className: 'console', ref, marks: [location, consoleRecord(this.#world, ref)] });
-      }
+      const marks = [vm.config, vm.state, vm.live, vm.managed, state.table('vm').get(vm.uuid), nrConsoles];
+      const before = this.#machines.get(vm);
+      const machine = before && same(marks, before.marks) ? before : { marks, seen: this.#seenOf(vm, marks) };
+      machines.set(vm, machine);
+      for (const seen of machine.seen) all.set(keyOf(seen.className, seen.ref), seen);
     }
+    this.#machines = machines;
     return all;
   }
+
+  /** A machine and what belongs to it. */
+  #seenOf(vm: Vm, marks: readonly unknown[]): Seen[] {
+    const devices = vm.config.devices.flatMap((device): Seen[] => {
+      const className = isDisk(device) ? 'VBD' : device.class === 'vif' ? 'VIF' : undefined;
+      return className === undefined ? [] : [{ className, ref: device.uuid, marks: [device, vm.live] }];
+    });
+    const consoles = consolesOf(this.#world, vm).map(({ ref, location }): Seen => {
+      return { className: 'console', ref, marks: [location] };
+    });
+    return [{ className: 'VM', ref: vm.uuid, marks: marks.slice(0, -1) }, ...devices, ...consoles];
+  }
 }
+
+const same = (a: readonly unknown[], b: readonly unknown[]): boolean => a.every((mark, index) => mark === b[index]);

@@ -1,9 +1,9 @@
 /**
- * What the Xen-API alone knows (labels, other_config, networks, VDIs...): tables of records, one JSON file each under
- * `state/`. A file is replaced whole, so that a crash leaves the old one or the new one; a change is on the disk before
- * its call is answered.
+ * What the Xen-API alone knows (labels, other_config, networks, VDIs...): tables of records, one JSON file for each record,
+ * `state/TABLE/UUID.json`. A file is replaced whole, so that a crash leaves the old one or the new one; a change is on the
+ * disk before its call is answered.
  */
-import { readdir, readFile, rename } from 'node:fs/promises';
+import { readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Mutex } from '../domain/mutex.ts';
 import { messageOf } from '../errors.ts';
@@ -13,36 +13,44 @@ import { writeFileAtomically } from '../store/atomic-file.ts';
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 export type JsonRecord = Readonly<Record<string, Json>>;
 
-const SUFFIX = '.json';
+const FILE = /^([0-9a-f-]{36})\.json$/;
 
 export class StateStore {
   readonly #directory: string;
   readonly #log: XendLog;
   readonly #tables = new Map<string, Map<string, JsonRecord>>();
-  readonly #writing = new Map<string, Mutex>();
-  /** Counts changes of a table, so that one writing serves all changes before it. */
-  readonly #changes = new Map<string, number>();
-  readonly #written = new Map<string, number>();
+  /** Files that are being written: the next change of one waits. */
+  readonly #writing = new Map<string, { readonly mutex: Mutex; waiting: number }>();
 
   constructor(directory: string, log: XendLog) {
     this.#directory = directory;
     this.#log = log;
   }
 
-  /** Reads every table; a damaged one is logged and put aside under another name. */
+  /** Reads every record; a damaged one is logged and put aside under another name. */
   async load(): Promise<void> {
-    const names = await readdir(this.#directory).catch(() => []);
-    for (const name of names.filter((file) => file.endsWith(SUFFIX))) {
-      const path = join(this.#directory, name);
-      try {
-        const entries: unknown = JSON.parse(await readFile(path, 'utf8'));
-        if (!isRecords(entries)) throw new Error('not a table of records');
-        this.#tables.set(name.slice(0, -SUFFIX.length), new Map(Object.entries(entries)));
-      } catch (error) {
-        this.#log.error('XendAPIStore', `Cannot read ${path}, putting it aside: ${messageOf(error)}`);
-        await rename(path, `${path}.damaged`);
+    for (const name of await readdir(this.#directory).catch(() => [])) {
+      for (const file of await readdir(join(this.#directory, name)).catch(() => [])) {
+        const ref = FILE.exec(file)?.[1];
+        if (ref !== undefined) await this.#loadRecord(name, ref);
       }
     }
+  }
+
+  async #loadRecord(name: string, ref: string): Promise<void> {
+    const path = this.#path(name, ref);
+    try {
+      const record: unknown = JSON.parse(await readFile(path, 'utf8'));
+      if (!isObject(record)) throw new Error('not a record');
+      this.#table(name).set(ref, record as JsonRecord);
+    } catch (error) {
+      this.#log.error('XendAPIStore', `Cannot read ${path}, putting it aside: ${messageOf(error)}`);
+      await rename(path, `${path}.damaged`);
+    }
+  }
+
+  #path(name: string, ref: string): string {
+    return join(this.#directory, name, `${ref}.json`);
   }
 
   table(name: string): ReadonlyMap<string, JsonRecord> {
@@ -55,35 +63,37 @@ export class StateStore {
     return table;
   }
 
+  /** `ref` is a UUID. */
   async put(name: string, ref: string, record: JsonRecord): Promise<void> {
     this.#table(name).set(ref, record);
-    await this.#write(name);
+    await this.#write(name, ref);
   }
 
   async remove(name: string, ref: string): Promise<void> {
-    if (this.#table(name).delete(ref)) await this.#write(name);
+    if (this.#table(name).delete(ref)) await this.#write(name, ref);
   }
 
-  /** Resolves when what was changed before is on the disk. */
-  async #write(name: string): Promise<void> {
-    const change = (this.#changes.get(name) ?? 0) + 1;
-    this.#changes.set(name, change);
-    const mutex = this.#writing.get(name) ?? new Mutex();
-    this.#writing.set(name, mutex);
-    await mutex.run(async () => {
-      if ((this.#written.get(name) ?? 0) >= change) return;
-      const covers = this.#changes.get(name) ?? 0;
-      const text = JSON.stringify(Object.fromEntries(this.#table(name)), undefined, 1);
-      await writeFileAtomically(join(this.#directory, `${name}${SUFFIX}`), text);
-      this.#written.set(name, covers);
-    });
+  /** Resolves when the file is as the record is now. */
+  async #write(name: string, ref: string): Promise<void> {
+    const path = this.#path(name, ref);
+    const writing = this.#writing.get(path) ?? { mutex: new Mutex(), waiting: 0 };
+    this.#writing.set(path, writing);
+    writing.waiting += 1;
+    try {
+      await writing.mutex.run(async () => {
+        const record = this.#table(name).get(ref);
+        if (record === undefined) await rm(path, { force: true });
+        else await writeFileAtomically(path, `${JSON.stringify(record, undefined, 1)}\n`);
+      });
+    } finally {
+      writing.waiting -= 1;
+      if (writing.waiting === 0) this.#writing.delete(path);
+    }
   }
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
-const isRecords = (value: unknown): value is Record<string, JsonRecord> =>
-  isObject(value) && Object.values(value).every(isObject);
 
 // What a record holds, read with care: the file may have been edited.
 

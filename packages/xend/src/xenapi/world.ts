@@ -151,7 +151,10 @@ export class World {
   /** Tells listeners. Machines and their devices are told by the observer, which knows them all. */
   tell(operation: EventOperation, className: string, ref: string, field: string): void {
     if (this.observer.watches(className)) this.observer.look({ operation, className, ref, field });
-    else this.events.emit(operation, className, ref, field);
+    else {
+      this.events.emit(operation, className, ref, field);
+      this.observer.look();
+    }
   }
 
   /** The record of an object as listeners get it; undefined when it is gone. */

@@ -202,10 +202,10 @@ describe('xend was killed while', () => {
   const crash = async (state: string, files: readonly string[]): Promise<string> => {
     const vdi = await create(local);
     const path = await pathOf(vdi);
-    const table = join(fixture.directory, 'lib', 'state', 'vdi.json');
-    const records = JSON.parse(readFileSync(table, 'utf8')) as Record<string, object>;
+    const file = join(fixture.directory, 'lib', 'state', 'vdi', `${vdi}.json`);
+    const record = JSON.parse(readFileSync(file, 'utf8')) as object;
     await fixture.xend.stop();
-    writeFileSync(table, JSON.stringify({ [vdi]: { ...records[vdi], state } }));
+    writeFileSync(file, JSON.stringify({ ...record, state }));
     execFileSync('rm', [path]);
     for (const suffix of files) writeFileSync(`${path}${suffix}`, 'half');
     fixture.xend = fixture.newXend();
@@ -226,14 +226,14 @@ describe('xend was killed while', () => {
   });
 });
 
-test('damaged records are put aside', async () => {
-  await create(local);
+test('a damaged record is put aside', async () => {
+  const [vdi, whole] = [await create(local), await create(local)];
   await fixture.xend.stop();
-  const state = join(fixture.directory, 'lib', 'state');
-  writeFileSync(join(state, 'vdi.json'), '{"x": ');
+  const file = join(fixture.directory, 'lib', 'state', 'vdi', `${vdi}.json`);
+  writeFileSync(file, '{"x": ');
   fixture.xend = fixture.newXend();
   await fixture.xend.start();
   await api.login();
-  expect(await api.ask('VDI.get_all')).toEqual([]);
-  expect(readFileSync(join(state, 'vdi.json.damaged'), 'utf8')).toBe('{"x": ');
+  expect(await api.ask('VDI.get_all')).toEqual([whole]);
+  expect(readFileSync(`${file}.damaged`, 'utf8')).toBe('{"x": ');
 });
