@@ -14,13 +14,22 @@ export function format(template: string, ...values: readonly (string | number)[]
       next += 1;
       const text =
         kind === 'f'
-          ? Number(value).toFixed(Number(precision ?? 6))
+          ? fixed(Number(value), Number(precision ?? 6))
           : kind === 'd'
             ? String(Math.trunc(Number(value)))
             : String(value);
       return left === '-' ? text.padEnd(Number(width ?? 0)) : text.padStart(Number(width ?? 0));
     },
   );
+}
+
+/** As C rounds: what lies exactly between two goes to the even one, where JavaScript goes up. */
+function fixed(value: number, digits: number): string {
+  const text = value.toFixed(digits);
+  const isTie = Math.abs(value * 2 ** (digits + 1)) % 2 === 1;
+  if (!isTie || Number(text.at(-1)) % 2 === 0) return text;
+  const below = (Math.abs(value) - 10 ** -digits / 2).toFixed(digits);
+  return value < 0 ? `-${below}` : below;
 }
 
 /** Words in lines shorter than `width`. */

@@ -34,7 +34,7 @@ const VARIABLES: readonly Variable[] = [
   { name: 'other_config', kind: 'list', fallback: [], doc: 'KEY=VALUE, for other programs' },
 ];
 
-const HELP = '[options] [vars]\n\nCreate a CPU pool.\n';
+const HELP = '[options] [vars]\n\nCreate a CPU pool.\n\n';
 const DEFAULT_PATH = '.:/etc/xen/cpupool';
 
 export const poolHelp = (): string => optionHelp(OPTIONS);

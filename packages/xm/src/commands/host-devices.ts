@@ -11,22 +11,27 @@ import { wholeNumber } from './numbers.ts';
 const CLOSING = 5;
 const HCTL_PARTS = 4;
 
-/** The devices behind one virtual host adapter, by their virtual address. */
-function scsiDevices(device: Sxp): readonly Sxp[] {
-  const pairs = isList(device) ? device[1] : undefined;
-  const inside = childValue(pairs, 'devs');
+/** The host adapter with the devices behind it in the order of their virtual addresses. */
+function sortedByAddress(device: Sxp): Sxp {
+  const [devid, pairs] = isList(device) ? device : [];
+  if (devid === undefined || !isList(pairs)) return device;
   const address = (dev: Sxp): number[] => (atomText(childValue(dev, 'v-dev')) ?? '').split(':').map(Number);
-  return [...(isList(inside) ? inside : [])].sort((a, b) => {
+  const order = (a: Sxp, b: Sxp): number => {
     const [x, y] = [address(a), address(b)];
     const at = [1, 2, 3].find((i) => x[i] !== y[i]);
     return at === undefined ? 0 : (x[at] ?? 0) - (y[at] ?? 0);
+  };
+  const sorted = pairs.map((pair): Sxp => {
+    const [key, devs] = isList(pair) ? pair : [];
+    return key === 'devs' && isList(devs) ? ['devs', [...devs].sort(order)] : pair;
   });
+  return [devid, sorted];
 }
 
 export const scsiList: Run = async (context, args) => {
   const { world } = context;
   const { dom, long } = listArguments(context, args);
-  const devices = await legacyDevices(context, 'vscsi')(dom);
+  const devices = (await legacyDevices(context, 'vscsi')(dom)).map(sortedByAddress);
   if (context.json) return printJson(context, devices.map(deviceJson));
   for (const [index, device] of devices.entries()) {
     if (long) {
@@ -38,7 +43,8 @@ export const scsiList: Run = async (context, args) => {
     }
     const { index: devid, number } = deviceView(device);
     const start = format('%-3d %-3d %-5d %-4d ', devid, number('backend-id', -1), number('state', -1), number('feature-host', -1)); // prettier-ignore
-    for (const dev of scsiDevices(device)) {
+    const inside = childValue(isList(device) ? device[1] : undefined, 'devs');
+    for (const dev of isList(inside) ? inside : []) {
       const text = (key: string): string => atomText(childValue(dev, key)) ?? '';
       print(world, `${start} ${format('%-10s %-5s %-10s %-4s', text('p-dev'), text('p-devname'), text('v-dev'), text('frontstate'))}`); // prettier-ignore
     }

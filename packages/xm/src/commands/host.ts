@@ -49,8 +49,8 @@ export const dmesg: Run = async ({ world, server, api }, args) => {
   const shown = api
     ? await api.text(clear ? 'host.dmesg_clear' : 'host.dmesg', await api.host())
     : asText(await server.call(clear ? 'xend.node.dmesg.clear' : 'xend.node.dmesg.info'));
-  // Python's print with a comma at its end: no line feed, and a space only after one that is not there.
-  world.out(shown.endsWith('\n') || shown === '' ? shown : `${shown} `);
+  // Python's print with a comma at its end: a line that is not over is ended when the program ends.
+  world.out(shown.endsWith('\n') || shown === '' ? shown : `${shown}\n`);
   return undefined;
 };
 

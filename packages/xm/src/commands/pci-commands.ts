@@ -127,9 +127,9 @@ export const pciAttach: Run = async (context, args) => {
   if (rest.length === 0) return undefined;
   // The device model chose a slot for the first: the others belong into it.
   const placed = head.vdevfn & AUTO_SLOT ? (await attached(context, dom)).find((other) => same(head, other)) : head;
+  if (!placed) throw wrongArguments(`pci: device ${pciName(head)} is not attached!`);
   for (const device of rest) {
-    const known = placed && !(placed.vdevfn & AUTO_SLOT);
-    const vdevfn = known ? devfnOf(slotOf(placed.vdevfn), funcOf(device.vdevfn)) : device.vdevfn;
+    const vdevfn = !(placed.vdevfn & AUTO_SLOT) ? devfnOf(slotOf(placed.vdevfn), funcOf(device.vdevfn)) : device.vdevfn;
     await attachOne(context, dom, { ...device, vdevfn });
   }
   return undefined;

@@ -14,7 +14,7 @@ import { DEFAULT_PATH, optionRows, variables } from './options.ts';
 import { readSettings, xauthority } from './settings.ts';
 import { readSxpConfig } from './sxp-file.ts';
 
-const HELP = '[options] [vars]\n\nCreate a domain.\n';
+const HELP = '[options] [vars]\n\nCreate a domain.\n\n';
 
 interface CreateOptions {
   readonly quiet: boolean;
@@ -88,7 +88,7 @@ async function prepare(context: CommandContext, args: readonly string[]): Promis
       quiet: given.has('quiet'),
       paused: given.has('paused'),
       console: given.has('console'),
-      viewer: viewer || given.has('viewer') || given.has('autopass'),
+      viewer,
       autopass: given.has('autopass'),
     },
     config,
@@ -120,7 +120,8 @@ async function readConfig(
   if (!settings.get('name')) settings.set('name', basename(file));
   settings.set('display', settings.get('display') ?? world.env['DISPLAY'] ?? null);
   settings.set('xauthority', settings.get('xauthority') ?? xauthority(world.env));
-  const viewer = Boolean(settings.get('vncconsole')) || Boolean(settings.get('vncviewer'));
+  // Xen 4.4 takes --vncviewer and vncviewer= and does nothing with them here.
+  const viewer = Boolean(settings.get('vncconsole'));
   return { config: makeConfig(settings, world, given.has('console')), xml: undefined, viewer };
 }
 

@@ -277,9 +277,9 @@ const listMethods: Readonly<Record<string, (self: PyList, ...args: PyValue[]) =>
 const dictMethods: Readonly<Record<string, (self: PyDict, ...args: PyValue[]) => PyValue>> = {
   get: (self, key = null, fallback = null) => self.entries.get(dictKey(key))?.[1] ?? fallback,
   has_key: (self, key = null) => self.entries.has(dictKey(key)),
-  keys: (self) => list([...self.entries.values()].map(([key]) => key)),
-  values: (self) => list([...self.entries.values()].map(([, item]) => item)),
-  items: (self) => list([...self.entries.values()].map((pair) => new PyTuple(pair))),
+  keys: (self) => list(self.inOrder().map(([key]) => key)),
+  values: (self) => list(self.inOrder().map(([, item]) => item)),
+  items: (self) => list(self.inOrder().map((pair) => new PyTuple(pair))),
   update: (self, other = null) => {
     if (!(other instanceof PyDict)) throw new PyError('update() wants a dict');
     for (const [key, pair] of other.entries) self.entries.set(key, pair);

@@ -7,6 +7,7 @@ const MASK = (1n << 64n) - 1n;
 const MULTIPLIER = 1_000_003n;
 const FIRST_SIZE = 8;
 const PERTURB_SHIFT = 5n;
+const SMALL_LITERAL = 5;
 /** Beyond this many keys a table grows by two, not by four. */
 const LARGE = 50_000;
 
@@ -24,9 +25,13 @@ export function stringHash(text: string): bigint {
 /** `hash(number)` for the ints that are small enough to be their own. */
 export const intHash = (value: bigint): bigint => (value === -1n ? MASK - 1n : BigInt.asUintN(64, value));
 
-/** The keys in the order of their places in the table, when put in one after the other. */
-export function dictOrder<T>(keys: readonly T[], hashOf: (key: T) => bigint): T[] {
+/**
+ * The keys in the order of their places in the table, when put in one after the other. `literal`: how many pairs the
+ * literal had that made the dict; one of more than five starts with a table of that size.
+ */
+export function dictOrder<T>(keys: readonly T[], hashOf: (key: T) => bigint, literal = 0): T[] {
   let size = FIRST_SIZE;
+  while (literal > SMALL_LITERAL && size <= literal) size *= 2;
   let table = new Map<number, T>();
   const place = (key: T): void => {
     const hash = hashOf(key);

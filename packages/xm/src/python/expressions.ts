@@ -167,8 +167,8 @@ export class Expressions {
   }
 
   #dict(node: SyntaxNode): PyDict {
-    const dict = new PyDict();
     const nodes = nodesOf(node).filter((child) => !['{', '}', ','].includes(child.name));
+    const dict = new PyDict(nodes.filter((child) => child.name === ':').length);
     for (let i = 0; i < nodes.length; i += 3) {
       const [key, colon, value] = nodes.slice(i, i + 3);
       if (!key || colon?.name !== ':' || !value) throw new PyError('** in dicts is not supported');

@@ -3,6 +3,7 @@
  * and None are boolean and null; lists, tuples and dicts are the classes here. Every value is bounded in size.
  */
 import { float as sxpFloat } from '@xenhost/sxp';
+import { dictOrder, intHash, stringHash } from './dict-order.ts';
 
 export class PyList {
   items: PyValue[];
@@ -21,6 +22,33 @@ export class PyTuple {
 export class PyDict {
   /** By `dictKey` of the key; entries in the order in which they were added. */
   readonly entries = new Map<string, readonly [PyValue, PyValue]>();
+  /** How many pairs the literal had that made it. */
+  readonly #literal: number;
+
+  constructor(literal = 0) {
+    this.#literal = literal;
+  }
+
+  /** The entries in the order in which Python 2 goes through them; in the order added where a key's hash is not known. */
+  inOrder(): readonly (readonly [PyValue, PyValue])[] {
+    const all = [...this.entries.values()];
+    const hashes = new Map<PyValue, bigint>();
+    for (const [key] of all) {
+      meter.charge(sizeOf(key));
+      const hash = hashOf(key);
+      if (hash === undefined) return all;
+      hashes.set(key, hash);
+    }
+    return dictOrder(all, ([key]) => hashes.get(key) ?? 0n, this.#literal);
+  }
+}
+
+function hashOf(key: PyValue): bigint | undefined {
+  if (typeof key === 'string') return stringHash(key);
+  const number = numberOf(key);
+  if (number === undefined || (typeof number === 'number' && !Number.isSafeInteger(number))) return undefined;
+  const whole = BigInt(number);
+  return BigInt.asIntN(64, whole) === whole ? intHash(whole) : undefined;
 }
 
 /** Something that can be called with values only: in the tables of builtins.ts and modules.ts, or defined by the file itself. */
@@ -181,7 +209,7 @@ export function repr(value: PyValue, depth = 0): string {
   if (value instanceof PyList) return checkedString(`[${inner(value.items)}]`);
   if (value instanceof PyTuple) return checkedString(`(${inner(value.items)}${value.items.length === 1 ? ',' : ''})`);
   if (value instanceof PyDict) {
-    const pairs = [...value.entries.values()].map(([key, item]) => `${repr(key, depth + 1)}: ${repr(item, depth + 1)}`);
+    const pairs = value.inOrder().map(([key, item]) => `${repr(key, depth + 1)}: ${repr(item, depth + 1)}`);
     return checkedString(`{${pairs.join(', ')}}`);
   }
   return `<${typeName(value)} ${value.name}>`;
@@ -249,7 +277,7 @@ export function compare(a: PyValue, b: PyValue, depth = 0): number {
 export function iterate(value: PyValue): readonly PyValue[] {
   if (value instanceof PyList) return [...value.items];
   if (value instanceof PyTuple) return value.items;
-  if (value instanceof PyDict) return [...value.entries.values()].map(([key]) => key);
+  if (value instanceof PyDict) return value.inOrder().map(([key]) => key);
   if (typeof value === 'string') return checkedItems(Array.from(value));
   throw new PyError(`'${typeName(value)}' object is not iterable`);
 }

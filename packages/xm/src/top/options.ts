@@ -36,7 +36,7 @@ export const topHelp = (): string => optionHelp(OPTIONS);
 export function parseTopOptions(args: readonly string[]): TopOptions {
   const { options, words } = getopt(args, OPTIONS);
   const given = new Map(options);
-  if (words.length > 0) throw new OptionError(`xm top takes no ${words[0] ?? ''}`);
+  if (words.length > 0) throw new OptionError("'xm top' requires 0 arguments.\n");
   const count = (name: string): number | undefined => {
     const text = given.get(name);
     if (text === undefined) return undefined;
