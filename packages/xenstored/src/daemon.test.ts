@@ -60,6 +60,7 @@ describe('over the socket', () => {
     expect(await client.exists('/a/b')).toBe(true);
     expect(await client.directory('/a')).toEqual(['b']);
     expect(await client.tryDirectory('/none')).toEqual([]);
+    listed.push({ domid: 3, dying: false, shutdown: false, crashed: false });
     await client.setPerms('/a/b', [
       { domid: 3, access: 'none' },
       { domid: 4, access: 'both' },

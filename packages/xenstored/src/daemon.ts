@@ -62,6 +62,9 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
       if ('err' in data) log.error(data, message);
       else log.info(data, message);
     },
+    ...(hypervisor
+      ? { existing: async () => new Set((await hypervisor.listDomains()).map(({ domid }) => domid)) }
+      : {}),
   });
   rings?.attach(core);
   writeDomain0(core);

@@ -252,6 +252,57 @@ test('INTRODUCE answers when the ring is connected, with the errors of the C dae
   ]);
 });
 
+describe('rights of domains that the hypervisor does not know', () => {
+  const asking = async (steps: readonly Step[]): Promise<Scene> => {
+    const s = new Scene({}, { existing: new Set([5, 6]) });
+    s.run([['0', 'WRITE', '/x|1', OK]]);
+    for (const [who, op, payload, ...expected] of steps) {
+      s.send(who, op, payload);
+      while (s.connection(who.split(':')[0] ?? '').busy) await new Promise(setImmediate);
+      expect([payload, ...s.received(who)]).toEqual([payload, ...expected]);
+    }
+    return s;
+  };
+
+  test("they are shown and are nobody's, and no node can be theirs", async () => {
+    const s = await asking([
+      ['0', 'SET_PERMS', '/x|n9|', 'ENOENT'],
+      ['0', 'GET_PERMS', '/x|', 'n0|'],
+      ['0', 'SET_PERMS', '/x|n0|r9|r5|', OK],
+      ['0', 'GET_PERMS', '/x|', 'n0|r9|r5|'],
+      ['0', 'SET_PERMS', '@releaseDomain|n9|', 'ENOENT'],
+      [
+        '0',
+        'CONTROL',
+        'quota|5|',
+        'Domain 5:\nnodes           :        0\nwatches         :        0\ntransactions    :        0\noutstanding     :        0\nmemory          :        0\n|',
+      ],
+      ['0', 'CONTROL', 'quota|9|', 'ENOENT'],
+    ]);
+    await s.introduce(9);
+    await s.introduce(5);
+    s.run([
+      ['9', 'READ', '/x|', 'EACCES'],
+      ['5', 'READ', '/x|', '1'],
+      ['0', 'SET_PERMS', '/x|n0|r9|', OK],
+      ['9', 'READ', '/x|', '1'],
+    ]);
+  });
+
+  test('a transaction goes on meanwhile, and a client may leave', async () => {
+    const s = await asking([
+      ['0', 'TRANSACTION_START', '|', '1|'],
+      ['0:1', 'SET_PERMS', '/x|n6|', OK],
+      ['0:1', 'TRANSACTION_END', 'T|', OK],
+      ['0', 'GET_PERMS', '/x|', 'n6|'],
+    ]);
+    s.send('00', 'SET_PERMS', '/x|n8|');
+    s.core.disconnect(s.connection('00'));
+    await new Promise(setImmediate);
+    s.run([['0', 'CONTROL', 'check|', OK]]);
+  });
+});
+
 describe('limits of a guest, at the boundary and one past it', () => {
   const value = (n: number): string => 'v'.repeat(n);
 

@@ -29,7 +29,7 @@ import type { Cause } from './output.ts';
 import { parentOf } from './paths.ts';
 import type { PermList } from './perms.ts';
 import type { ControlPort, DomainGate } from './ports.ts';
-import { ACK, Later, WithAfter } from './request.ts';
+import { ACK, Again, Later, WithAfter } from './request.ts';
 import type { Outcome, Request } from './request.ts';
 import { applyChanges, snapshot } from './restore.ts';
 import { Rights } from './rights.ts';
@@ -59,6 +59,11 @@ export interface CoreModules {
   readonly clock?: Clock;
   readonly journal?: JournalPort;
   readonly control?: ControlPort;
+  /**
+   * Which of these domains exist, as the hypervisor knows: asked when rights first name a domain. Rights of one that does not exist
+   * are nobody's. Without it all are taken to exist.
+   */
+  readonly existing?: (domids: readonly number[]) => Promise<ReadonlySet<number>>;
 }
 
 const FIRST_NODES = ['/tool', '/tool/xenstored'] as const;
@@ -95,6 +100,7 @@ export class XenstoreCore {
   nextConnectionId = 1;
   readonly #journal: JournalPort | undefined;
   readonly #clock: Clock;
+  readonly #existing: CoreModules['existing'];
   /** Introductions under way by domain: the next one of the same domain waits. */
   readonly #introducing = new Map<number, Promise<void>>();
 
@@ -106,6 +112,7 @@ export class XenstoreCore {
     this.gate = modules.gate;
     this.#journal = modules.journal;
     this.#clock = modules.clock ?? systemClock;
+    this.#existing = modules.existing;
     this.events = new WatchEvents({
       tree: this.tree,
       special: this.rights.special,
@@ -198,7 +205,23 @@ export class XenstoreCore {
     this.flushJournal();
     const cause = this.events.end();
     if (outcome instanceof Later) this.#finishLater(connection, packet, outcome);
+    else if (outcome instanceof Again) this.#runAgain(connection, outcome);
     else this.#finish(connection, packet, outcome, cause);
+  }
+
+  /** Asks the hypervisor for domains that nobody has named yet; undefined where it cannot be asked. */
+  lookFor({ connection, packet }: Request, domids: readonly number[]): Again | undefined {
+    const existing = this.#existing;
+    if (!existing) return undefined;
+    // The payload is a view of bytes that the transport may reuse.
+    const kept: XsPacket = { ...packet, payload: Buffer.from(packet.payload) };
+    const run = (found: ReadonlySet<number>): void => {
+      this.known.absent = new Set(domids.filter((domid) => !found.has(domid)));
+      for (const domid of domids) if (found.has(domid)) this.known.birth(domid, () => this.tree.tick());
+      this.handle(connection, kept);
+      this.known.absent = new Set();
+    };
+    return new Again(domids, () => existing(domids), run);
   }
 
   /** Queues the reply to a request that has waited. */
@@ -427,6 +450,19 @@ export class XenstoreCore {
     const outcome = operation.handler({ core: this, connection, packet, transaction, store });
     if (transaction) logRequest(transaction, packet, outcome);
     return outcome;
+  }
+
+  #runAgain(connection: StoreConnection, { domids, ask, run }: Again): void {
+    connection.busy = true;
+    void ask()
+      .catch((error: unknown) => {
+        this.log('cannot ask for domains', { domids, err: error });
+        return new Set(domids);
+      })
+      .then((found) => {
+        connection.busy = false;
+        if (!connection.closed) run(found);
+      });
   }
 
   #finishLater(connection: StoreConnection, packet: XsPacket, { outcome }: Later): void {

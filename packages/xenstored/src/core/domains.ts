@@ -43,6 +43,9 @@ export class Domains {
     this.#births.set(domid, birth);
   }
 
+  /** Looked for in vain when the request that is being run was first seen. */
+  absent: ReadonlySet<number> = new Set();
+
   forget(domid: number): void {
     this.introduced.delete(domid);
     this.#births.delete(domid);

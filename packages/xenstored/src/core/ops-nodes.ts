@@ -98,8 +98,17 @@ export const setPerms: Handler = (request) => {
   for (const text of texts) {
     const perm = parseStoredPerm(text);
     if (!perm) return fail('EINVAL');
-    entries.push(perm);
+    entries.push(core.known.absent.has(perm.domid) ? { ...perm, stale: true } : perm);
   }
+  const unheardOf = entries.filter(({ domid, stale }) => !stale && !core.known.isKnown(domid));
+  const again =
+    unheardOf.length > 0
+      ? core.lookFor(
+          request,
+          unheardOf.map(({ domid }) => domid),
+        )
+      : undefined;
+  if (again) return again;
   if (entries[0]?.stale) return fail('ENOENT');
   const perms = core.rights.list(entries);
   return isSpecial(given) ? setSpecialPerms(request, given, perms) : setNodePerms(request, given, perms);

@@ -20,13 +20,30 @@ export interface Request {
 }
 
 /** Reply payload (latin1), failure, or a reply that comes when the outside world has answered. */
-export type Outcome = string | XsFailure | Later | WithAfter;
+export type Outcome = string | XsFailure | Later | Again | WithAfter;
 
 export class Later {
   /** Undefined: the reply has been queued already. */
   readonly outcome: Promise<string | XsFailure | undefined>;
   constructor(outcome: Promise<string | XsFailure | undefined>) {
     this.outcome = outcome;
+  }
+}
+
+/** Nothing has been done yet: the request is run again once the hypervisor has said which of the domains it names exist. */
+export class Again {
+  readonly domids: readonly number[];
+  readonly ask: () => Promise<ReadonlySet<number>>;
+  readonly run: (existing: ReadonlySet<number>) => void;
+
+  constructor(
+    domids: readonly number[],
+    ask: () => Promise<ReadonlySet<number>>,
+    run: (existing: ReadonlySet<number>) => void,
+  ) {
+    this.domids = domids;
+    this.ask = ask;
+    this.run = run;
   }
 }
 

@@ -15,6 +15,8 @@ export type Step = readonly [who: string, op: XsOpName | number, payload: string
 export interface SceneOptions {
   readonly conflictPolicy?: ConflictPolicy;
   readonly control?: ControlPort;
+  /** Domains that the hypervisor knows; without it, all. */
+  readonly existing?: ReadonlySet<number>;
 }
 
 /** Clients are `0` (any further `0x` is another tool), and `N` for domain N; `N:T` sends in transaction T. */
@@ -43,6 +45,7 @@ export class Scene {
         clock: this.clock,
         journal: { committed: (changes) => this.journal.push(changes) },
         ...(options.control ? { control: options.control } : {}),
+        ...(options.existing ? { existing: () => Promise.resolve(options.existing ?? new Set()) } : {}),
       },
     );
   }
