@@ -31,6 +31,14 @@ export const MAX_LOG_BYTES = 1 << 20;
 export const MAX_NAME_LENGTH = 128;
 /** Virtual CPUs of one domain (Xen's legacy PV limit is 8192; shared_info holds 32, the rest need vcpu_info placement). */
 export const MAX_VCPUS = 128;
+/** Devices of one domain. */
+export const MAX_DEVICES = 512;
+/** Bytes of a text that becomes one xenstore value: a message holds 4096 with its path. */
+export const MAX_TEXT_BYTES = 2048;
+/** Bytes of the image part of a configuration, which xenstore holds as one value. */
+export const MAX_IMAGE_TEXT_BYTES = 3072;
+/** MiB of one domain: Domain-0's maximum, which is Xen's own, fits. */
+export const MAX_MEMORY_MIB = 2 ** 24;
 /** Bytes of a kernel or ramdisk file. */
 export const MAX_IMAGE_BYTES = 1 << 30;
 /** How long a device's backend may take to announce itself (device-create-timeout). */

@@ -10,14 +10,23 @@ import {
   childValue,
   childrenOf,
   isList,
+  printSxp,
   tagOf,
   type Sxp,
   type SxpList,
 } from '@xenhost/sxp';
 import { XendError } from '../errors.ts';
-import { MAX_NAME_LENGTH, MAX_VCPUS } from '../limits.ts';
+import {
+  MAX_DEVICES,
+  MAX_IMAGE_TEXT_BYTES,
+  MAX_MEMORY_MIB,
+  MAX_NAME_LENGTH,
+  MAX_TEXT_BYTES,
+  MAX_VCPUS,
+} from '../limits.ts';
 import { parseCpuid } from './cpuid.ts';
 import { parseCpuList } from './cpus.ts';
+import { imageSxp } from './sxp.ts';
 import {
   EXIT_ACTIONS,
   type DeviceConfig,
@@ -65,10 +74,14 @@ export function parseVmConfig(sxp: Sxp): VmConfig {
     bootloader: text(sxp, ['bootloader', 'PV_bootloader']) ?? '',
     bootloaderArgs: text(sxp, ['bootloader_args', 'PV_bootloader_args']) ?? '',
     image: parseImage(imageOf(sxp)),
-    devices: childrenOf(sxp, 'device').map((device) => parseDevice(device[1])),
+    // Every domain gets its console anyway; `xm list --long` shows it among the devices.
+    devices: childrenOf(sxp, 'device')
+      .filter((device) => tagOf(device[1]) !== 'console')
+      .map((device) => parseDevice(device[1])),
   };
   checkName(config.name);
   checkMemory(config);
+  checkTexts(config);
   checkSchedule(config.cpuWeight, config.cpuCap, vcpus);
   return config;
 }
@@ -87,8 +100,22 @@ export function checkSchedule(weight: number, cap: number, vcpus: number): void 
   }
 }
 
+function checkLength(what: string, text: string, limit: number = MAX_TEXT_BYTES): void {
+  if (Buffer.byteLength(text) > limit) throw new XendError(`${what} is too long: the limit is ${limit} bytes`);
+}
+
+/** What xenstore could not hold is refused before anything is made. */
+function checkTexts(config: VmConfig): void {
+  for (const key of ['description', 'bootloader', 'bootloaderArgs', 'features', 'poolName', 'onXendStart', 'onXendStop'] as const) {
+    checkLength(key, config[key]);
+  }
+  checkLength('image', printSxp(imageSxp(config)), MAX_IMAGE_TEXT_BYTES);
+  if (config.devices.length > MAX_DEVICES) throw new XendError(`too many devices: the limit is ${MAX_DEVICES}`);
+}
+
 function checkMemory(config: VmConfig): void {
   if (config.memoryMiB <= 0) throw new XendError('memory_dynamic_max must be greater than zero');
+  if (config.maxmemMiB > MAX_MEMORY_MIB) throw new XendError(`memory_static_max must be at most ${MAX_MEMORY_MIB} MiB`);
   if (config.memoryMiB > config.maxmemMiB) {
     throw new XendError('memory_dynamic_max must be less than or equal to memory_static_max');
   }
@@ -233,5 +260,6 @@ export function parseDevice(device: Sxp | undefined): DeviceConfig {
     if (key !== undefined && isList(item) && item[1] !== undefined && item[1] !== null)
       options.set(key, plain(item[1]));
   }
+  for (const [key, value] of options) checkLength(`${deviceClass} ${key}`, atomText(value) ?? printSxp(value));
   return { class: deviceClass, uuid: atomText(options.get('uuid')) ?? randomUUID(), options };
 }

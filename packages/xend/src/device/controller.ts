@@ -150,6 +150,7 @@ async function waitForBackend(store: Store, device: ConnectedDevice, timeoutMs: 
   const timer = setTimeout(() => {
     abort.abort();
   }, timeoutMs);
+  timer.unref();
   try {
     // The first event comes at once, whether or not the node is there.
     for await (const event of store.watch(path, { signal: abort.signal })) {
@@ -238,6 +239,7 @@ export async function retireBackend(
   const timer = setTimeout(() => {
     abort.abort();
   }, timeoutMs);
+  timer.unref();
   try {
     for (let next = await changes.next(); !next.done; next = await changes.next()) {
       const [state, hotplug] = await Promise.all([

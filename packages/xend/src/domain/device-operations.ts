@@ -18,6 +18,7 @@ import {
 } from '../device/controller.ts';
 import { completeDevice, isDisk, planDevice, splitDiskName } from '../device/plan.ts';
 import { XendError } from '../errors.ts';
+import { MAX_DEVICES } from '../limits.ts';
 import type { DomainManager } from './manager.ts';
 import { domainPath, type Vm } from './vm.ts';
 
@@ -29,6 +30,9 @@ export async function waitForVmDevices(manager: DomainManager, vm: Vm): Promise<
 export async function addDevice(manager: DomainManager, vm: Vm, sxp: Sxp): Promise<SxpList> {
   return vm.lock.run(async () => {
     const device = completeDevice(parseDevice(sxp), vm.config.devices);
+    if (vm.config.devices.length >= MAX_DEVICES) {
+      throw new XendError(`too many devices: the limit is ${MAX_DEVICES}`);
+    }
     const live = vm.live;
     if (!live) {
       await keep(manager, vm, [...vm.config.devices, device]);

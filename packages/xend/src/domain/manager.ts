@@ -187,10 +187,10 @@ export class DomainManager {
     if ((await this.ports.store.tryRead(`/vm/${info.uuid}/${CREATION_IN_PROGRESS}`)) !== undefined) {
       // An earlier xend died while it built this one.
       this.ports.log.warn('XendDomain', `Domain ${info.domid} was never finished: destroying it`);
+      const vm = await adoptDomain(info, this.ports);
       await destroyDomain(this.ports, info.domid);
       this.#endedAt.set(info.domid, ++this.#sequence);
-      await removeTree(this.ports.store, domainPath(info.domid));
-      await removeTree(this.ports.store, `/vm/${info.uuid}`);
+      if (vm.live) await this.#cleanUp(vm, vm.live);
       return;
     }
     const stored = this.#stored.get(info.uuid);

@@ -6,7 +6,7 @@ import { XenError } from '@xenhost/base';
 import { float, type Sxp, type SxpList } from '@xenhost/sxp';
 import { cpuMask, cpusOfMask } from '../config/cpus.ts';
 import { XendError, messageOf } from '../errors.ts';
-import { MAX_VCPUS, SHUTDOWN_TIMEOUT_S } from '../limits.ts';
+import { MAX_MEMORY_MIB, MAX_VCPUS, SHUTDOWN_TIMEOUT_S } from '../limits.ts';
 import { RESTART_COUNT, UNRESPONSIVE } from '../store/exit-notes.ts';
 import { availabilityNodes } from '../store/nodes.ts';
 import { waitForDevices } from '../device/controller.ts';
@@ -162,11 +162,9 @@ export async function setMemoryMaximum(manager: DomainManager, vm: Vm, limitMiB:
   await manager.save(vm);
 }
 
-const MAX_MIB = 2 ** 31 / 1024;
-
 function checkMebibytes(mib: number, what: string): void {
   if (mib <= 0) throw new XendError(`${what} must be greater than zero`);
-  if (mib > MAX_MIB) throw new XendError(`${what} must be at most ${MAX_MIB} MiB`);
+  if (mib > MAX_MEMORY_MIB) throw new XendError(`${what} must be at most ${MAX_MEMORY_MIB} MiB`);
 }
 
 export async function setVcpuCount(manager: DomainManager, vm: Vm, count: number): Promise<void> {

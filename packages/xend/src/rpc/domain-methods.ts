@@ -252,9 +252,10 @@ export const domainMethods: readonly Method[] = [
     returns: 'int',
     faults: DOM_FAULTS,
     async run(context, dom, vcpu, cpus) {
+      const vm = await vmOf(context, dom);
       const all = vcpu.toLowerCase() === 'all';
       if (!all && !/^\d{1,9}$/.test(vcpu)) throw new Error(`invalid literal for int() with base 10: '${vcpu}'`);
-      await operations.pinCpu(context.manager, await vmOf(context, dom), all ? undefined : Number(vcpu), cpus);
+      await operations.pinCpu(context.manager, vm, all ? undefined : Number(vcpu), cpus);
       return 0;
     },
   }),

@@ -26,7 +26,7 @@ function row(
     params,
     returns: 'int',
     run: ({ manager }: MethodContext, ...args) =>
-      asPlainError(manager.ports.xc.tmemControl(...control(...(args as readonly number[])))),
+      asPlainError(manager.ports.xc.tmemControl(...control(...args))),
   });
 }
 
