@@ -1,7 +1,7 @@
 /*
  * The load of `npm run bench -- xenstored`: plain blocking clients of a xenstored, so that the daemon and not its client
- * is what is measured. Prints one line of JSON: {"rate": .., "p50": .., "p99": ..}, operations a second and microseconds;
- * a test of one long operation prints {"ms": ..}.
+ * is what is measured. Prints one line of JSON: {"rate": .., "operations": .., "p50": .., "p99": ..}, operations a second, in all, and
+ * microseconds; a test of one long operation prints {"ms": ..}.
  *   client TEST SOCKET SECONDS [DIRECTORY]
  * DIRECTORY: the pages of guests, for tests over rings (fakexen.h).
  */
@@ -40,6 +40,8 @@ static const char *socket_path, *ring_directory;
 static double seconds;
 static uint32_t *samples;
 static size_t nr_samples;
+/* All, the warming-up included. */
+static size_t operations;
 
 static void fail(const char *what)
 {
@@ -200,7 +202,7 @@ static int by_size(const void *a, const void *b)
 static void report(double rate)
 {
 	qsort(samples, nr_samples, sizeof(*samples), by_size);
-	printf("{\"rate\":%.1f", rate);
+	printf("{\"rate\":%.1f,\"operations\":%zu", rate, operations);
 	if (nr_samples > 0)
 		printf(",\"p50\":%.2f,\"p99\":%.2f", samples[nr_samples / 2] / 1e3, samples[nr_samples * 99 / 100] / 1e3);
 	printf("}\n");
@@ -212,7 +214,7 @@ static void repeat(struct peer *peer, void (*operation)(struct peer *peer))
 	double start = now(), from, end = start + seconds * 0.1;
 	size_t count = 0;
 
-	while (now() < end)
+	for (; now() < end; operations++)
 		operation(peer);
 	start = from = now();
 	end = start + seconds;
@@ -220,6 +222,7 @@ static void repeat(struct peer *peer, void (*operation)(struct peer *peer))
 		operation(peer);
 		sample(from);
 		count++;
+		operations++;
 		from = now();
 	}
 	report(count / (from - start));
@@ -338,6 +341,7 @@ static void parallel(struct peer **peers, int count, uint32_t type, const char *
 			while (next(peer)) {
 				sample(sent[events[i].data.u32]);
 				done++;
+				operations++;
 				sent[events[i].data.u32] = now();
 				put(peer, type, 0, payload, length);
 			}

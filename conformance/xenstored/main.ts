@@ -3,6 +3,7 @@
  *   --only TEXT      parts whose name has it: utils, clients, table, differential, model, hostile
  *   --seed N         first seed of the random parts (default 1)
  *   --count N        sequences of each random part (default 4)
+ *   --attack TEXT    of the hostile part, those whose name has it
  *   --socket PATH    the utils alone, against a daemon that already runs
  * Debian's C daemon runs the table too, and every random sequence of `differential`, where its packages are to be had.
  */
@@ -13,6 +14,7 @@ import { debianXen } from '../lib/xen/debian.ts';
 import type { DebianXen } from '../lib/xen/debian.ts';
 import { runClients } from './clients.ts';
 import { runDifferential } from './differential.ts';
+import { runHostile } from './hostile.ts';
 import { runTables } from './table.ts';
 import { tool } from './tool.ts';
 import { runUtils } from './utils.ts';
@@ -22,6 +24,7 @@ interface Setting {
   readonly debian: DebianXen | undefined;
   readonly seed: number;
   readonly count: number;
+  readonly attack: string;
 }
 
 type Part = (setting: Setting) => Promise<void>;
@@ -50,6 +53,9 @@ const PARTS: Readonly<Record<string, Part>> = {
   differential: async ({ report, debian, seed, count }) => {
     if (debian) await runDifferential(report, debian, { seed, count });
   },
+  hostile: async ({ report, attack }) => {
+    await runHostile(report, attack);
+  },
 };
 
 export async function run(argv: readonly string[]): Promise<number> {
@@ -59,6 +65,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       only: { type: 'string', default: '' },
       seed: { type: 'string', default: '1' },
       count: { type: 'string', default: '4' },
+      attack: { type: 'string', default: '' },
       socket: { type: 'string' },
     },
   });
@@ -70,7 +77,13 @@ export async function run(argv: readonly string[]): Promise<number> {
   const debian = debianXen((reason) => {
     report.note(`${reason}: what needs it is left out`);
   });
-  const setting: Setting = { report, debian, seed: Number(values.seed), count: Number(values.count) };
+  const setting: Setting = {
+    report,
+    debian,
+    seed: Number(values.seed),
+    count: Number(values.count),
+    attack: values.attack,
+  };
   for (const [name, part] of Object.entries(PARTS)) if (name.includes(values.only)) await part(setting);
   return report.close();
 }

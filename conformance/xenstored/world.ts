@@ -74,8 +74,8 @@ export class World implements AsyncDisposable {
     await (await this.client('0')).step(undefined, 0, '');
   }
 
-  /** Makes a domain with its own directory and introduces it. */
-  async addGuest(domid: number): Promise<void> {
+  /** Makes a domain with its own directory and introduces it. A bare one has nobody on its ring. */
+  async addGuest(domid: number, kind: 'served' | 'bare' = 'served'): Promise<void> {
     const { directory } = this.daemon;
     this.daemon.addDomain(domid);
     const tool = await this.client('0');
@@ -87,6 +87,7 @@ export class World implements AsyncDisposable {
       const answer = await tool.ask(op, payload);
       if (answer !== 'OK|') throw new Error(`${op} ${payload}: ${answer}`);
     }
+    if (kind === 'bare') return;
     const proxy = spawn(compile('./ring-proxy.c'), [directory, String(domid), join(directory, `ring.${domid}`)], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
