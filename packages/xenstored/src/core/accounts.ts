@@ -3,11 +3,15 @@
  * queued messages goes through here, and `control check` recounts it (check.ts). Counts are those of `struct domain` in xenstored_domain.c.
  */
 
-/** A node in its owner's list. */
+/** A node as its owner's list knows it. */
 export interface OwnedNode {
-  ownerPrev: OwnedNode | undefined;
-  ownerNext: OwnedNode | undefined;
+  /** 0 once it is gone. */
+  readonly generation: number;
+  readonly perms: { readonly owner: number };
 }
+
+/** Nodes that are no more the owner's stay in its list until there are this many beside those that are. */
+const OUTDATED_MAX = 1024;
 
 export class Account {
   readonly domid: number;
@@ -20,10 +24,10 @@ export class Account {
   outstanding = 0;
   /** Bytes: records and keys of nodes and of transactions' copies, watches, queued messages. */
   memory = 0;
-  /** Last of the nodes owned, linked by `ownerPrev`. */
-  owned: OwnedNode | undefined = undefined;
   /** The soft memory quota has been reported. */
   warned = false;
+
+  #owned: OwnedNode[] = [];
 
   constructor(domid: number) {
     this.domid = domid;
@@ -32,18 +36,20 @@ export class Account {
 
   own(node: OwnedNode): void {
     this.nodes++;
-    node.ownerPrev = this.owned;
-    if (this.owned) this.owned.ownerNext = node;
-    this.owned = node;
+    this.#owned.push(node);
   }
 
-  disown(node: OwnedNode): void {
-    this.nodes--;
-    if (node.ownerPrev) node.ownerPrev.ownerNext = node.ownerNext;
-    if (node.ownerNext) node.ownerNext.ownerPrev = node.ownerPrev;
-    else this.owned = node.ownerPrev;
-    node.ownerPrev = undefined;
-    node.ownerNext = undefined;
+  /** Nodes are gone already, or another's, and what they took with them. */
+  release(nodes: number, memory: number): void {
+    this.nodes -= nodes;
+    this.memory -= memory;
+    if (this.#owned.length > 2 * this.nodes + OUTDATED_MAX) this.#owned = this.ownedNodes();
+  }
+
+  /** The nodes owned, each once, as they came. */
+  ownedNodes(): OwnedNode[] {
+    const live = this.#owned.filter((node) => node.generation !== 0 && node.perms.owner === this.domid);
+    return live.length === this.nodes ? live : [...new Set(live)];
   }
 }
 

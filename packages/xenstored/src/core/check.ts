@@ -1,5 +1,4 @@
 /** `control check`: counts everything anew and compares it with what is kept, and looks through the tree's own structure. */
-import type { OwnedNode } from './accounts.ts';
 import type { XenstoreCore } from './core.ts';
 import { recordBytes } from './tree.ts';
 
@@ -30,8 +29,7 @@ export function checkStore(core: XenstoreCore): Fault[] {
       if (account[key] !== count[key])
         faults.push({ what: 'account', domid, key, kept: account[key], counted: count[key] });
     }
-    let owned = 0;
-    for (let node: OwnedNode | undefined = account.owned; node; node = node.ownerPrev) owned++;
+    const owned = account.ownedNodes().length;
     if (owned !== account.nodes)
       faults.push({ what: 'list of owned nodes', domid, kept: owned, counted: account.nodes });
     counted.delete(domid);

@@ -146,3 +146,25 @@ test('many deaths at once are handled in turns', async () => {
   expect(s.core.domains.size).toBe(0);
   expect(s.received('0')).toHaveLength(600);
 });
+
+test('nodes that change hands and come and go by thousands are still found when their owner dies', async () => {
+  const s = new Scene({ nodes: 100_000, nodeSize: 1_000_000, memory: 100_000_000 });
+  await s.introduce(5);
+  s.run([
+    ['0', 'MKDIR', '/h|', OK],
+    ['0', 'SET_PERMS', '/h|b0|', OK],
+  ]);
+  for (let i = 0; i < 3000; i++) s.send('5', 'MKDIR', `/h/n${i}|`);
+  for (let i = 0; i < 6000; i++) s.send('0', 'SET_PERMS', `/h/n${i % 3000}|n${i % 2 === 0 ? 5 : 0}|`);
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 3000; i++) s.send('5', 'MKDIR', `/h/sub/m${i}|`);
+    s.send('0', 'RM', '/h/sub|');
+    expect(checkStore(s.core)).toEqual([]);
+    s.connection('0').output.take();
+    s.connection('5').output.take();
+  }
+  expect(s.core.accounts.of(5).nodes).toBe(1500);
+  s.core.domainGone(5);
+  expect(s.core.tree.lookup('/h')?.children?.size).toBe(1500);
+  s.run([['0', 'CONTROL', 'check|', OK]]);
+});

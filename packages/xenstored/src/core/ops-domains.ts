@@ -11,8 +11,9 @@ export const introduce: Handler = ({ core, packet }) => {
   const [domidText, mfn, portText] = strings(packet.payload);
   if (domidText === undefined || mfn === undefined || portText === undefined) return fail('EINVAL');
   const domid = leadingInt(domidText);
-  const port = leadingInt(portText);
-  if (port <= 0 || domid < 0 || domid >= DOMID_FIRST_RESERVED) return fail('EINVAL');
+  // Unsigned, as for the C daemon: what is no port, the hypervisor says.
+  const port = leadingInt(portText) >>> 0;
+  if (port === 0 || domid < 0 || domid >= DOMID_FIRST_RESERVED) return fail('EINVAL');
   return new Later(
     core.introduce(domid, mfn, port).then(
       () => ACK,

@@ -12,9 +12,7 @@ export const watch: Handler = ({ connection, core, packet }) => {
   // Any special name will do: one that never fires is no error.
   const valid = isSpecial(given) ? given.length <= SPECIAL_NAME_MAX : isValidPath(path, core.quotas.pathMax);
   if (!valid) return fail('EINVAL');
-  for (const each of connection.watches) {
-    if (each.path === path && each.token === token) return fail('EEXIST');
-  }
+  if (core.events.index.find(connection, path, token)) return fail('EEXIST');
   if (!connection.privileged && connection.account.watches > core.quotas.watches) return fail('E2BIG');
   if (core.refusesMemory(connection.account, path.length + token.length)) return fail('ENOMEM');
   const added = core.addWatch(connection, path, token, path !== given);
@@ -28,13 +26,10 @@ export const unwatch: Handler = ({ connection, core, packet }) => {
   const [given, token, more] = strings(packet.payload);
   if (given === undefined || token === undefined || more !== undefined) return fail('EINVAL');
   const path = canonicalize(given, connection.implicitPath);
-  for (const each of connection.watches) {
-    if (each.path === path && each.token === token) {
-      core.removeWatch(each);
-      return ACK;
-    }
-  }
-  return fail('ENOENT');
+  const found = core.events.index.find(connection, path, token);
+  if (!found) return fail('ENOENT');
+  core.removeWatch(found);
+  return ACK;
 };
 
 export const resetWatches: Handler = ({ connection, core }) => {

@@ -1,5 +1,5 @@
 /** Finding what a dead domain leaves in the tree (domain_tree_remove() of the C daemon), without walking all of it. */
-import type { Account, OwnedNode } from './accounts.ts';
+import type { Account } from './accounts.ts';
 import { TreeNode } from './tree.ts';
 
 /** The topmost nodes that a domain owns, in the order of a walk of the tree. `/` is none of them. */
@@ -7,7 +7,7 @@ export function topmostOwned(account: Account): TreeNode[] {
   // For each node on the way to one of them: which of its children lead there.
   const ways = new Map<TreeNode, Set<TreeNode>>();
   const tops = new Set<TreeNode>();
-  for (let owned: OwnedNode | undefined = account.owned; owned; owned = owned.ownerPrev) {
+  for (const owned of account.ownedNodes()) {
     if (!(owned instanceof TreeNode) || owned.parent === undefined) continue;
     let top: TreeNode = owned;
     for (let at: TreeNode = owned; at.parent !== undefined; at = at.parent) {

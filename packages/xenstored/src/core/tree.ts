@@ -52,8 +52,6 @@ export class TreeNode implements NodeState, OwnedNode {
   /** Length of the node's path. */
   readonly pathBytes: number;
   children: Map<string, TreeNode> | undefined = undefined;
-  ownerPrev: TreeNode | undefined = undefined;
-  ownerNext: TreeNode | undefined = undefined;
 
   constructor(parent: TreeNode | undefined, name: string, perms: PermList, value: string, generation: number) {
     this.parent = parent;
@@ -163,9 +161,16 @@ export class Tree implements NodeStore {
 
   setPerms(path: string, node: TreeNode, perms: PermList): void {
     this.changes?.push({ op: 'perms', path, perms: this.describe(perms) });
-    this.#unaccount(node);
+    const before = this.accounts.of(node.perms.owner);
+    const { memory } = node;
     node.perms = perms;
-    this.#account(node);
+    before.memory -= memory;
+    if (perms.owner === before.domid) {
+      before.memory += node.memory;
+    } else {
+      this.#account(node);
+      before.release(1, 0);
+    }
     node.generation = this.tick();
   }
 
@@ -279,12 +284,25 @@ export class Tree implements NodeStore {
   #forgetSubtree(top: TreeNode): number {
     const left = [top];
     let count = 0;
+    // What goes is summed up as long as the owner is the same.
+    let { owner } = top.perms;
+    let nodes = 0;
+    let memory = 0;
     for (let node = left.pop(); node; node = left.pop()) {
-      this.#unaccount(node);
+      const { perms, children } = node;
+      if (perms.owner !== owner) {
+        this.accounts.of(owner).release(nodes, memory);
+        ({ owner } = perms);
+        nodes = 0;
+        memory = 0;
+      }
+      nodes++;
+      memory += node.memory;
       node.generation = 0;
       count++;
-      if (node.children) for (const child of node.children.values()) left.push(child);
+      if (children) for (const child of children.values()) left.push(child);
     }
+    this.accounts.of(owner).release(nodes, memory);
     return count;
   }
 
@@ -292,12 +310,6 @@ export class Tree implements NodeStore {
     const account = this.accounts.of(node.perms.owner);
     account.own(node);
     account.memory += node.memory;
-  }
-
-  #unaccount(node: TreeNode): void {
-    const account = this.accounts.of(node.perms.owner);
-    account.disown(node);
-    account.memory -= node.memory;
   }
 
   #resizeChildren(parent: TreeNode, bytes: number): void {

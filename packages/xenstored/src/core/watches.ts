@@ -63,6 +63,13 @@ export class WatchIndex {
     }
   }
 
+  /** The watch of a client on this very path with this token. */
+  find(connection: StoreConnection, path: string, token: string): Watch | undefined {
+    const there = isSpecial(path) ? this.#special.get(path) : this.#place(path)?.watches;
+    for (const watch of there ?? []) if (watch.connection === connection && watch.token === token) return watch;
+    return undefined;
+  }
+
   /** Watches that a change of `path` concerns, in order of registration: those on it and, unless `exact`, on its ancestors. */
   matching(path: string, exact: boolean): readonly Watch[] {
     if (isSpecial(path)) return [...(this.#special.get(path) ?? [])];
