@@ -35,11 +35,13 @@ class Witness {
     child.stdout.on('data', (data: Buffer) => (out += data.toString()));
     this.#said = new Promise((resolve, reject) => {
       child.once('error', reject);
-      child.once('close', (code) => {
+      child.once('close', (code, signal) => {
         if (code === 0) resolve(JSON.parse(out) as Testimony);
-        else reject(new Error(`a witness ended with ${String(code)}`));
+        else reject(new Error(`a witness ended with ${signal ?? String(code)}`));
       });
     });
+    // Whoever has not asked by then learns of it elsewhere.
+    this.#said.catch(() => undefined);
     this.#stop = () => void child.stdin.end();
   }
 

@@ -35,8 +35,8 @@ export class RawRing implements Disposable {
   /** Puts what there is room for; the number of bytes. Replies are left where they are. */
   put(bytes: Uint8Array): number {
     const prod = this.get('req_prod');
-    const room = RING_BYTES - ((prod - this.get('req_cons')) >>> 0);
-    const length = Math.min(room, bytes.length);
+    const used = (prod - this.get('req_cons')) >>> 0;
+    const length = Math.min(Math.max(0, RING_BYTES - used), bytes.length);
     for (let done = 0; done < length;) {
       const at = (prod + done) % RING_BYTES;
       const piece = Math.min(length - done, RING_BYTES - at);

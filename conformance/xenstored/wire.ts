@@ -11,7 +11,9 @@ const CLOSED = 'closed';
 export class WireClient {
   readonly socket: Socket;
   readonly #parser = new XsPacketParser();
-  readonly #packets: XsPacket[] = [];
+  #packets: XsPacket[] = [];
+  /** Those before it have been taken. */
+  #taken = 0;
   #closed = false;
   #arrived: () => void = () => undefined;
   #nextId = 1;
@@ -53,8 +55,14 @@ export class WireClient {
   async next(timeoutMs = 10_000): Promise<XsPacket | undefined> {
     const end = Date.now() + timeoutMs;
     for (;;) {
-      const packet = this.#packets.shift();
-      if (packet !== undefined || this.#closed) return packet;
+      const packet = this.#packets[this.#taken];
+      if (packet !== undefined) {
+        this.#taken++;
+        return packet;
+      }
+      this.#packets = [];
+      this.#taken = 0;
+      if (this.#closed) return undefined;
       const left = end - Date.now();
       if (left <= 0) throw new Error(`no answer within ${timeoutMs} ms`);
       await new Promise<void>((resolve) => {
