@@ -66,7 +66,11 @@ export class WatchIndex {
   /** The watch of a client on this very path with this token. */
   find(connection: StoreConnection, path: string, token: string): Watch | undefined {
     const there = isSpecial(path) ? this.#special.get(path) : this.#place(path)?.watches;
-    for (const watch of there ?? []) if (watch.connection === connection && watch.token === token) return watch;
+    if (!there) return undefined;
+    // One client can have many watches, one path those of many clients.
+    for (const watch of there.size < connection.watches.size ? there : connection.watches) {
+      if (watch.connection === connection && watch.path === path && watch.token === token) return watch;
+    }
     return undefined;
   }
 
