@@ -10,6 +10,7 @@ const programs = {
   'pcpu-worker': 'packages/hypervisor/src/pcpu/worker.ts',
   'unpack-worker': 'packages/libxenctrl/src/dombuild/unpack/worker.ts',
   xenstored: 'packages/xenstored/src/main.ts',
+  'xenstored-compact': 'packages/xenstored/src/journal/compact-thread.ts',
   xenconsoled: 'packages/xenconsoled/src/main.ts',
   xenconsole: 'packages/xenconsoled/src/xenconsole.ts',
   blkback: 'packages/blkback/src/main.ts',

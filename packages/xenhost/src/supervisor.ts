@@ -46,7 +46,9 @@ interface Child {
 }
 
 const TAIL_LINES = 8;
+/** Before the first restart; twice as long before each further one of the same window. */
 const RESTART_DELAY_MS = 200;
+const RESTART_DELAY_MAX_MS = 5000;
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -176,12 +178,15 @@ export class Supervisor {
       return;
     }
     child.restarts++;
-    setTimeout(() => {
-      if (this.#stopping) return;
-      this.#launch(child).catch((error: unknown) => {
-        if (!this.#stopping) this.#restart(child, error instanceof Error ? error.message : String(error));
-      });
-    }, RESTART_DELAY_MS);
+    setTimeout(
+      () => {
+        if (this.#stopping) return;
+        this.#launch(child).catch((error: unknown) => {
+          if (!this.#stopping) this.#restart(child, error instanceof Error ? error.message : String(error));
+        });
+      },
+      Math.min(RESTART_DELAY_MS * 2 ** (child.endedAtMs.length - 1), RESTART_DELAY_MAX_MS),
+    );
   }
 
   async #end(child: Child): Promise<void> {

@@ -1,31 +1,27 @@
-/** xenstored put together: the core, its socket, and the rings when there is a hypervisor. */
+/** xenstored put together: the core, its journal, its socket, and the rings when there is a hypervisor. */
+import { randomInt } from 'node:crypto';
+import { claimUnixPath } from '@xenhost/daemon-kit';
 import type { Logger } from '@xenhost/daemon-kit';
-import type { PrivcmdPort } from '@xenhost/privcmd';
 import { XenstoreCore } from './core/core.ts';
-import type { DomainCondition, DomainGate } from './core/core.ts';
+import type { ConflictPolicy } from './core/core.ts';
 import type { Quotas } from './core/limits.ts';
+import type { DomainGate } from './core/ports.ts';
+import { Journal, ringChange, ringStateOf } from './journal/index.ts';
+import type { JournalChange, JournalOptions, Recovered } from './journal/index.ts';
+import { DomainChecker } from './server/domain-checker.ts';
+import type { HypervisorLink } from './server/domain-checker.ts';
 import { RingServer } from './server/ring-server.ts';
+import type { RingRecords } from './server/ring-server.ts';
 import { serveSocket } from './server/socket-server.ts';
 
-/** VIRQ_DOM_EXC (`xen.h`): a domain has shut down or died. */
-const VIRQ_DOM_EXC = 3;
+export type { HypervisorLink, ListedDomain } from './server/domain-checker.ts';
 
 export interface XenstoredOptions {
   readonly socketPath: string;
   readonly quotas?: Partial<Quotas>;
-}
-
-/** A domain as the hypervisor lists it. */
-export interface ListedDomain {
-  readonly domid: number;
-  readonly dying: boolean;
-  readonly shutdown: boolean;
-  readonly crashed: boolean;
-}
-
-export interface HypervisorLink {
-  readonly privcmd: PrivcmdPort;
-  listDomains(): Promise<readonly ListedDomain[]>;
+  readonly conflictPolicy?: ConflictPolicy;
+  /** Absent: a daemon that was killed is followed by an empty one. */
+  readonly journal?: JournalOptions;
 }
 
 export interface XenstoredModules {
@@ -43,96 +39,125 @@ const NO_RINGS: DomainGate = {
   introduce: () => Promise.resolve(),
   release: () => undefined,
 };
+const NO_RECORDS: RingRecords = {
+  notedBytes: 0,
+  watchesChanged: () => undefined,
+  requestDone: () => undefined,
+  ringState: () => undefined,
+};
+/** What xen-init-dom0 writes on a real host. */
+const DOMAIN0_NODES = [
+  ['/local', ''],
+  ['/local/domain', ''],
+  ['/local/domain/0', ''],
+  ['/local/domain/0/domid', '0'],
+  ['/local/domain/0/name', 'Domain-0'],
+] as const;
+/** Guests' transactions are gone with the daemon that had them: new ones get numbers that are hardly among theirs. */
+const LAST_FIRST_TRANSACTION_ID = 0x7fff_ffff;
 
 export async function startXenstored(options: XenstoredOptions, modules: XenstoredModules): Promise<Xenstored> {
   const { hypervisor, log } = modules;
+  // Before the journal of another daemon that serves there is touched.
+  await claimUnixPath(options.socketPath);
+  const journal: Journal | undefined = options.journal
+    ? new Journal(options.journal, { log, snapshot: () => everything(core, rings) })
+    : undefined;
+  const beforeSend = (): void => journal?.flush();
   const checker = hypervisor ? new DomainChecker(hypervisor, log) : undefined;
-  const rings = hypervisor
+  const rings: RingServer | undefined = hypervisor
     ? new RingServer({
         privcmd: hypervisor.privcmd,
         log,
         onIntroduced: () => checker?.check(),
-        beforeSend: () => undefined,
-        records: { watchesChanged: () => undefined, ringState: () => undefined },
+        beforeSend,
+        records: journal ?? NO_RECORDS,
       })
     : undefined;
-  const core = new XenstoreCore(options.quotas === undefined ? {} : { quotas: options.quotas }, {
-    gate: rings ?? NO_RINGS,
-    log: (message, data) => {
-      if ('err' in data) log.error(data, message);
-      else log.info(data, message);
-    },
-    ...(hypervisor
-      ? { existing: async () => new Set((await hypervisor.listDomains()).map(({ domid }) => domid)) }
-      : {}),
-  });
-  rings?.attach(core);
-  writeDomain0(core);
-  await checker?.start(core);
-  const listener = await serveSocket(options.socketPath, { core, beforeSend: () => undefined });
-  return { core, stop: () => listener.close() };
-}
-
-/** What xen-init-dom0 writes on a real host. */
-function writeDomain0(core: XenstoreCore): void {
-  core.setup([
-    ['/local', ''],
-    ['/local/domain', ''],
-    ['/local/domain/0', ''],
-    ['/local/domain/0/domid', '0'],
-    ['/local/domain/0/name', 'Domain-0'],
-  ]);
-}
-
-/** Asks the hypervisor what has become of domains, whenever it says that something has. */
-class DomainChecker {
-  readonly #hypervisor: HypervisorLink;
-  readonly #log: Logger;
-  #core: XenstoreCore | undefined;
-  #running = false;
-  #again = false;
-
-  constructor(hypervisor: HypervisorLink, log: Logger) {
-    this.#hypervisor = hypervisor;
-    this.#log = log;
-  }
-
-  async start(core: XenstoreCore): Promise<void> {
-    this.#core = core;
-    const { privcmd } = this.#hypervisor;
-    const port = await privcmd.bindVirq(VIRQ_DOM_EXC);
-    privcmd.onEvent((event) => {
-      if (event === port) this.check();
-    });
-  }
-
-  check(): void {
-    this.#again = true;
-    if (this.#running) return;
-    this.#running = true;
-    this.#rounds().then(
-      () => {
-        this.#running = false;
-      },
-      (error: unknown) => {
-        this.#running = false;
-        this.#log.error({ err: error }, 'cannot list domains');
+  const { quotas, conflictPolicy } = options;
+  const makeCore = (): XenstoreCore =>
+    new XenstoreCore(
+      { ...(quotas && { quotas }), ...(conflictPolicy && { conflictPolicy }) },
+      {
+        gate: rings ?? NO_RINGS,
+        log: (message, data) => {
+          if ('err' in data) log.error(data, message);
+          else log.info(data, message);
+        },
+        ...(journal && { journal }),
+        ...(hypervisor && {
+          existing: async () => new Set((await hypervisor.listDomains()).map(({ domid }) => domid)),
+        }),
       },
     );
+  let core = makeCore();
+  let recovered = journal?.recover();
+  if (recovered && !restore(core, recovered, log)) {
+    core = makeCore();
+    recovered = undefined;
   }
+  rings?.attach(core);
+  core.setup(DOMAIN0_NODES);
+  await checker?.start(core);
+  if (recovered && rings) await reconnect(core, rings, recovered, log);
+  journal?.begin();
+  rings?.resume();
+  if (recovered) checker?.check();
+  const server = await serveSocket(options.socketPath, { core, beforeSend });
+  return {
+    core,
+    stop: async () => {
+      await server.close();
+      journal?.close();
+    },
+  };
+}
 
-  async #rounds(): Promise<void> {
-    while (this.#again) {
-      this.#again = false;
-      // Who becomes known while the list is on its way may be missing in it.
-      const asked = new Set(Array.from(this.#core?.known.known() ?? [], ([domid]) => domid));
-      const listed = new Map((await this.#hypervisor.listDomains()).map((domain) => [domain.domid, domain]));
-      const conditionOf = (domid: number): DomainCondition => {
-        const domain = listed.get(domid);
-        if (!domain || domain.dying) return domain || asked.has(domid) ? 'gone' : 'alive';
-        return domain.shutdown || domain.crashed ? 'shutdown' : 'alive';
-      };
-      while (this.#core?.checkDomains(conditionOf)) await new Promise(setImmediate);
+function* everything(core: XenstoreCore, rings: RingServer | undefined): Generator<JournalChange> {
+  yield* core.snapshot();
+  for (const { domid, connection } of core.domains.values()) {
+    if (connection.watches.size > 0) yield { op: 'watches', domid, watches: [...connection.watches] };
+  }
+  for (const [domid, ring] of rings?.rings() ?? []) {
+    if (ring.hasState) yield ringChange(domid, ring.state);
+    for (const reqCons of ring.toSkip) yield { op: 'done', domid, reqCons };
+  }
+}
+
+/** False when the journal is not to be made sense of. */
+function restore(core: XenstoreCore, { changes, sessions, tornBytes }: Recovered, log: Logger): boolean {
+  try {
+    core.restore(changes);
+  } catch (error) {
+    log.error({ err: error }, 'the journal is damaged, the store starts empty');
+    return false;
+  }
+  for (const [domid, watches] of sessions.watches) {
+    const connection = core.domains.get(domid)?.connection;
+    if (!connection) continue;
+    for (const { path, token, relative } of watches) core.addWatch(connection, path, token, relative);
+  }
+  log.info({ domains: core.domains.size, tornBytes }, 'the store is as it was');
+  return true;
+}
+
+/** Guests go on where they were. What their watches may have missed is made up for by one event each, as when they were registered. */
+async function reconnect(core: XenstoreCore, rings: RingServer, { sessions }: Recovered, log: Logger): Promise<void> {
+  for (const { domid, connection, mfn, port } of core.domains.values()) {
+    connection.nextTransactionId = randomInt(1, LAST_FIRST_TRANSACTION_ID);
+    for (const watch of connection.watches) core.events.first(watch);
+    const states = (sessions.rings.get(domid) ?? []).map(ringStateOf);
+    try {
+      await rings.reconnect(
+        connection,
+        /^\d+$/.test(mfn) ? BigInt(mfn) : 0n,
+        port,
+        states,
+        sessions.done.get(domid) ?? [],
+      );
+    } catch (error) {
+      // It has died meanwhile, which the hypervisor will say, or its toolstack introduces it again.
+      log.warn({ domid, err: error }, 'ring cannot be connected again');
     }
   }
 }

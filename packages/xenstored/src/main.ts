@@ -1,8 +1,10 @@
-import { hostPaths, parseDaemonArgs, runDaemon } from '@xenhost/daemon-kit';
+import { dirname } from 'node:path';
+import { hostPaths, parseDaemonArgs, runDaemon, UsageError } from '@xenhost/daemon-kit';
 import { openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { startXenstored } from './daemon.ts';
 import type { HypervisorLink } from './daemon.ts';
+import { incarnationOf } from './incarnation.ts';
 
 /** How long the hypervisor may take to come up when both start together. */
 const HYPERVISOR_WAIT_MS = 30_000;
@@ -13,10 +15,29 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
     socket: { type: 'string', help: 'Unix socket to serve', default: paths.xenstored },
     privcmd: { type: 'string', help: "the hypervisor's socket", default: paths.privcmd },
     'no-hypervisor': { type: 'boolean', help: 'serve the socket alone, without guests' },
+    journal: { type: 'string', help: 'on, off, or sync: on, and each write waits for the disk', default: 'on' },
+    'journal-dir': { type: 'string', help: "where the journal is (default the socket's folder)" },
   });
+  if (!['on', 'off', 'sync'].includes(args.journal)) {
+    throw new UsageError(`xenstored: --journal wants on, off or sync, not '${args.journal}'`);
+  }
   const hypervisor = args['no-hypervisor'] ? undefined : await openHypervisor(args.privcmd, shutdown);
-  const daemon = await startXenstored({ socketPath: args.socket }, { log, ...(hypervisor ? { hypervisor } : {}) });
-  log.info({ socket: args.socket, hypervisor: hypervisor !== undefined }, 'serving');
+  const incarnation = incarnationOf(hypervisor && args.privcmd);
+  const journal =
+    args.journal === 'off'
+      ? {}
+      : {
+          journal: {
+            directory: args['journal-dir'] ?? dirname(args.socket),
+            incarnation,
+            sync: args.journal === 'sync',
+          },
+        };
+  const daemon = await startXenstored(
+    { socketPath: args.socket, ...journal },
+    { log, ...(hypervisor ? { hypervisor } : {}) },
+  );
+  log.info({ socket: args.socket, hypervisor: hypervisor !== undefined, journal: args.journal }, 'serving');
   return daemon;
 });
 

@@ -23,7 +23,7 @@ const { offsets } = Page;
 /** Indices, features, connection state and error: zero in a fresh ring. */
 const CONTROL_BYTES = Page.size - offsets.req_cons;
 const INDEX_BYTES = offsets.server_features - offsets.req_cons;
-const NO_BYTES = new Uint8Array(0);
+const NO_BYTES = Buffer.alloc(0);
 
 export interface RingServerModules {
   readonly privcmd: PrivcmdPort;
@@ -39,8 +39,12 @@ export interface RingServerModules {
 export interface RingRecords {
   /** The guest has watched, unwatched, or been reset. */
   watchesChanged(connection: StoreConnection): void;
-  /** What the next batch leaves besides the page; undefined when the page tells all again. */
-  ringState(domid: number, state: RingState | undefined): void;
+  /** Grows with whatever is noted. */
+  readonly notedBytes: number;
+  /** A request that changed something has been run: it ends in front of this index. Its successor is not to run it again. */
+  requestDone(domid: number, reqCons: number): void;
+  /** What the next batch leaves besides the page; empty when the page tells all again. */
+  ringState(domid: number, state: RingState): void;
 }
 
 const WATCH_OPERATIONS: ReadonlySet<number> = new Set([XsOp.WATCH, XsOp.UNWATCH, XsOp.RESET_WATCHES]);
@@ -53,7 +57,7 @@ interface Session {
   inFlight: boolean;
   /** A timer will put it in the line. */
   delayed: boolean;
-  state: 'open' | 'ignored' | 'stopped';
+  state: 'held' | 'open' | 'ignored' | 'stopped';
   /** The last record was more than nothing. */
   recorded: boolean;
 }
@@ -117,14 +121,16 @@ export class RingServer implements DomainGate {
   }
 
   /**
-   * Connects a ring where an earlier daemon left it. `states` are what that one may have left besides the page; the one whose indices
-   * the page has is true.
+   * Connects a ring where an earlier daemon left it; nothing is done on it before `resume()`. `states` are what that one may have left
+   * besides the page; the one whose indices the page has is true. `done` are the ends of requests that it may have run without putting
+   * the reply into the ring.
    */
   async reconnect(
     connection: StoreConnection,
     mfn: bigint,
     remotePort: number,
     states: readonly RingState[],
+    done: readonly number[],
   ): Promise<void> {
     const { domid } = connection;
     const page = await this.#findPage(domid, mfn);
@@ -137,7 +143,22 @@ export class RingServer implements DomainGate {
     const { head, tail } = left ?? { head: NO_BYTES, tail: NO_BYTES };
     const session = this.#open(connection, page, port, { reqCons, rspProd, rspCons, head, tail });
     session.recorded = left !== undefined;
-    this.#event(session);
+    session.ring.skip(done);
+    session.state = 'held';
+  }
+
+  /** Goes on with the rings that were connected again. */
+  resume(): void {
+    for (const session of this.#byDomid.values()) {
+      if (session.state !== 'held') continue;
+      session.state = 'open';
+      this.#event(session);
+    }
+  }
+
+  /** Connected rings, of which a successor may have to know more than their pages tell. */
+  *rings(): Generator<readonly [domid: number, ring: Ring]> {
+    for (const [domid, { ring }] of this.#byDomid) yield [domid, ring];
   }
 
   release(domid: number): void {
@@ -162,8 +183,8 @@ export class RingServer implements DomainGate {
     if (!core) throw new Error('RingServer.attach was not called');
     const ring = new Ring({ connection, page, port }, state, {
       mayRun: () => core.mayRead(connection),
-      handle: (packet) => {
-        this.#handle(core, connection, packet);
+      handle: (packet, end) => {
+        this.#handle(core, connection, packet, end);
       },
     });
     const session: Session = { ring, queued: false, inFlight: false, delayed: false, state: 'open', recorded: false };
@@ -175,9 +196,13 @@ export class RingServer implements DomainGate {
     return session;
   }
 
-  #handle(core: XenstoreCore, connection: StoreConnection, packet: XsPacket): void {
+  #handle(core: XenstoreCore, connection: StoreConnection, packet: XsPacket, end: number): void {
+    const { records } = this.#modules;
+    const { notedBytes } = records;
+    const { size } = connection.watches;
     core.handle(connection, packet);
-    if (WATCH_OPERATIONS.has(packet.op)) this.#modules.records.watchesChanged(connection);
+    if (WATCH_OPERATIONS.has(packet.op) && connection.watches.size !== size) records.watchesChanged(connection);
+    if (records.notedBytes !== notedBytes) records.requestDone(connection.domid, end);
   }
 
   #event(session: Session): void {
@@ -247,7 +272,7 @@ export class RingServer implements DomainGate {
     const { ring, recorded } = session;
     if (!ring.hasState && !recorded) return;
     session.recorded = ring.hasState;
-    this.#modules.records.ringState(ring.connection.domid, ring.hasState ? ring.state : undefined);
+    this.#modules.records.ringState(ring.connection.domid, ring.state);
   }
 
   /** What time alone brings on: requests held back by the write limit, events that a guest does not take. */

@@ -17,6 +17,7 @@ import { XS_HEADER_SIZE, XsPacketReader } from '@xenhost/xs-wire';
 import type { XsPacket } from '@xenhost/xs-wire';
 import type { StoreConnection } from '../core/connection.ts';
 import type { OutputQueue } from '../core/output.ts';
+import { ACK } from '../core/request.ts';
 
 const { offsets } = Page;
 const RSP_RING = { base: offsets.rsp, size: XENSTORE_RING_SIZE, prodOffset: offsets.rsp_prod };
@@ -30,15 +31,16 @@ export interface RingState {
   readonly reqCons: number;
   readonly rspProd: number;
   /** Bytes of a request taken from the ring before it was whole. */
-  readonly head: Uint8Array;
+  readonly head: Buffer;
   /** Bytes of replies to requests that have left the ring. */
-  readonly tail: Uint8Array;
+  readonly tail: Buffer;
 }
 
 export interface RingModules {
   /** Whether the next request may be run now. */
   readonly mayRun: () => boolean;
-  readonly handle: (packet: XsPacket) => void;
+  /** `end` is the index behind the request. */
+  readonly handle: (packet: XsPacket, end: number) => void;
 }
 
 /** How a batch went: on, or the domain's session is over. */
@@ -62,6 +64,7 @@ export class Ring {
   #toRead = false;
   /** Requests were seen and left in the ring: there was no room for replies, or an earlier one waits. */
   #left = false;
+  readonly #done = new Set<number>();
   /** What the batch under way reads: nothing, the indices, or the requests too. */
   #reading: 'no' | 'indices' | 'all' = 'no';
 
@@ -78,8 +81,8 @@ export class Ring {
     this.#reqConsTold = state.reqCons;
     this.#rspProd = state.rspProd;
     this.#rspCons = state.rspCons;
-    this.#head = Buffer.from(state.head);
-    this.#tail = Buffer.from(state.tail);
+    this.#head = state.head;
+    this.#tail = state.tail;
   }
 
   /** What a new daemon has to know beyond the page once the batch made by the last `collect` has been run. */
@@ -90,6 +93,19 @@ export class Ring {
   /** Whether `state` is more than what the page itself tells. */
   get hasState(): boolean {
     return this.#head.length > 0 || this.#tail.length > 0;
+  }
+
+  /** Requests with these ends have been run, with success: only their replies are missing. */
+  skip(ends: readonly number[]): void {
+    for (const end of ends) {
+      const ahead = (end - this.#reqCons) >>> 0;
+      if (ahead > 0 && ahead <= XENSTORE_RING_SIZE) this.#done.add(end);
+    }
+  }
+
+  /** Ends of requests that will be skipped. */
+  get toSkip(): Iterable<number> {
+    return this.#done;
   }
 
   /** The guest has sent an event. */
@@ -180,7 +196,9 @@ export class Ring {
       }
       const packet = reader.next();
       if (!packet) return XenstoreRingError.PROTO;
-      this.#modules.handle(packet);
+      const end = advance(this.#reqCons, bytes.length - reader.pendingBytes);
+      if (this.#done.delete(end)) this.connection.output.reply(packet.op, packet.reqId, packet.txId, ACK);
+      else this.#modules.handle(packet, end);
     }
     const { rest } = reader;
     const inHead = rest.length === headBytes + bytes.length ? headBytes : 0;
