@@ -2,10 +2,12 @@
  * The same random requests to two daemons: every answer and every event, in order, must be the same. What differs is
  * made as short as it still differs.
  */
+import { assert } from '@xenhost/testkit';
 import type { Report } from '@xenhost/testkit';
 import { XsOp } from '@xenhost/xs-wire';
 import type { Kind } from '../lib/xen/daemons.ts';
 import type { DebianXen } from '../lib/xen/debian.ts';
+import { Model } from './model.ts';
 import { GUESTS, Sequence, TOOLS } from './sequence.ts';
 import { DaemonDied, World } from './world.ts';
 import type { Step } from './world.ts';
@@ -34,16 +36,19 @@ async function openWorld(kind: Kind, debian: DebianXen | undefined): Promise<Wor
 
 /** All that every client has got by the end of a step. */
 async function observe(world: World, step: Step): Promise<string> {
-  const [who] = step;
+  const name = step[0].split(':')[0] ?? '';
   const own = await world.step(step);
-  const name = who.split(':')[0];
   const others = [...TOOLS, ...GUESTS].filter((each) => each !== name);
-  const heard = await Promise.all(others.map((each) => world.step([each, '-', ''])));
-  const lines = [own, ...heard].map((said, i) => ({
-    name: i === 0 ? name : others[i - 1],
-    said: said.map(plain(step)),
-  }));
-  return lines.flatMap(({ name: each, said }) => (said.length > 0 ? [`${each}: ${said.join(' ')}`] : [])).join('; ');
+  const heard = await Promise.all(others.map(async (each) => [each, await world.step([each, '-', ''])] as const));
+  return line(step, new Map([[name, own], ...heard]));
+}
+
+/** Who got what, the sender first. */
+function line(step: Step, said: ReadonlyMap<string, readonly string[]>): string {
+  const name = step[0].split(':')[0] ?? '';
+  const names = [name, ...[...TOOLS, ...GUESTS].filter((each) => each !== name)];
+  const lines = names.map((each) => ({ each, texts: (said.get(each) ?? []).map(plain(step)) }));
+  return lines.flatMap(({ each, texts }) => (texts.length > 0 ? [`${each}: ${texts.join(' ')}`] : [])).join('; ');
 }
 
 /** Generations of nodes are each daemon's own. */
@@ -114,6 +119,28 @@ export async function shorten(pair: Pair, difference: Difference, tries = 60): P
 }
 
 const STEPS = 400;
+
+/** `count` sequences to ours and to the model. */
+export async function runModel(
+  report: Report,
+  { seed, count }: { readonly seed: number; readonly count: number },
+): Promise<void> {
+  for (let each = seed; each < seed + count; each++) {
+    await report.case(`model, seed ${each}`, async () => {
+      await using world = await openWorld('ours', undefined);
+      const model = new Model(GUESTS);
+      const sequence = new Sequence(each, 'plain');
+      for (let i = 0; i < STEPS; i++) {
+        const step = sequence.next();
+        const expected = line(step, model.step(step));
+        const said = await observe(world, step);
+        assert(said === expected, `step ${i}, ${step.join(' ')}: ${said} instead of ${expected}`);
+        if (step[1] === 'TRANSACTION_START') sequence.started(step[0], said.split(': ')[1]?.split(';')[0] ?? '');
+      }
+      return `${STEPS} steps`;
+    });
+  }
+}
 
 /** `count` sequences, from a seed on, to the C daemon and to ours. */
 export async function runDifferential(

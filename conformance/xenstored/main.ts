@@ -13,7 +13,7 @@ import { startDaemon } from '../lib/xen/daemons.ts';
 import { debianXen } from '../lib/xen/debian.ts';
 import type { DebianXen } from '../lib/xen/debian.ts';
 import { runClients } from './clients.ts';
-import { runDifferential } from './differential.ts';
+import { runDifferential, runModel } from './differential.ts';
 import { runHostile } from './hostile.ts';
 import { runTables } from './table.ts';
 import { tool } from './tool.ts';
@@ -52,6 +52,9 @@ const PARTS: Readonly<Record<string, Part>> = {
   },
   differential: async ({ report, debian, seed, count }) => {
     if (debian) await runDifferential(report, debian, { seed, count });
+  },
+  model: async ({ report, seed, count }) => {
+    await runModel(report, { seed, count });
   },
   hostile: async ({ report, attack }) => {
     await runHostile(report, attack);

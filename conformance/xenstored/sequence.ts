@@ -40,17 +40,22 @@ const MENU: Readonly<Partial<Record<XsOpName, number>>> = {
   INTRODUCE: 7, RELEASE: 7, RESUME: 3,
 }; // prettier-ignore
 
+const ABOUT_DOMAINS: readonly XsOpName[] = ['IS_DOMAIN_INTRODUCED', 'SET_TARGET', 'INTRODUCE', 'RELEASE', 'RESUME'];
+
 export class Sequence {
   readonly #random: Random;
+  readonly #permissions: readonly string[];
   readonly #menu: readonly (readonly [XsOpName, number])[];
   /** Open transactions of each client, as this end believes. */
   readonly #open = new Map<string, number[]>(CLIENTS.map((name) => [name, []]));
 
-  constructor(seed: number) {
+  /** `plain`: without domains that come and go or have a target. */
+  constructor(seed: number, kind: 'whole' | 'plain' = 'whole') {
+    this.#permissions = PERMISSIONS.filter((perm) => kind === 'whole' || perm !== `n${PASSING_DOMAIN}`);
     this.#random = new Random(seed);
     // Every other sequence has no transactions: what they do would hide the rest.
     this.#menu = (Object.entries(MENU) as [XsOpName, number][]).filter(
-      ([op]) => seed % 2 === 0 || !op.startsWith('TRANSACTION'),
+      ([op]) => (seed % 2 === 0 || !op.startsWith('TRANSACTION')) && (kind === 'whole' || !ABOUT_DOMAINS.includes(op)),
     );
   }
 
@@ -114,7 +119,8 @@ export class Sequence {
   }
 
   #permission(): string {
-    return this.#chance(0.95) ? this.#one(PERMISSIONS.slice(0, 12)) : this.#one(PERMISSIONS);
+    const right = this.#permissions.filter((perm) => /^[nrwb]\d+$/.test(perm));
+    return this.#chance(0.95) ? this.#one(right) : this.#one(this.#permissions);
   }
 
   #operation(): XsOpName {
