@@ -20,8 +20,11 @@ export async function introduceDomain(core: XenstoreCore, domid: number, mfn: st
     if (core.domains.get(domid)?.connection !== connection) core.disconnect(connection);
     throw error;
   }
-  // Released while its ring was being connected anew.
-  if (connection.closed) throw Object.assign(new Error(`domain ${domid} is gone`), { code: 'ENOENT' });
+  if (connection.closed) {
+    // Released while its ring was being connected anew.
+    core.gate.release(domid);
+    throw Object.assign(new Error(`domain ${domid} is gone`), { code: 'ENOENT' });
+  }
   core.resetConnection(connection);
   connection.output.clear();
   connection.ignored = false;

@@ -30,6 +30,8 @@ export class Scene {
   readonly released: number[] = [];
   /** What the next introductions of a ring fail with. */
   introduceError: Error | undefined;
+  /** What introductions of a ring wait for. */
+  introduceAfter: Promise<void> = Promise.resolve();
   readonly #clients = new Map<string, { readonly connection: StoreConnection; readonly parser: XsPacketParser }>();
   #reqId = 1;
 
@@ -38,7 +40,7 @@ export class Scene {
       { quotas, ...(options.conflictPolicy ? { conflictPolicy: options.conflictPolicy } : {}) },
       {
         gate: {
-          introduce: () => (this.introduceError ? Promise.reject(this.introduceError) : Promise.resolve()),
+          introduce: () => (this.introduceError ? Promise.reject(this.introduceError) : this.introduceAfter),
           release: (domid) => this.released.push(domid),
         },
         log: (message) => this.logged.push(message),
