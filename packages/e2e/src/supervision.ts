@@ -40,6 +40,27 @@ export async function supervision(report: Report): Promise<void> {
       );
       await type(host.console('mine'), 'echo back again', /back again/);
     });
+    await report.case(
+      'xenstored after kill -9 is restarted, the others find it, and the guest has not noticed',
+      async () => {
+        const guest = host.console('mine');
+        await type(guest, 'xs-write data/before kept', /OK/);
+        const pids = new Map(['xenstored', 'xend', 'xenconsoled'].map((name) => [name, pidOf(host, name)]));
+        process.kill(pids.get('xenstored') ?? 0, 'SIGKILL');
+        await until('all restarted', () => {
+          const daemons = readState(host.host.paths.run)?.daemons ?? [];
+          return Promise.resolve(
+            [...pids].every(([name, pid]) => daemons.some((d) => d.name === name && d.state === 'up' && d.pid !== pid)),
+          );
+        });
+        assert(/^mine +1 +16 /m.test(await host.mustXm('list')), await host.mustXm('list'));
+        const again = host.console('mine');
+        await type(again, 'xs-read data/before', /kept/);
+        await type(again, 'xs-write data/after new', /OK/);
+        await type(again, 'xs-read data/after', /new/);
+        await host.mustXm('shutdown', '-w', 'mine');
+      },
+    );
   } finally {
     await other.stop();
     await host.stop();
