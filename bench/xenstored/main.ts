@@ -6,6 +6,8 @@
  *   --seconds S    of each test (default 1)
  *   --only TEXT    tests whose name has it
  *   --ours         ours alone
+ * Guests' rings: those of Debian's daemons are in memory that they share with the client (conformance/lib/xen/fakexen.h), ours are
+ * behind privcmd, in another process, as a hypervisor's are (ring-host.ts).
  * Where Debian's packages are not to be had, ratios are to the table of docs/RATIONALE.md.
  */
 import { spawn } from 'node:child_process';
@@ -15,8 +17,8 @@ import type { Daemon, Kind } from '../../conformance/lib/xen/daemons.ts';
 import { debianXen } from '../../conformance/lib/xen/debian.ts';
 import type { DebianXen } from '../../conformance/lib/xen/debian.ts';
 import { print } from '../lib/figures.ts';
+import { RINGS, loadRings } from './rings.ts';
 
-const RINGS = 20;
 const CLIENT_MS = 300_000;
 
 interface Test {
@@ -68,17 +70,28 @@ interface Figure extends Said {
 }
 
 async function measure(test: Test, kind: Kind, { client, seconds, debian }: Setting): Promise<Figure> {
-  const daemon = await startDaemon(kind, { debian, rings: test.name.startsWith('rings') });
-  try {
-    for (let domid = 1; domid <= RINGS && test.name.startsWith('rings'); domid++) daemon.addDomain(domid);
+  const overRings = test.name.startsWith('rings');
+  let figure: Figure | undefined = undefined as Figure | undefined;
+  const around = async (daemon: Daemon, load: () => Promise<string>): Promise<void> => {
     const cpuBefore = daemon.cpuMs();
-    const said = JSON.parse(await runClient(client, test.name, daemon, seconds)) as Said;
+    const said = JSON.parse(await load()) as Said;
     const cpuMs = daemon.cpuMs() - cpuBefore;
     const cpuUs = said.operations === undefined ? undefined : (1000 * cpuMs) / said.operations / (test.each ?? 1);
-    return { ...said, rssMiB: daemon.rssKiB() / 1024, cpuUs };
-  } finally {
-    await daemon.stop();
+    figure = { ...said, rssMiB: daemon.rssKiB() / 1024, cpuUs };
+  };
+  if (overRings && kind === 'ours') {
+    await loadRings(test.name === 'rings-read' ? 'read' : 'write', seconds, around);
+  } else {
+    const daemon = await startDaemon(kind, { debian });
+    try {
+      for (let domid = 1; domid <= RINGS && overRings; domid++) daemon.addDomain(domid);
+      await around(daemon, () => runClient(client, test.name, daemon, seconds));
+    } finally {
+      await daemon.stop();
+    }
   }
+  if (!figure) throw new Error(`${test.name} of ${kind} was not measured`);
+  return figure;
 }
 
 function runClient(client: string, test: string, daemon: Daemon, seconds: number): Promise<string> {

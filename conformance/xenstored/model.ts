@@ -259,7 +259,7 @@ export class Model {
   #start(who: string): Answer {
     if (this.#view) return '!EBUSY';
     let open = this.#transactions.get(who);
-    if (!open) this.#transactions.set(who, (open = new Map()));
+    if (!open) this.#transactions.set(who, (open = new Map<number, Transaction>()));
     if (domidOf(who) !== 0 && open.size >= MAX_TRANSACTIONS) return '!ENOSPC';
     let id = this.#nextId.get(who) ?? 1;
     while (open.has(id)) id++;

@@ -56,11 +56,16 @@ export interface DaemonOptions {
   readonly debian?: DebianXen | undefined;
   /** Ours is to have a hypervisor's stand-in below it; Debian's always have. */
   readonly rings?: boolean;
+  /** Ours: the socket of another hypervisor or stand-in instead. */
+  readonly privcmd?: string;
   /** More arguments. */
   readonly args?: readonly string[];
 }
 
-export async function startDaemon(kind: Kind, { debian, args = [], rings = false }: DaemonOptions): Promise<Daemon> {
+export async function startDaemon(
+  kind: Kind,
+  { debian, args = [], rings = false, privcmd }: DaemonOptions,
+): Promise<Daemon> {
   const directory = mkdtempSync(join(tmpdir(), 'xh-'));
   const socket = join(directory, 'socket');
   makeFifo(join(directory, 'events'));
@@ -70,8 +75,8 @@ export async function startDaemon(kind: Kind, { debian, args = [], rings = false
   };
   addDomain(0);
   const host = kind === 'ours' && rings ? await startPageHost(directory) : undefined;
-  const child =
-    kind === 'ours' ? startOurs(directory, args, host !== undefined) : startDebians(kind, directory, args, debian);
+  const below = host ? join(directory, 'privcmd.sock') : privcmd;
+  const child = kind === 'ours' ? startOurs(directory, args, below) : startDebians(kind, directory, args, debian);
   const exit = new Promise<void>((resolve) => {
     child.once('exit', () => {
       resolve();
@@ -125,9 +130,9 @@ async function startPageHost(directory: string): Promise<ChildProcess> {
   return child;
 }
 
-function startOurs(directory: string, args: readonly string[], rings: boolean): ChildProcess {
+function startOurs(directory: string, args: readonly string[], privcmd: string | undefined): ChildProcess {
   const { command, args: own } = program('xenstored');
-  const below = rings ? ['--privcmd', join(directory, 'privcmd.sock')] : ['--no-hypervisor'];
+  const below = privcmd === undefined ? ['--no-hypervisor'] : ['--privcmd', privcmd];
   return spawn(command, [...own, ...below, '--socket', join(directory, 'socket'), ...args], {
     stdio: ['ignore', 'ignore', openSync(join(directory, 'log'), 'w')],
   });
