@@ -184,6 +184,55 @@ test('log, logfile and memreport reach the daemon', () => {
   ]);
 });
 
+test('while the log is on, all that is asked, answered and told is traced', () => {
+  const lines: string[] = [];
+  const text = (payload: string | Buffer): string => payload.toString('latin1').replaceAll('\0', '|');
+  const s = new Scene(
+    {},
+    {
+      trace: {
+        request: ({ domid }, { op, payload }) => lines.push(`in ${domid} ${op} ${text(payload)}`),
+        reply: ({ domid }, { op }, error, payload) => lines.push(`out ${domid} ${op} ${error ?? text(payload)}`),
+        event: ({ domid }, payload) => lines.push(`event ${domid} ${text(payload)}`),
+      },
+    },
+  );
+  s.run([
+    ['0', 'READ', '/tool|', ''],
+    ['0', 'CONTROL', 'log|on|', OK],
+    ['0', 'READ', '/none|', 'ENOENT'],
+    ['0', 'WATCH', '/w|t|', OK, '! /w|t|'],
+    ['0', 'CONTROL', 'log|off|', OK],
+    ['0', 'READ', '/tool|', ''],
+  ]);
+  expect(lines).toEqual([
+    'out 0 0 OK|',
+    'in 0 2 /none|',
+    'out 0 2 ENOENT',
+    'in 0 4 /w|t|',
+    'out 0 4 OK|',
+    'event 0 /w|t|',
+    'in 0 0 log|off|',
+  ]);
+});
+
+test('what has been answered is counted', () => {
+  const s = new Scene({}, { conflictPolicy: 'merge' });
+  s.run([
+    ['0', 'READ', '/tool|', ''],
+    ['0', 'READ', '/none|', 'ENOENT'],
+    ['0', 99, '', 'ENOSYS'],
+    ['0', 'TRANSACTION_START', '|', '1|'],
+    ['0:1', 'WRITE', '/a|1', OK],
+    ['00', 'WRITE', '/b|1', OK],
+    ['0:1', 'TRANSACTION_END', 'T|', OK],
+  ]);
+  const { requests, errors, commits, conflicts, merges } = s.core.metrics;
+  expect(Object.fromEntries(requests)).toEqual({ '-1': 1, 2: 2, 6: 1, 7: 1, 11: 2 });
+  expect(Object.fromEntries(errors)).toEqual({ ENOENT: 1, ENOSYS: 1 });
+  expect({ commits, conflicts, merges }).toEqual({ commits: 1, conflicts: 1, merges: 1 });
+});
+
 describe('live-update', () => {
   function updatable(): { s: Scene; requests: LiveUpdateRequest[]; fail: (reason: string) => void } {
     const requests: LiveUpdateRequest[] = [];

@@ -28,7 +28,7 @@ import { Listings } from './ops-nodes.ts';
 import type { Cause } from './output.ts';
 import { parentOf } from './paths.ts';
 import type { PermList } from './perms.ts';
-import type { ControlPort, DomainGate } from './ports.ts';
+import type { ControlPort, DomainGate, TracePort } from './ports.ts';
 import { ACK, Again, Later, WithAfter } from './request.ts';
 import type { Outcome, Request } from './request.ts';
 import { applyChanges, snapshot } from './restore.ts';
@@ -41,7 +41,7 @@ import { WriteLimit } from './write-limit.ts';
 
 export type { DomainCondition } from './domain-life.ts';
 export type { IntroducedDomain } from './domains.ts';
-export type { ControlPort, DomainGate } from './ports.ts';
+export type { ControlPort, DomainGate, TracePort } from './ports.ts';
 
 /** What happens to a transaction when something it has read has changed: always EAGAIN (C), or only when replies would differ (OCaml). */
 export type ConflictPolicy = 'eagain' | 'merge';
@@ -59,6 +59,8 @@ export interface CoreModules {
   readonly clock?: Clock;
   readonly journal?: JournalPort;
   readonly control?: ControlPort;
+  /** The access log. Without it a request is a line of `log`. */
+  readonly trace?: TracePort;
   /**
    * Which of these domains exist, as the hypervisor knows: asked when rights first name a domain. Rights of one that does not exist
    * are nobody's. Without it all are taken to exist.
@@ -101,6 +103,7 @@ export class XenstoreCore {
   readonly #journal: JournalPort | undefined;
   readonly #clock: Clock;
   readonly #existing: CoreModules['existing'];
+  readonly #trace: TracePort | undefined;
   /** Introductions under way by domain: the next one of the same domain waits. */
   readonly #introducing = new Map<number, Promise<void>>();
 
@@ -113,11 +116,15 @@ export class XenstoreCore {
     this.#journal = modules.journal;
     this.#clock = modules.clock ?? systemClock;
     this.#existing = modules.existing;
+    this.#trace = modules.trace;
     this.events = new WatchEvents({
       tree: this.tree,
       special: this.rights.special,
       refusesMemory: (account, added) => this.refusesMemory(account, added),
       nowMs: () => this.nowMs(),
+      queued: (connection, payload) => {
+        if (this.accessLog) this.#trace?.event(connection, payload);
+      },
     });
     this.domain0 = new StoreConnection(0, this.accounts.of(0), false, 0);
     this.tree.describe = (perms) => this.rights.describe(perms);
@@ -193,7 +200,7 @@ export class XenstoreCore {
 
   /** Runs one request; the reply goes to the connection's queue. Never throws: our bug becomes EIO and a log line. */
   handle(connection: StoreConnection, packet: XsPacket): void {
-    if (this.accessLog) this.log('request', { op: xsOpName(packet.op), domid: connection.domid, txId: packet.txId });
+    if (this.accessLog) this.#traceRequest(connection, packet);
     this.events.begin(connection);
     let outcome: Outcome;
     try {
@@ -476,19 +483,26 @@ export class XenstoreCore {
 
   #finish(
     connection: StoreConnection,
-    { op, reqId, txId }: XsPacket,
+    packet: XsPacket,
     outcome: string | XsFailure | WithAfter,
     cause: Cause | undefined,
   ): void {
+    const { op, reqId, txId } = packet;
     const failure = isFailure(outcome) ? outcome : undefined;
     const payload = outcome instanceof WithAfter ? outcome.payload : isFailure(outcome) ? '' : outcome;
     const refused = failure ?? this.#refusesReply(connection, payload.length);
     this.metrics.count(op, refused?.code);
+    if (this.accessLog) this.#trace?.reply(connection, packet, refused?.code, refused ? '' : payload);
     const { output } = connection;
     if (refused) output.reply(XsOp.ERROR, reqId, txId, `${refused.code}\0`, cause);
     else output.reply(op, reqId, txId, payload, cause);
     if (outcome instanceof WithAfter) outcome.after();
     connection.wake();
+  }
+
+  #traceRequest(connection: StoreConnection, packet: XsPacket): void {
+    if (this.#trace) this.#trace.request(connection, packet);
+    else this.log('request', { op: xsOpName(packet.op), domid: connection.domid, txId: packet.txId });
   }
 
   #refusesReply({ account }: StoreConnection, bytes: number): XsFailure | undefined {

@@ -16,6 +16,8 @@ export interface WatchEventsModules {
   readonly special: ReadonlyMap<string, PermList>;
   readonly refusesMemory: (account: Account, added: number) => boolean;
   readonly nowMs: () => number;
+  /** An event has been queued. */
+  readonly queued: (connection: StoreConnection, payload: string) => void;
 }
 
 export class WatchEvents {
@@ -104,10 +106,11 @@ export class WatchEvents {
     const { connection, token } = watch;
     const { output, account } = connection;
     const payload = `${eventPath(watch, path)}\0${token}\0`;
-    const { refusesMemory, nowMs } = this.#modules;
+    const { refusesMemory, nowMs, queued } = this.#modules;
     if (output.needless(payload) || refusesMemory(account, payload.length + XS_HEADER_SIZE)) return;
     output.event(payload, cause, connection.privileged ? Infinity : nowMs() + EVENT_TIMEOUT_MS);
     this.#sent++;
+    queued(connection, payload);
     connection.wake();
   }
 }

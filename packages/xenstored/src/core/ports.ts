@@ -1,4 +1,5 @@
 /** What the core asks of the world outside: interfaces that the server implements. */
+import type { XsErrorName, XsPacket } from '@xenhost/xs-wire';
 import type { StoreConnection } from './connection.ts';
 
 /** The rings of domains. */
@@ -10,6 +11,14 @@ export interface DomainGate {
   introduce(connection: StoreConnection, mfn: bigint, port: number): Promise<void>;
   /** The domain is gone: gives its ring up. */
   release(domid: number): void;
+}
+
+/** Hears all that is asked and answered while the access log is on (`control log on`). In the middle of a request: must not call back. */
+export interface TracePort {
+  request(connection: StoreConnection, packet: XsPacket): void;
+  /** `payload` (latin1) is empty with an error. */
+  reply(connection: StoreConnection, packet: XsPacket, error: XsErrorName | undefined, payload: string): void;
+  event(connection: StoreConnection, payload: string): void;
 }
 
 /** A live update that `xenstore-control live-update` has started. */

@@ -4,7 +4,7 @@ import type { XsOpName } from '@xenhost/xs-wire';
 import { FakeClock } from '@xenhost/base';
 import type { StoreConnection } from '../core/connection.ts';
 import { XenstoreCore } from '../core/core.ts';
-import type { ConflictPolicy, ControlPort } from '../core/core.ts';
+import type { ConflictPolicy, ControlPort, TracePort } from '../core/core.ts';
 import type { StoreChange } from '../core/journal.ts';
 import type { Quotas } from '../core/limits.ts';
 import type { CoreState } from '../core/state.ts';
@@ -15,6 +15,7 @@ export type Step = readonly [who: string, op: XsOpName | number, payload: string
 export interface SceneOptions {
   readonly conflictPolicy?: ConflictPolicy;
   readonly control?: ControlPort;
+  readonly trace?: TracePort;
   /** Domains that the hypervisor knows; without it, all. */
   readonly existing?: ReadonlySet<number>;
 }
@@ -47,6 +48,7 @@ export class Scene {
         clock: this.clock,
         journal: { committed: (changes) => this.journal.push(changes) },
         ...(options.control ? { control: options.control } : {}),
+        ...(options.trace ? { trace: options.trace } : {}),
         ...(options.existing ? { existing: () => Promise.resolve(options.existing ?? new Set()) } : {}),
       },
     );
