@@ -26,6 +26,8 @@ export class Account {
   memory = 0;
   /** The soft memory quota has been reported. */
   warned = false;
+  /** When that, or its end, was last reported. */
+  warnedMs = -Infinity;
 
   #owned: OwnedNode[] = [];
 

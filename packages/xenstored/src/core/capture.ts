@@ -44,7 +44,7 @@ export function captureState(core: XenstoreCore): CoreState {
   return {
     version: CORE_STATE_VERSION,
     quotas: core.quotas,
-    policy: core.policy,
+    policy: core.transactions.policy,
     accessLog: core.accessLog,
     generation: tree.generation,
     nextConnectionId: core.nextConnectionId,
@@ -141,7 +141,7 @@ export function restoreState(core: XenstoreCore, state: CoreState): ReadonlyMap<
   const perms = state.perms.map(({ entries, stamp }) => new PermList(entries, stamp));
   const permsAt = (index: number): PermList => perms[index] ?? dom0Only();
   core.quotas = state.quotas;
-  core.policy = state.policy;
+  core.transactions.policy = state.policy;
   core.accessLog = state.accessLog;
   restoreNodes(core, state, permsAt);
   for (const [name, index] of state.special) core.rights.special.set(name, permsAt(index));
@@ -240,8 +240,8 @@ function restoreTransaction(
   saved: TransactionState,
   permsAt: (index: number) => PermList,
 ): void {
-  const transaction = core.newTransaction(connection, saved.id, saved.generation);
-  core.addTransaction(connection, transaction);
+  const transaction = core.transactions.make(connection, saved.id, saved.generation);
+  core.transactions.add(connection, transaction);
   transaction.failed = saved.failed;
   transaction.created = saved.created;
   for (const [domid, delta] of saved.nodes) transaction.nodesDelta.set(domid, delta);

@@ -142,8 +142,18 @@ test('the soft memory quota is told once on each crossing', async () => {
     ['0', 'SET_PERMS', '/local/domain/5|n5|', OK],
   ]);
   await s.introduce(5);
-  for (const value of ['x'.repeat(600), 'x'.repeat(700), '', 'x'.repeat(600)])
+  for (const [value, seconds] of [
+    ['x'.repeat(600), 10n],
+    ['x'.repeat(700), 10n],
+    ['', 1n],
+    // Too soon to be told again.
+    ['x'.repeat(600), 1n],
+    ['', 10n],
+    ['x'.repeat(600), 10n],
+  ] as const) {
     s.run([['5', 'WRITE', `a|${value}`, OK]]);
+    s.clock.advance(seconds * 1_000_000_000n);
+  }
   expect(s.logged.filter((line) => line.includes('soft memory quota'))).toEqual([
     'domain exceeds soft memory quota',
     'domain below soft memory quota again',

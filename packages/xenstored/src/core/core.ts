@@ -21,7 +21,7 @@ import type { XsFailure } from './failure.ts';
 import type { JournalPort, StoreChange } from './journal.ts';
 import { DEFAULT_QUOTAS, UNCHECKED_REPLY_BYTES } from './limits.ts';
 import type { Quotas } from './limits.ts';
-import { MergeLog, logRequest, replay } from './merge.ts';
+import { logRequest } from './merge.ts';
 import { Metrics } from './metrics.ts';
 import { operationOf } from './operations.ts';
 import { Listings } from './ops-nodes.ts';
@@ -34,7 +34,9 @@ import type { Outcome, Request } from './request.ts';
 import { applyChanges, snapshot } from './restore.ts';
 import { Rights } from './rights.ts';
 import type { CoreState } from './state.ts';
-import { Transaction } from './transaction.ts';
+import type { Transaction } from './transaction.ts';
+import { Transactions } from './transactions.ts';
+import type { ConflictPolicy } from './transactions.ts';
 import { Tree } from './tree.ts';
 import type { Watch } from './watches.ts';
 import { WriteLimit } from './write-limit.ts';
@@ -42,9 +44,7 @@ import { WriteLimit } from './write-limit.ts';
 export type { DomainCondition } from './domain-life.ts';
 export type { IntroducedDomain } from './domains.ts';
 export type { ControlPort, DomainGate, TracePort } from './ports.ts';
-
-/** What happens to a transaction when something it has read has changed: always EAGAIN (C), or only when replies would differ (OCaml). */
-export type ConflictPolicy = 'eagain' | 'merge';
+export type { ConflictPolicy } from './transactions.ts';
 
 export interface CoreOptions {
   readonly quotas?: Partial<Quotas>;
@@ -70,10 +70,11 @@ export interface CoreModules {
 
 const FIRST_NODES = ['/tool', '/tool/xenstored'] as const;
 const NS_PER_MS = 1_000_000n;
+/** A domain's memory is told of at most so often. */
+const WARNING_INTERVAL_MS = 10_000;
 
 export class XenstoreCore {
   quotas: Quotas;
-  policy: ConflictPolicy;
   /** Whether each request is logged. */
   accessLog = false;
   readonly accounts = new Accounts();
@@ -91,6 +92,7 @@ export class XenstoreCore {
   readonly writeLimit = new WriteLimit();
   readonly listings = new Listings();
   readonly metrics = new Metrics();
+  readonly transactions: Transactions;
   readonly log: CoreModules['log'];
   readonly control: ControlPort;
   readonly gate: DomainGate;
@@ -98,7 +100,6 @@ export class XenstoreCore {
   readonly domain0: StoreConnection;
   /** Has asked for the live update that is under way. */
   updating: StoreConnection | undefined = undefined;
-  nrTransactions = 0;
   nextConnectionId = 1;
   readonly #journal: JournalPort | undefined;
   readonly #clock: Clock;
@@ -109,7 +110,7 @@ export class XenstoreCore {
 
   constructor(options: CoreOptions, modules: CoreModules) {
     this.quotas = { ...DEFAULT_QUOTAS, ...options.quotas };
-    this.policy = options.conflictPolicy ?? 'eagain';
+    this.transactions = new Transactions(options.conflictPolicy ?? 'eagain', this);
     this.log = modules.log;
     this.control = modules.control ?? {};
     this.gate = modules.gate;
@@ -135,6 +136,11 @@ export class XenstoreCore {
   /** Introduced domains. */
   get domains(): ReadonlyMap<number, IntroducedDomain> {
     return this.known.introduced;
+  }
+
+  /** Open transactions of all clients. */
+  get nrTransactions(): number {
+    return this.transactions.open;
   }
 
   /** Nothing waits for the world outside: captureState() can be called. */
@@ -262,18 +268,16 @@ export class XenstoreCore {
 
   /** What writes cost a guest while transactions are open. */
   debit(request: Pick<Request, 'connection' | 'transaction'>, writes: number): void {
-    if (this.nrTransactions > 0 && !request.transaction) this.#debit(request.connection, writes);
+    if (this.transactions.open === 0 || request.transaction || request.connection.privileged) return;
+    const credit = this.known.introduced.get(request.connection.domid)?.credit;
+    if (credit) this.writeLimit.debit(credit, writes, this.nowMs());
   }
 
   /** Whether an account may not grow by so many bytes. Notes when it comes near. */
   refusesMemory(account: Account, added: number): boolean {
     if (!account.limited) return false;
     const memory = account.memory + added;
-    if (memory >= this.quotas.memorySoft !== account.warned) {
-      account.warned = !account.warned;
-      const message = account.warned ? 'domain exceeds soft memory quota' : 'domain below soft memory quota again';
-      this.log(message, { domid: account.domid, memory });
-    }
+    if (memory >= this.quotas.memorySoft !== account.warned) this.#warn(account, memory);
     return memory >= this.quotas.memory;
   }
 
@@ -290,51 +294,10 @@ export class XenstoreCore {
     this.events.index.remove(watch);
   }
 
-  newTransaction(connection: StoreConnection, id: number, generation?: number): Transaction {
-    const options = { id, account: connection.account, nodesMax: () => this.quotas.transactionNodes };
-    return new Transaction(options, this.tree, generation);
-  }
-
-  /** Opens a transaction on its connection. */
-  addTransaction(connection: StoreConnection, transaction: Transaction): void {
-    if (this.policy === 'merge') transaction.log = new MergeLog(connection.account);
-    connection.transactions.set(transaction.id, transaction);
-    if (connection.isRing) connection.account.transactions++;
-    this.nrTransactions++;
-  }
-
-  /** Takes a transaction off its connection and gives back what it cost. */
-  endTransaction(connection: StoreConnection, transaction: Transaction): void {
-    connection.transactions.delete(transaction.id);
-    if (connection.isRing) connection.account.transactions--;
-    this.nrTransactions--;
-    transaction.dispose();
-  }
-
-  /** Makes a transaction's changes, or says why not. The caller ends it. */
-  commit(connection: StoreConnection, transaction: Transaction): typeof ACK | XsFailure {
-    const refused = this.#refusesCommit(connection, transaction);
-    if (refused) return refused;
-    this.metrics.commits++;
-    if (!transaction.conflicts()) return this.#apply(connection, transaction);
-    this.metrics.conflicts++;
-    const fresh = this.newTransaction(connection, transaction.id);
-    try {
-      const run = (client: StoreConnection, packet: XsPacket, store: Transaction): Outcome =>
-        operationOf(packet.op)?.handler({ core: this, connection: client, packet, transaction: store, store }) ??
-        fail('ENOSYS');
-      if (!replay(transaction, fresh, connection, run)) return fail('EAGAIN');
-      this.metrics.merges++;
-      return this.#refusesCommit(connection, fresh) ?? this.#apply(connection, fresh);
-    } finally {
-      fresh.dispose();
-    }
-  }
-
   /** Drops all watches and transactions. */
   resetConnection(connection: StoreConnection): void {
     for (const watch of [...connection.watches]) this.removeWatch(watch);
-    for (const transaction of [...connection.transactions.values()]) this.endTransaction(connection, transaction);
+    for (const transaction of [...connection.transactions.values()]) this.transactions.end(connection, transaction);
   }
 
   setTarget(connection: StoreConnection, target: StoreConnection | undefined): void {
@@ -422,28 +385,6 @@ export class XenstoreCore {
     this.#journal?.committed(changes);
   }
 
-  #debit(connection: StoreConnection, writes: number): void {
-    if (connection.privileged) return;
-    const credit = this.known.introduced.get(connection.domid)?.credit;
-    if (credit) this.writeLimit.debit(credit, writes, this.nowMs());
-  }
-
-  #refusesCommit(connection: StoreConnection, transaction: Transaction): XsFailure | undefined {
-    if (transaction.failed) return fail('ENOMEM');
-    if (!transaction.created || connection.privileged) return undefined;
-    for (const [domid, delta] of transaction.nodesDelta) {
-      if (domid !== 0 && this.accounts.of(domid).nodes + delta >= this.quotas.nodes) return fail('ENOSPC');
-    }
-    return undefined;
-  }
-
-  #apply(connection: StoreConnection, transaction: Transaction): typeof ACK {
-    this.events.committed(transaction.commit());
-    // Its own is still counted.
-    if (this.nrTransactions > 1) this.#debit(connection, 1);
-    return ACK;
-  }
-
   #run(connection: StoreConnection, packet: XsPacket): Outcome {
     const operation = operationOf(packet.op);
     if (!operation) return fail('ENOSYS');
@@ -498,6 +439,15 @@ export class XenstoreCore {
     else output.reply(op, reqId, txId, payload, cause);
     if (outcome instanceof WithAfter) outcome.after();
     connection.wake();
+  }
+
+  #warn(account: Account, memory: number): void {
+    const now = this.nowMs();
+    if (now - account.warnedMs < WARNING_INTERVAL_MS) return;
+    account.warnedMs = now;
+    account.warned = !account.warned;
+    const message = account.warned ? 'domain exceeds soft memory quota' : 'domain below soft memory quota again';
+    this.log(message, { domid: account.domid, memory });
   }
 
   #traceRequest(connection: StoreConnection, packet: XsPacket): void {

@@ -46,7 +46,7 @@ export const transactionStart: Handler = ({ connection, core, transaction }) => 
   let id = connection.nextTransactionId;
   while (connection.transactions.has(id)) id = after(id);
   connection.nextTransactionId = after(id);
-  core.addTransaction(connection, core.newTransaction(connection, id));
+  core.transactions.add(connection, core.transactions.make(connection, id));
   return `${id}\0`;
 };
 
@@ -55,8 +55,8 @@ export const transactionEnd: Handler = ({ connection, core, packet, transaction 
   if (answer !== 'T' && answer !== 'F') return fail('EINVAL');
   if (!transaction) return fail('ENOENT');
   try {
-    return answer === 'F' ? ACK : core.commit(connection, transaction);
+    return answer === 'F' ? ACK : core.transactions.commit(connection, transaction);
   } finally {
-    core.endTransaction(connection, transaction);
+    core.transactions.end(connection, transaction);
   }
 };
