@@ -35,16 +35,16 @@ async function openWorld(kind: Kind, debian: DebianXen | undefined): Promise<Wor
 }
 
 /** All that every client has got by the end of a step. */
-async function observe(world: World, step: Step): Promise<string> {
+export async function observe(world: World, step: Step): Promise<string> {
   const name = step[0].split(':')[0] ?? '';
   const own = await world.step(step);
   const others = [...TOOLS, ...GUESTS].filter((each) => each !== name);
   const heard = await Promise.all(others.map(async (each) => [each, await world.step([each, '-', ''])] as const));
-  return line(step, new Map([[name, own], ...heard]));
+  return lineOf(step, new Map([[name, own], ...heard]));
 }
 
 /** Who got what, the sender first. */
-function line(step: Step, said: ReadonlyMap<string, readonly string[]>): string {
+export function lineOf(step: Step, said: ReadonlyMap<string, readonly string[]>): string {
   const name = step[0].split(':')[0] ?? '';
   const names = [name, ...[...TOOLS, ...GUESTS].filter((each) => each !== name)];
   const lines = names.map((each) => ({ each, texts: (said.get(each) ?? []).map(plain(step)) }));
@@ -120,6 +120,17 @@ export async function shorten(pair: Pair, difference: Difference, tries = 60): P
 
 const STEPS = 400;
 
+/** One step of a sequence, which the daemon must do as the model does. */
+export async function asModelled(world: World, model: Model, sequence: Sequence): Promise<void> {
+  const step = sequence.next();
+  const said = await observe(world, step);
+  const starts = step[1] === 'TRANSACTION_START';
+  const answer = said.split(': ')[1]?.split(';')[0] ?? '';
+  const expected = lineOf(step, model.step(step, starts ? parseInt(answer, 10) : undefined));
+  assert(said === expected, `${step.join(' ')}: ${said} instead of ${expected}`);
+  if (starts) sequence.started(step[0], answer);
+}
+
 /** `count` sequences to ours and to the model. */
 export async function runModel(
   report: Report,
@@ -130,13 +141,7 @@ export async function runModel(
       await using world = await openWorld('ours', undefined);
       const model = new Model(GUESTS);
       const sequence = new Sequence(each, 'plain');
-      for (let i = 0; i < STEPS; i++) {
-        const step = sequence.next();
-        const expected = line(step, model.step(step));
-        const said = await observe(world, step);
-        assert(said === expected, `step ${i}, ${step.join(' ')}: ${said} instead of ${expected}`);
-        if (step[1] === 'TRANSACTION_START') sequence.started(step[0], said.split(': ')[1]?.split(';')[0] ?? '');
-      }
+      for (let i = 0; i < STEPS; i++) await asModelled(world, model, sequence);
       return `${STEPS} steps`;
     });
   }

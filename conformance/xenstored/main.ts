@@ -1,6 +1,6 @@
 /**
  * What nobody here wrote, and what nobody should send, against our xenstored.
- *   --only TEXT      parts whose name has it: utils, clients, table, differential, model, hostile
+ *   --only TEXT      parts whose name has it: utils, clients, table, differential, model, restart, hostile
  *   --seed N         first seed of the random parts (default 1)
  *   --count N        sequences of each random part (default 4)
  *   --attack TEXT    of the hostile part, those whose name has it
@@ -15,6 +15,7 @@ import type { DebianXen } from '../lib/xen/debian.ts';
 import { runClients } from './clients.ts';
 import { runDifferential, runModel } from './differential.ts';
 import { runHostile } from './hostile.ts';
+import { runRestart } from './restart.ts';
 import { runTables } from './table.ts';
 import { tool } from './tool.ts';
 import { runUtils } from './utils.ts';
@@ -55,6 +56,9 @@ const PARTS: Readonly<Record<string, Part>> = {
   },
   model: async ({ report, seed, count }) => {
     await runModel(report, { seed, count });
+  },
+  restart: async ({ report, seed, count }) => {
+    await runRestart(report, { seed, count });
   },
   hostile: async ({ report, attack }) => {
     await runHostile(report, attack);

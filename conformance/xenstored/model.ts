@@ -60,9 +60,9 @@ export class Model {
   readonly #tree = new Map<string, ModelNode>();
   readonly #watches: Watch[] = [];
   readonly #transactions = new Map<string, Map<number, Transaction>>();
-  readonly #nextId = new Map<string, number>();
   #said = new Map<string, string[]>();
   #generation = 0;
+  #wantedId: number | undefined;
   /** The tree, or the transaction of the request under way. */
   #view: Transaction | undefined;
 
@@ -76,9 +76,10 @@ export class Model {
     }
   }
 
-  /** What each client gets, who asked included. */
-  step([sender, op, payload]: Step): ReadonlyMap<string, readonly string[]> {
+  /** What each client gets, who asked included. `transactionId`: what the daemon calls the transaction that this starts. */
+  step([sender, op, payload]: Step, transactionId?: number): ReadonlyMap<string, readonly string[]> {
     this.#said = new Map();
+    this.#wantedId = transactionId;
     const [who = '', id = '0'] = sender.split(':');
     if (op !== '-') {
       const answer = this.#answer(who, Number(id), op as XsOpName, payload);
@@ -87,6 +88,21 @@ export class Model {
     }
     this.#view = undefined;
     return this.#said;
+  }
+
+  /** The daemon was killed and started anew: tools are new ones; guests keep their watches, each of which fires; transactions are gone. */
+  restart(): ReadonlyMap<string, readonly string[]> {
+    this.#said = new Map();
+    this.#transactions.clear();
+    this.#watches.splice(0, this.#watches.length, ...this.#watches.filter(({ who }) => domidOf(who) !== 0));
+    for (const { who, path, token, hidden } of this.#watches) this.#list(who).push(`@ ${path.slice(hidden)}|${token}|`);
+    return this.#said;
+  }
+
+  /** Every node: path, value, permissions, children. */
+  *nodes(): Generator<readonly [path: string, value: string, perms: string, children: string]> {
+    const list = (texts: readonly string[]): string => texts.map((each) => `${each}|`).join('');
+    for (const [path, { value, perms, children }] of this.#tree) yield [path, value, list(perms), list(children)];
   }
 
   #answer(who: string, id: number, op: XsOpName, payload: string): Answer {
@@ -261,9 +277,8 @@ export class Model {
     let open = this.#transactions.get(who);
     if (!open) this.#transactions.set(who, (open = new Map<number, Transaction>()));
     if (domidOf(who) !== 0 && open.size >= MAX_TRANSACTIONS) return '!ENOSPC';
-    let id = this.#nextId.get(who) ?? 1;
-    while (open.has(id)) id++;
-    this.#nextId.set(who, id + 1);
+    // Which number it is, is the daemon's own affair.
+    const id = this.#wantedId ?? 1;
     open.set(id, new Map());
     return `${id}|`;
   }

@@ -95,6 +95,18 @@ export class World implements AsyncDisposable {
     await new Promise((ready) => proxy.stdout.once('data', ready));
   }
 
+  /** SIGKILL, then a new daemon; tools connect anew with their next step. `between`: while there is none. */
+  async killDaemon(between: () => void = () => undefined): Promise<void> {
+    const tools = [...this.#clients.keys()].filter((name) => name.startsWith('0'));
+    await this.daemon.crash();
+    for (const name of tools) {
+      await this.#clients.get(name)?.close();
+      this.#clients.delete(name);
+    }
+    between();
+    await this.daemon.restart();
+  }
+
   /** The domain dies, and the hypervisor tells. */
   killGuest(domid: number): void {
     writeFileSync(join(this.daemon.directory, `dead.${domid}`), '');

@@ -14,17 +14,24 @@ export type Kind = 'ours' | 'c' | 'ox';
 const START_MS = 20_000;
 const POLL_MS = 20;
 const PAGE_BYTES = 4096;
+/** Of the times in /proc. */
+const TICK_MS = 10;
 
 export interface Daemon {
   readonly kind: Kind;
+  /** Of the process that runs now. */
   readonly pid: number;
   readonly socket: string;
   /** Where the pages and events of the domains are (fakexen.h). */
   readonly directory: string;
   /** Makes what a domain needs before it is introduced. */
   addDomain(domid: number): void;
-  /** Resolves once the process has ended. */
+  /** Resolves once the daemon is no more: not after `crash`. */
   readonly exited: Promise<void>;
+  /** SIGKILL, and nothing else: what stands for the hypervisor goes on. */
+  crash(): Promise<void>;
+  /** Starts it again over what it has left. */
+  restart(): Promise<void>;
   rssKiB(): number;
   cpuMs(): number;
   stop(): Promise<void>;
@@ -62,60 +69,97 @@ export interface DaemonOptions {
   readonly args?: readonly string[];
 }
 
-export async function startDaemon(
-  kind: Kind,
-  { debian, args = [], rings = false, privcmd }: DaemonOptions,
-): Promise<Daemon> {
-  const directory = mkdtempSync(join(tmpdir(), 'xh-'));
-  const socket = join(directory, 'socket');
-  makeFifo(join(directory, 'events'));
-  const addDomain = (domid: number): void => {
-    writeFileSync(join(directory, `page.${domid}`), new Uint8Array(PAGE_BYTES));
-    makeFifo(join(directory, `events.${domid}`));
+export async function startDaemon(kind: Kind, options: DaemonOptions): Promise<Daemon> {
+  const daemon = new RunningDaemon(kind, options);
+  await daemon.begin();
+  return daemon;
+}
+
+class RunningDaemon implements Daemon {
+  readonly kind: Kind;
+  readonly directory = mkdtempSync(join(tmpdir(), 'xh-'));
+  readonly socket = join(this.directory, 'socket');
+  readonly exited: Promise<void>;
+  readonly #options: DaemonOptions;
+  readonly #kill = (): void => {
+    this.#child?.kill('SIGKILL');
+    this.#host?.kill('SIGKILL');
   };
-  addDomain(0);
-  const host = kind === 'ours' && rings ? await startPageHost(directory) : undefined;
-  const below = host ? join(directory, 'privcmd.sock') : privcmd;
-  const child = kind === 'ours' ? startOurs(directory, args, below) : startDebians(kind, directory, args, debian);
-  const exit = new Promise<void>((resolve) => {
-    child.once('exit', () => {
-      resolve();
+  #child: ChildProcess | undefined;
+  #host: ChildProcess | undefined;
+  #gone = Promise.resolve();
+  #crashing = false;
+  #onExit: () => void = () => undefined;
+
+  constructor(kind: Kind, options: DaemonOptions) {
+    this.kind = kind;
+    this.#options = options;
+    this.exited = new Promise((resolve) => {
+      this.#onExit = resolve;
     });
-  });
-  const kill = (): void => {
-    child.kill('SIGKILL');
-    host?.kill('SIGKILL');
-  };
-  process.once('exit', kill);
-  const stop = async (): Promise<void> => {
-    kill();
-    await exit;
-    process.off('exit', kill);
-    rmSync(directory, { recursive: true, force: true });
-  };
-  if (!(await answers(socket, child))) {
-    const log = join(directory, 'log');
-    const said = existsSync(log) ? readFileSync(log, 'utf8') : '';
-    await stop();
-    throw new Error(`${kind} did not start: ${said}`);
   }
-  const pid = child.pid ?? 0;
-  return {
-    kind,
-    pid,
-    socket,
-    directory,
-    addDomain,
-    exited: exit,
-    rssKiB: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]),
-    cpuMs: () => {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-        .replace(/^.*\) /s, '')
-        .split(' ');
-      return (Number(fields[11]) + Number(fields[12])) * 10;
-    },
-    stop,
-  };
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  async begin(): Promise<void> {
+    process.once('exit', this.#kill);
+    makeFifo(join(this.directory, 'events'));
+    this.addDomain(0);
+    if (this.kind === 'ours' && this.#options.rings) this.#host = await startPageHost(this.directory);
+    await this.restart();
+  }
+
+  async restart(): Promise<void> {
+    const { debian, args = [], privcmd } = this.#options;
+    const below = this.#host ? join(this.directory, 'privcmd.sock') : privcmd;
+    const child =
+      this.kind === 'ours'
+        ? startOurs(this.directory, args, below)
+        : startDebians(this.kind, this.directory, args, debian);
+    this.#child = child;
+    this.#crashing = false;
+    this.#gone = new Promise((resolve) => {
+      child.once('exit', () => {
+        resolve();
+        if (!this.#crashing) this.#onExit();
+      });
+    });
+    if (await answers(this.socket, child)) return;
+    const log = join(this.directory, 'log');
+    const said = existsSync(log) ? readFileSync(log, 'utf8') : '';
+    await this.stop();
+    throw new Error(`${this.kind} did not start: ${said}`);
+  }
+
+  async crash(): Promise<void> {
+    this.#crashing = true;
+    this.#child?.kill('SIGKILL');
+    await this.#gone;
+  }
+
+  async stop(): Promise<void> {
+    this.#kill();
+    await this.#gone;
+    process.off('exit', this.#kill);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  addDomain(domid: number): void {
+    writeFileSync(join(this.directory, `page.${domid}`), new Uint8Array(PAGE_BYTES));
+    makeFifo(join(this.directory, `events.${domid}`));
+  }
+
+  rssKiB(): number {
+    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]);
+  }
+
+  cpuMs(): number {
+    const stat = readFileSync(`/proc/${this.pid}/stat`, 'utf8');
+    const fields = stat.replace(/^.*\) /s, '').split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+  }
 }
 
 async function startPageHost(directory: string): Promise<ChildProcess> {
@@ -134,7 +178,7 @@ function startOurs(directory: string, args: readonly string[], privcmd: string |
   const { command, args: own } = program('xenstored');
   const below = privcmd === undefined ? ['--no-hypervisor'] : ['--privcmd', privcmd];
   return spawn(command, [...own, ...below, '--socket', join(directory, 'socket'), ...args], {
-    stdio: ['ignore', 'ignore', openSync(join(directory, 'log'), 'w')],
+    stdio: ['ignore', 'ignore', openSync(join(directory, 'log'), 'a')],
   });
 }
 

@@ -97,7 +97,7 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
     recovered = undefined;
   }
   rings?.attach(core);
-  core.setup(DOMAIN0_NODES);
+  if (!recovered) core.setup(DOMAIN0_NODES);
   await checker?.start(core);
   if (recovered && rings) await reconnect(core, rings, recovered, log);
   journal?.begin();
