@@ -11,9 +11,9 @@ import { advance, appendToRing, copyFromRing, ringUsed, u32Bytes } from '@xenhos
 import { XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface as Page } from '@xenhost/xen-abi';
 import { INPUT_QUEUE_BYTES } from './limits.ts';
 
-/** What a round reads: the output ring and the indices behind it. */
-const READ_OFFSET = Page.offsets.out;
-const READ_BYTES = Page.size - READ_OFFSET;
+/** The indices, behind both rings. */
+const INDEX_OFFSET = Page.offsets.in_cons;
+const INDEX_BYTES = Page.size - INDEX_OFFSET;
 const IN_RING = { base: Page.offsets.in, size: XENCONS_IN_SIZE, prodOffset: Page.offsets.in_prod };
 
 export interface ConsoleRingOptions {
@@ -89,29 +89,34 @@ export class ConsoleRing {
   }
 
   async #rounds(): Promise<void> {
-    const read: MemoryOp = { kind: 'read', page: this.#page, offset: READ_OFFSET, length: READ_BYTES };
+    const page = this.#page;
+    // The indices first: what they say is there was written before them, what comes meanwhile is left for the next round.
+    const reads: readonly MemoryOp[] = [
+      { kind: 'read', page, offset: INDEX_OFFSET, length: INDEX_BYTES },
+      { kind: 'read', page, offset: Page.offsets.out, length: XENCONS_OUT_SIZE },
+    ];
     while (this.#pending && this.#state === 'open') {
       this.#pending = false;
       const { privcmd } = this.#modules;
-      let [result] = await privcmd.memory([read]);
+      let results = await privcmd.memory(reads);
       for (;;) {
-        if (result?.data?.length !== READ_BYTES) {
+        const [indices, out] = results.slice(-reads.length);
+        if (indices?.data?.length !== INDEX_BYTES || out?.data?.length !== XENCONS_OUT_SIZE) {
           // The domain is on its way out.
           this.#state = 'gone';
           return;
         }
-        const ops = this.#take(result.data);
+        const ops = this.#take(indices.data, out.data);
         if (ops.length === 0) break;
         // What the guest adds meanwhile comes with the answer: a busy guest costs one round trip a ring.
-        const results = await privcmd.memory([...ops, { kind: 'notify', port: this.port }, read]);
-        result = results.at(-1);
+        results = await privcmd.memory([...ops, { kind: 'notify', port: this.port }, ...reads]);
       }
     }
   }
 
   /** Passes output on and gives the writes that tell the guest so, and that bring it input. */
-  #take(bytes: Uint8Array): MemoryOp[] {
-    const page = Page.view(bytesOf(bytes), -READ_OFFSET);
+  #take(indices: Uint8Array, out: Uint8Array): MemoryOp[] {
+    const page = Page.view(bytesOf(indices), -INDEX_OFFSET);
     const { out_prod: outProd, in_cons: inCons } = page;
     if (this.#outCons === undefined) {
       this.#outCons = page.out_cons;
@@ -121,7 +126,7 @@ export class ConsoleRing {
     // A wild index is the guest's own loss: nothing moves until it is sane again.
     const used = ringUsed(outProd, this.#outCons, XENCONS_OUT_SIZE) ?? 0;
     if (used > 0) {
-      this.#modules.onOutput(copyFromRing(bytes.subarray(0, XENCONS_OUT_SIZE), this.#outCons, used));
+      this.#modules.onOutput(copyFromRing(out, this.#outCons, used));
       this.#outCons = advance(this.#outCons, used);
       ops.push({ kind: 'write', page: this.#page, offset: Page.offsets.out_cons, data: u32Bytes(this.#outCons) });
     }
