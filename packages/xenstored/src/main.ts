@@ -2,6 +2,7 @@ import { dirname } from 'node:path';
 import { hostPaths, parseDaemonArgs, runDaemon, UsageError } from '@xenhost/daemon-kit';
 import { openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
+import { warmUp } from './core/warm-up.ts';
 import { startXenstored } from './daemon.ts';
 import type { HypervisorLink } from './daemon.ts';
 import { incarnationOf } from './incarnation.ts';
@@ -21,6 +22,7 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
   if (!['on', 'off', 'sync'].includes(args.journal)) {
     throw new UsageError(`xenstored: --journal wants on, off or sync, not '${args.journal}'`);
   }
+  warmUp();
   const hypervisor = args['no-hypervisor'] ? undefined : await openHypervisor(args.privcmd, shutdown);
   const incarnation = incarnationOf(hypervisor && args.privcmd);
   const journal =

@@ -1,5 +1,6 @@
 import { Scene } from '../testing/script.ts';
 import { checkStore } from './check.ts';
+import { warmUp } from './warm-up.ts';
 
 const OK = 'OK|';
 
@@ -167,4 +168,17 @@ test('nodes that change hands and come and go by thousands are still found when 
   s.core.domainGone(5);
   expect(s.core.tree.lookup('/h')?.children?.size).toBe(1500);
   s.run([['0', 'CONTROL', 'check|', OK]]);
+});
+
+test('warming up asks nothing that fails, and removes what it has made', () => {
+  const s = new Scene();
+  warmUp(s.core);
+  expect([...s.core.metrics.errors]).toEqual([]);
+  expect(s.core.metrics.conflicts).toBe(0);
+  expect(s.core.events.sent).toBeGreaterThan(0);
+  expect(s.core.nrTransactions).toBe(0);
+  s.run([
+    ['0', 'DIRECTORY', '/|', 'tool|local|'],
+    ['0', 'CONTROL', 'check|', OK],
+  ]);
 });
