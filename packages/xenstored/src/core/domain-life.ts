@@ -74,8 +74,8 @@ export function domainGone(core: XenstoreCore, domid: number): void {
   core.rights.dropSpecial(domid);
   forgetDomain(core, domid);
   core.accounts.forget(domid);
+  core.note({ op: 'release', domid });
   if (introduced) {
-    core.note({ op: 'release', domid });
     core.gate.release(domid);
     core.events.special(RELEASE_DOMAIN);
   }

@@ -21,7 +21,7 @@ export type StoreChange =
   | { readonly op: 'special'; readonly name: string; readonly perms: readonly StoredPerm[] }
   /** A domain has been introduced, or again with other numbers. `mfn` is decimal. */
   | { readonly op: 'introduce'; readonly domid: number; readonly mfn: string; readonly port: number }
-  /** A domain is gone. Its nodes go by `rm` changes of their own, in the same call and before. */
+  /** A domain is gone, introduced or only named in rights. Its nodes go by `rm` changes of their own, in the same call and before. */
   | { readonly op: 'release'; readonly domid: number }
   | { readonly op: 'target'; readonly domid: number; readonly target: number };
 

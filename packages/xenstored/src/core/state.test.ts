@@ -223,6 +223,30 @@ describe('journal', () => {
     }
   });
 
+  test('the same for a domain that was never introduced', async () => {
+    const s = new Scene();
+    s.run([
+      ['0', 'WRITE', '/r|1', OK],
+      ['0', 'SET_PERMS', '/r|n0|r7|', OK],
+    ]);
+    s.core.checkDomains((domid) => (domid === 7 ? 'gone' : 'alive'));
+    s.run([
+      ['0', 'WRITE', '/own|1', OK],
+      ['0', 'SET_PERMS', '/own|n7|', OK],
+    ]);
+    for (const changes of [s.journal.flat(), [...s.core.snapshot()]]) {
+      const restarted = new Scene();
+      restarted.core.restore(changes);
+      for (const each of [s, restarted]) {
+        await each.introduce(7);
+        each.run([
+          ['7', 'READ', '/own|', '1'],
+          ['7', 'READ', '/r|', 'EACCES'],
+        ]);
+      }
+    }
+  });
+
   test('what does not fit is refused with the reason', () => {
     const s = new Scene();
     expect(() => {
