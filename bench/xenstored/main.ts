@@ -6,6 +6,7 @@
  *   --seconds S    of each test (default 1)
  *   --only TEXT    tests whose name has it
  *   --ours         ours alone
+ * Ours keeps a journal, which Debian's have not: `withoutJournal` is its figure with `--journal off`.
  * Guests' rings: those of Debian's daemons are in memory that they share with the client (conformance/lib/xen/fakexen.h), ours are
  * behind privcmd, in another process, as a hypervisor's are (ring-host.ts).
  * Where Debian's packages are not to be had, ratios are to the table of docs/RATIONALE.md.
@@ -28,6 +29,8 @@ interface Test {
   readonly unit: 'operations/s' | 'events/s' | 'ms' | 'MiB';
   /** What one operation of the client stands for. */
   readonly each?: number;
+  /** Changes the store: with a journal, that is written. */
+  readonly changes?: true;
   /** The C daemon's and oxenstored's figures on another machine, where none is at hand. */
   readonly c?: number;
   readonly ox?: number;
@@ -35,20 +38,28 @@ interface Test {
 
 const TESTS: readonly Test[] = [
   { name: 'read', title: 'read of 1 byte', unit: 'operations/s', c: 29_300, ox: 36_200 },
-  { name: 'write', title: 'write of 1 byte', unit: 'operations/s', c: 36_100, ox: 33_800 },
-  { name: 'write-2000', title: 'write of 2000 bytes', unit: 'operations/s', c: 34_800, ox: 29_200 },
-  { name: 'mkdir-rm', title: 'mkdir and rm', unit: 'operations/s', c: 16_200, ox: 15_600 },
-  { name: 'transaction', title: 'empty transaction', unit: 'operations/s', c: 17_000, ox: 19_500 },
-  { name: 'modify', title: 'read-modify-write transaction', unit: 'operations/s', c: 9200, ox: 8900 },
-  { name: 'event', title: 'write to watch event', unit: 'operations/s', c: 28_800, ox: 29_800 },
-  { name: 'events-100', title: 'events to 100 watchers', unit: 'events/s', each: 100, c: 183_000, ox: 161_000 },
+  { name: 'write', title: 'write of 1 byte', unit: 'operations/s', changes: true, c: 36_100, ox: 33_800 },
+  { name: 'write-2000', title: 'write of 2000 bytes', unit: 'operations/s', changes: true, c: 34_800, ox: 29_200 },
+  { name: 'mkdir-rm', title: 'mkdir and rm', unit: 'operations/s', changes: true, c: 16_200, ox: 15_600 },
+  { name: 'transaction', title: 'empty transaction', unit: 'operations/s', changes: true, c: 17_000, ox: 19_500 },
+  { name: 'modify', title: 'read-modify-write transaction', unit: 'operations/s', changes: true, c: 9200, ox: 8900 },
+  { name: 'event', title: 'write to watch event', unit: 'operations/s', changes: true, c: 28_800, ox: 29_800 },
+  {
+    name: 'events-100',
+    title: 'events to 100 watchers',
+    unit: 'events/s',
+    changes: true,
+    each: 100,
+    c: 183_000,
+    ox: 161_000,
+  },
   { name: 'in-flight', title: '16 reads in flight', unit: 'operations/s', each: 16, c: 47_000, ox: 46_100 },
   { name: 'parallel-100', title: '100 clients in parallel, read', unit: 'operations/s', c: 103_500, ox: 101_200 },
-  { name: 'create', title: 'create 10,000 nodes', unit: 'operations/s', c: 31_400, ox: 32_100 },
-  { name: 'rm', title: 'rm of 10,000 nodes', unit: 'ms', c: 13, ox: 1.1 },
+  { name: 'create', title: 'create 10,000 nodes', unit: 'operations/s', changes: true, c: 31_400, ox: 32_100 },
+  { name: 'rm', title: 'rm of 10,000 nodes', unit: 'ms', changes: true, c: 13, ox: 1.1 },
   { name: 'list', title: 'list of 1,000 domains', unit: 'ms' },
   { name: 'rings-read', title: '20 guest rings, read', unit: 'operations/s', c: 23_200, ox: 19_600 },
-  { name: 'rings-write', title: '20 guest rings, write', unit: 'operations/s', c: 27_500, ox: 23_500 },
+  { name: 'rings-write', title: '20 guest rings, write', unit: 'operations/s', changes: true, c: 27_500, ox: 23_500 },
   { name: 'domains', title: 'memory of 10,000 domains of 20 nodes', unit: 'MiB' },
 ];
 
@@ -69,7 +80,12 @@ interface Figure extends Said {
   readonly cpuUs: number | undefined;
 }
 
-async function measure(test: Test, kind: Kind, { client, seconds, debian }: Setting): Promise<Figure> {
+/** `off`: ours without its journal. */
+type Peer = Kind | 'off';
+
+async function measure(test: Test, peer: Peer, { client, seconds, debian }: Setting): Promise<Figure> {
+  const kind = peer === 'off' ? 'ours' : peer;
+  const args = peer === 'off' ? ['--journal', 'off'] : [];
   const overRings = test.name.startsWith('rings');
   let figure: Figure | undefined = undefined as Figure | undefined;
   const around = async (daemon: Daemon, load: () => Promise<string>): Promise<void> => {
@@ -80,9 +96,9 @@ async function measure(test: Test, kind: Kind, { client, seconds, debian }: Sett
     figure = { ...said, rssMiB: daemon.rssKiB() / 1024, cpuUs };
   };
   if (overRings && kind === 'ours') {
-    await loadRings(test.name === 'rings-read' ? 'read' : 'write', seconds, around);
+    await loadRings({ operation: test.name === 'rings-read' ? 'read' : 'write', seconds, args }, around);
   } else {
-    const daemon = await startDaemon(kind, { debian });
+    const daemon = await startDaemon(kind, { debian, args });
     try {
       for (let domid = 1; domid <= RINGS && overRings; domid++) daemon.addDomain(domid);
       await around(daemon, () => runClient(client, test.name, daemon, seconds));
@@ -133,7 +149,7 @@ function value({ unit, each = 1 }: Test, figures: readonly Figure[]): number | u
 const ratio = (upper: number | undefined, lower: number | undefined): number | undefined =>
   upper === undefined || lower === undefined ? undefined : upper / lower;
 
-function report(test: Test, { ours, c, ox }: Readonly<Record<Kind, readonly Figure[]>>): void {
+function report(test: Test, { ours, off, c, ox }: Readonly<Record<Peer, readonly Figure[]>>): void {
   const figure = value(test, ours);
   const peer = value(test, c) ?? test.c;
   print({
@@ -143,6 +159,7 @@ function report(test: Test, { ours, c, ox }: Readonly<Record<Kind, readonly Figu
     c: peer,
     ox: value(test, ox) ?? test.ox,
     ratioToC: test.unit.endsWith('/s') ? ratio(figure, peer) : ratio(peer, figure),
+    withoutJournal: value(test, off),
     peer: c.length > 0 ? undefined : 'table',
     ratioOfP50: ratio(best(c, 'p50'), best(ours, 'p50')),
     'ours-p50-us': best(ours, 'p50'),
@@ -169,11 +186,15 @@ export async function run(argv: readonly string[]): Promise<number> {
   const debian = values.ours ? undefined : debianXen((reason) => void process.stderr.write(`${reason}\n`));
   const client = compile(new URL('client.c', import.meta.url));
   const setting = { client, seconds: Number(values.seconds), debian };
-  const kinds: readonly Kind[] = debian ? ['ours', 'c', 'ox'] : ['ours'];
   for (const test of TESTS.filter(({ name, title }) => name.includes(values.only) || title.includes(values.only))) {
-    const figures: Record<Kind, Figure[]> = { ours: [], c: [], ox: [] };
+    const figures: Record<Peer, Figure[]> = { ours: [], off: [], c: [], ox: [] };
+    const peers: readonly Peer[] = [
+      'ours',
+      ...(test.changes ? (['off'] as const) : []),
+      ...(debian ? (['c', 'ox'] as const) : []),
+    ];
     for (let round = 0; round < Number(values.runs); round++)
-      for (const kind of kinds) figures[kind].push(await measure(test, kind, setting));
+      for (const peer of peers) figures[peer].push(await measure(test, peer, setting));
     report(test, figures);
   }
   return 0;

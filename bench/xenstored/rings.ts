@@ -12,10 +12,16 @@ import type { Daemon } from '../../conformance/lib/xen/daemons.ts';
 /** As many as client.c has for Debian's daemons. */
 export const RINGS = 20;
 
+export interface RingLoad {
+  readonly operation: 'read' | 'write';
+  readonly seconds: number;
+  /** Of the daemon. */
+  readonly args: readonly string[];
+}
+
 /** Runs `body` around the load; resolves to what it printed. */
 export async function loadRings(
-  operation: 'read' | 'write',
-  seconds: number,
+  { operation, seconds, args }: RingLoad,
   around: (daemon: Daemon, load: () => Promise<string>) => Promise<void>,
 ): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'xh-'));
@@ -28,7 +34,7 @@ export async function loadRings(
   const lines = createInterface({ input: host.stdout })[Symbol.asyncIterator]();
   try {
     await lines.next();
-    const daemon = await startDaemon('ours', { privcmd: join(directory, 'privcmd.sock') });
+    const daemon = await startDaemon('ours', { privcmd: join(directory, 'privcmd.sock'), args });
     try {
       await introduce(daemon.socket);
       await around(daemon, async () => {
