@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { XS_PAYLOAD_MAX, XsPacketParser } from '@xenhost/xs-wire';
-import { randomRequest, runRequests } from '../testing/requests.ts';
+import { randomRequests, runRequests } from '../testing/requests.ts';
 import { Scene } from '../testing/script.ts';
 import { checkStore } from './check.ts';
 import type { ConflictPolicy } from './core.ts';
@@ -34,7 +34,7 @@ test.each<[string, Record<string, number>, ConflictPolicy]>([
   'after any requests accounts are what a recount gives, and a dead domain leaves nothing: %s',
   async (_name, quotas, policy) => {
     await fc.assert(
-      fc.asyncProperty(fc.array(randomRequest, { maxLength: 80 }), async (requests) => {
+      fc.asyncProperty(randomRequests(150), async (requests) => {
         const s = await scene(quotas, policy);
         runRequests(s, requests);
         await new Promise(setImmediate);
@@ -68,7 +68,7 @@ test('any bytes, from tools and guests at once: each request has one reply, noth
     ),
   });
   await fc.assert(
-    fc.asyncProperty(fc.array(chunk, { maxLength: 60 }), async (chunks) => {
+    fc.asyncProperty(fc.array(chunk, { maxLength: 100, size: 'max' }), async (chunks) => {
       const s = new Scene();
       await s.introduce(1);
       await s.introduce(2);

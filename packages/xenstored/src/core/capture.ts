@@ -130,8 +130,7 @@ function captureTransaction(transaction: Transaction, perms: Numbers<PermList>):
       added: [...(node.added ?? [])],
       removed: [...(node.removed ?? [])],
       // Of a node that has changed or gone since, the names as they were.
-      baseNames:
-        node.base && (node.keptNames ?? (node.base.generation === 0 ? [...node.base.childNames()] : undefined)),
+      baseNames: node.keptNames ?? (node.base?.generation === 0 ? [...node.base.childNames()] : undefined),
     })),
   };
 }

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { randomRequest, runRequests } from '../testing/requests.ts';
+import { randomRequests, runRequests } from '../testing/requests.ts';
 import { Scene } from '../testing/script.ts';
 import { checkStore } from './check.ts';
 import type { ConflictPolicy, XenstoreCore } from './core.ts';
@@ -35,8 +35,8 @@ describe('live update', () => {
     await fc.assert(
       fc.asyncProperty(
         fc.constantFrom('eagain', 'merge' as const),
-        fc.array(randomRequest, { maxLength: 50 }),
-        fc.array(randomRequest, { maxLength: 25 }),
+        randomRequests(120),
+        randomRequests(60),
         async (policy, before, after) => {
           const one = await scene(policy);
           runRequests(one, before);
@@ -122,7 +122,7 @@ describe('live update', () => {
 describe('journal', () => {
   test('changes noted, or a snapshot, make the same store in a new core', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(randomRequest, { maxLength: 80 }), fc.boolean(), async (requests, death) => {
+      fc.asyncProperty(randomRequests(150), fc.boolean(), async (requests, death) => {
         const one = await scene();
         runRequests(one, requests);
         await new Promise(setImmediate);

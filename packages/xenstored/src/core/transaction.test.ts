@@ -91,6 +91,32 @@ describe('what a transaction sees', () => {
       ],
     ],
     [
+      'value and rights of a node that was there are changed at the commit',
+      [
+        ['0', 'WRITE', '/r|1', OK],
+        ['00', 'WATCH', '/r|t|', OK, '! /r|t|'],
+        ['0', 'TRANSACTION_START', '|', '1|'],
+        ['0:1', 'SET_PERMS', '/r|n0|r5|', OK],
+        ['0:1', 'WRITE', '/r|2', OK],
+        ['5', 'READ', '/r|', 'EACCES'],
+        ['0:1', 'TRANSACTION_END', 'T|', OK],
+        ['5', 'READ', '/r|', '2'],
+        ['00', 'GET_PERMS', '/r|', '! /r|t|', 'n0|r5|'],
+      ],
+    ],
+    [
+      'a guest that loses the right to read hears of it at the commit',
+      [
+        ['0', 'WRITE', '/r|1', OK],
+        ['0', 'SET_PERMS', '/r|n0|r5|', OK],
+        ['5', 'WATCH', '/r|t|', OK, '! /r|t|'],
+        ['0', 'TRANSACTION_START', '|', '1|'],
+        ['0:1', 'SET_PERMS', '/r|n0|', OK],
+        ['0:1', 'TRANSACTION_END', 'T|', OK],
+        ['5', 'READ', '/r|', '! /r|t|', 'EACCES'],
+      ],
+    ],
+    [
       'what a transaction made and removed leaves nothing and tells nobody',
       [
         ['00', 'WATCH', '/n|t|', OK, '! /n|t|'],

@@ -5,6 +5,7 @@ import type { Scene } from './script.ts';
 
 export interface RandomRequest {
   readonly who: string;
+  /** 0: outside; else which of the client's open transactions, modulo their number; negative: one that there is not. */
   readonly tx: number;
   readonly op: number;
   /** `|` for NUL. */
@@ -45,6 +46,7 @@ const perms = fc
   .map((list) => list.map((each) => `${each}|`).join(''));
 const size = fc.constantFrom(0, 1, 5, 100, 1000, 1990, 2015, 2016, 2100);
 
+const NO_TRANSACTION = 0xffff;
 const OPS = Object.values(XsOp);
 const CHANGES = [XsOp.WRITE, XsOp.WRITE, XsOp.MKDIR, XsOp.RM, XsOp.SET_PERMS, XsOp.READ, XsOp.DIRECTORY] as const;
 
@@ -58,7 +60,10 @@ const session = fc.oneof(
     op,
     payload: `${at}|${token}|`,
   })),
-  fc.constantFrom({ op: XsOp.TRANSACTION_START, payload: '|' }, { op: XsOp.RESET_WATCHES, payload: '' }),
+  fc.constantFrom(...Array.from({ length: 6 }, () => ({ op: XsOp.TRANSACTION_START, payload: '|' })), {
+    op: XsOp.RESET_WATCHES,
+    payload: '',
+  }),
   fc.constantFrom('T|', 'F|', 'T|', 'x').map((payload) => ({ op: XsOp.TRANSACTION_END, payload })),
 );
 
@@ -86,20 +91,26 @@ const anything = fc.record({
   ),
 });
 
-/** Clients `0`, `00`, `5`, `6`, in transactions 1 to 3 or none. */
-export const randomRequest: fc.Arbitrary<RandomRequest> = fc
+/** Clients `0`, `00`, `5`, `6`, in transactions or none. */
+const randomRequest: fc.Arbitrary<RandomRequest> = fc
   .tuple(
     fc.constantFrom('0', '00', '5', '5', '6'),
-    fc.constantFrom(0, 0, 0, 1, 1, 2, 3),
-    fc.oneof({ arbitrary: change, weight: 6 }, { arbitrary: session, weight: 3 }, { arbitrary: anything, weight: 2 }),
+    fc.constantFrom(0, 0, 0, 1, 1, 1, 2, 3, -1),
+    fc.oneof({ arbitrary: change, weight: 9 }, { arbitrary: session, weight: 4 }, { arbitrary: anything, weight: 2 }),
   )
   .map(([who, tx, { op, payload }]) => ({ who, tx, op, payload }));
+
+/** Up to so many: by itself fast-check makes short ones, in which nothing happens. */
+export const randomRequests = (maxLength: number): fc.Arbitrary<RandomRequest[]> =>
+  fc.array(randomRequest, { maxLength, size: 'max' });
 
 /** Requests one after the other; what the clients get stays unread now and then. */
 export function runRequests(scene: Scene, requests: readonly RandomRequest[]): void {
   for (const [i, { who, tx, op, payload }] of requests.entries()) {
     if (who !== '0' && who !== '00' && !scene.core.domains.has(Number(who))) continue;
-    scene.send(`${who}:${tx}`, op, payload);
+    const open = [...scene.connection(who).transactions.keys()];
+    const txId = tx < 0 ? NO_TRANSACTION : tx === 0 ? 0 : (open[tx % open.length] ?? 0);
+    scene.send(`${who}:${txId}`, op, payload);
     if (i % 7 === 0) scene.received(who);
   }
 }
