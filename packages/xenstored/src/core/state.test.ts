@@ -88,6 +88,47 @@ describe('live update', () => {
     two.run([['0', 'CONTROL', 'check|', OK]]);
   });
 
+  test('a transaction that has removed and made nodes again goes on, and is merged, twice over', async () => {
+    let s = await scene('merge');
+    s.run([
+      ['0', 'WRITE', '/r/a/k|1', OK],
+      ['0', 'WRITE', '/r/b|1', OK],
+      ['0', 'WRITE', '/r/c|1', OK],
+      ['00', 'WATCH', '/r|t|', OK, '! /r|t|'],
+      ['0', 'TRANSACTION_START', '|', '1|'],
+      ['0:1', 'RM', '/r/a|', OK],
+      ['0:1', 'WRITE', '/r/a/n|2', OK],
+      ['0:1', 'RM', '/r/b|', OK],
+      ['0:1', 'SET_PERMS', '/r/c|n5|', OK],
+      ['00', 'TRANSACTION_START', '|', '1|'],
+      ['00:1', 'WRITE', '/r/other|1', OK],
+    ]);
+    for (let i = 0; i < 2; i++) {
+      s = s.takeOver(overTheWire(s.core.captureState()));
+      s.run([
+        ['0:1', 'DIRECTORY', '/r|', 'c|a|'],
+        ['0:1', 'DIRECTORY', '/r/a|', 'n|'],
+        ['0:1', 'READ', '/r/a/k|', 'ENOENT'],
+        ['0', 'DIRECTORY', '/r|', 'a|b|c|'],
+        ['0', 'CONTROL', 'check|', OK],
+      ]);
+    }
+    s.run([
+      ['0:1', 'TRANSACTION_END', 'T|', OK],
+      ['0', 'DIRECTORY', '/r|', 'c|a|'],
+      ['0', 'DIRECTORY', '/r/a|', 'n|'],
+      ['0', 'GET_PERMS', '/r/c|', 'n5|'],
+    ]);
+    // In the order in which the transaction has touched them; /r is touched, not changed.
+    expect(s.received('00')).toEqual(['! /r/a|t|', '! /r/a/n|t|', '! /r/b|t|', '! /r/c|t|']);
+    s.run([
+      ['00:1', 'TRANSACTION_END', 'T|', '! /r/other|t|', OK],
+      ['0', 'DIRECTORY', '/r|', 'c|a|other|'],
+      ['0', 'CONTROL', 'check|', OK],
+    ]);
+    expect(s.core.metrics.merges).toBe(1);
+  });
+
   test('events that waited keep holding back the guest that caused them, and are not sent twice', async () => {
     const one = await scene();
     one.run([['6', 'WATCH', '/shared|t|', OK, '! /shared|t|']]);
