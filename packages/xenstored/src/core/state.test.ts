@@ -97,6 +97,8 @@ describe('live update', () => {
       ['00', 'WATCH', '/r|t|', OK, '! /r|t|'],
       ['0', 'TRANSACTION_START', '|', '1|'],
       ['0:1', 'RM', '/r/a|', OK],
+      ['0:1', 'WRITE', '/r/a/n|1', OK],
+      ['0:1', 'RM', '/r/a|', OK],
       ['0:1', 'WRITE', '/r/a/n|2', OK],
       ['0:1', 'RM', '/r/b|', OK],
       ['0:1', 'SET_PERMS', '/r/c|n5|', OK],

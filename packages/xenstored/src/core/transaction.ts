@@ -132,7 +132,8 @@ export class Transaction implements NodeStore {
   readonly #tree: Tree;
   readonly #nodesMax: () => number;
   readonly #keyPrefixBytes: number;
-  #creations: TouchedNode[] = [];
+  /** By `createdAt`; after a live update without those that were made again later. */
+  #creations: (TouchedNode | undefined)[] = [];
 
   constructor(options: TransactionOptions, tree: Tree, generation = tree.tick()) {
     this.id = options.id;
@@ -231,7 +232,7 @@ export class Transaction implements NodeStore {
       if (baseGone && this.touched.get(parentOf(path))?.baseGone !== true) tree.remove(path);
     }
     for (const [i, node] of this.#creations.entries()) {
-      if (node.exists && node.createdAt === i) tree.create(node.path, node.perms, node.value);
+      if (node?.exists && node.createdAt === i) tree.create(node.path, node.perms, node.value);
     }
     for (const { path, base, exists, baseGone, valueSet, permsSet, value, perms } of touched) {
       if (!base || !exists || baseGone) continue;
