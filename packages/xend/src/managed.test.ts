@@ -1,3 +1,5 @@
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { childValue, type Sxp } from '@xenhost/sxp';
 import { config, xendFixture } from './testing/xend-fixture.ts';
 
@@ -22,5 +24,14 @@ describe('managed domains', () => {
     expect(childValue((await call('xend.domain', 'm')) as Sxp, 'status')).toBe(0);
     await call('xend.domain.delete', 'm');
     expect(await names()).toEqual(['Domain-0']);
+  });
+
+  it('leave no folder behind that a crash left empty, and keep what they cannot read', async () => {
+    const folder = join(host.directory, 'lib', 'domains');
+    mkdirSync(join(folder, 'empty'), { recursive: true });
+    mkdirSync(join(folder, 'other'));
+    writeFileSync(join(folder, 'other', 'precious'), '');
+    await host.restart();
+    expect(readdirSync(folder)).toEqual(['other']);
   });
 });

@@ -3,7 +3,7 @@
  * domains/UUID/config.sxp with checkpoint.chk beside it after a suspend, and state/cpu_pool.sxp (Xen 4.4 `XendDomain.py`,
  * `XendStateStore.py`). Files are replaced whole; what a crash left half done is taken away at load.
  */
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isList, parseSxp, prettySxp, type Sxp } from '@xenhost/sxp';
 import { parseVmConfig } from '../config/parse.ts';
@@ -35,6 +35,12 @@ export interface ManagedStore {
 const CONFIG_FILE = 'config.sxp';
 const CHECKPOINT_FILE = 'checkpoint.chk';
 
+const removeEmptyFolder = (path: string): Promise<boolean> =>
+  rmdir(path).then(
+    () => true,
+    () => false,
+  );
+
 export function openManagedStore(directory: string, log: XendLog): ManagedStore {
   const root = join(directory, 'domains');
   const runningRoot = join(directory, 'running');
@@ -58,6 +64,9 @@ export function openManagedStore(directory: string, log: XendLog): ManagedStore 
           if (config.uuid !== name) throw new Error(`it is of machine ${config.uuid}`);
           configs.push(config);
         } catch (error) {
+          // A folder that was made and got no file yet; one with anything in it stays.
+          if ((error as NodeJS.ErrnoException).code === 'ENOENT' && (await removeEmptyFolder(join(root, name))))
+            continue;
           log.error('XendDomain', `Cannot read managed configuration ${path}: ${messageOf(error)}`);
         }
       }
