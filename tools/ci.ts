@@ -26,6 +26,10 @@ const steps: readonly Step[] = [
     command: ['npm', 'run', '--silent', 'conformance', '--', 'churn', '--modules', '10000'],
   },
   { name: 'xenstored against real clients', command: ['npm', 'run', '--silent', 'conformance', '--', 'xenstored'] },
+  {
+    name: 'xend by its contract and by other programs',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'xend'],
+  },
   { name: "Debian's kernels as PV guests", command: ['npm', 'run', '--silent', 'conformance', '--', 'debian-pv'] },
 ];
 

@@ -7,6 +7,10 @@ import { parseArgs } from 'node:util';
 import { Report } from '@xenhost/testkit';
 import { runContract } from './contract.ts';
 import { runPython } from './python.ts';
+import { runCrashes } from './crashes.ts';
+import { runDoors } from './doors.ts';
+import { runRaces } from './races.ts';
+import { runTexts } from './texts.ts';
 import { World } from './world.ts';
 import { runXenApi } from './xen-api.ts';
 
@@ -14,6 +18,10 @@ const PARTS = {
   contract: runContract,
   python: runPython,
   'xen-api': runXenApi,
+  texts: runTexts,
+  crashes: runCrashes,
+  races: runRaces,
+  doors: runDoors,
 } as const satisfies Record<string, (world: World, report: Report) => Promise<void>>;
 
 export async function run(argv: readonly string[]): Promise<number> {

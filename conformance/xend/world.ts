@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { consoleShell } from '@xenhost/guest-kernels';
 import { RpcConnection, TestHost, until } from '@xenhost/testkit';
-import { readState } from '@xenhost/xenhost';
+import { program, readState } from '@xenhost/xenhost';
 import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
 
 const MEMORY_MIB = 768;
@@ -98,6 +98,11 @@ export class World {
   async store(path: string): Promise<readonly string[]> {
     const { stdout } = await this.host.run('xenstore-ls', '-f', path);
     return stdout.split('\n').filter((line) => line !== '');
+  }
+
+  /** Arguments of node that run xm. */
+  xmArguments(): readonly string[] {
+    return program('xm').args;
   }
 
   stop(): Promise<void> {

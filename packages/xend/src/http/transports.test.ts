@@ -1,5 +1,4 @@
 /** Servers over all transports: where they listen, whom they let in, and what they answer to what is no request. */
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { request as httpRequest, type RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
@@ -8,6 +7,7 @@ import { join } from 'node:path';
 import { decodeResponse, encodeCall, XmlRpcFault, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { Xend, type ServerSpec } from '../index.ts';
 import { MAX_REQUEST_BYTES } from '../limits.ts';
+import { TEST_CERTIFICATE, TEST_KEY } from '../testing/tls-files.ts';
 import { xendFixture, xmlrpcOn } from '../testing/xend-fixture.ts';
 
 const host = xendFixture();
@@ -52,10 +52,8 @@ const domains = encodeCall('xend.domains', [0]);
 it('serves XML-RPC on a port, and on several with TLS', async () => {
   const keyFile = join(host.directory, 'k.pem');
   const certFile = join(host.directory, 'c.pem');
-  execFileSync('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
-    ...['-subj', '/CN=localhost', '-keyout', keyFile, '-out', certFile],
-  ], { stdio: 'ignore' }); // prettier-ignore
+  writeFileSync(keyFile, TEST_KEY);
+  writeFileSync(certFile, TEST_CERTIFICATE);
   const tls = { keyFile, certFile };
   const plain = await start({ service: 'xmlrpc', key: 'k', address: local });
   expect(decodeResponse((await post({ port: plain.portOf('xmlrpc') }, domains)).body)).toEqual(['Domain-0']);
