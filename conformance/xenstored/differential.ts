@@ -47,7 +47,11 @@ export async function observe(world: World, step: Step): Promise<string> {
 export function lineOf(step: Step, said: ReadonlyMap<string, readonly string[]>): string {
   const name = step[0].split(':')[0] ?? '';
   const names = [name, ...[...TOOLS, ...GUESTS].filter((each) => each !== name)];
-  const lines = names.map((each) => ({ each, texts: (said.get(each) ?? []).map(plain(step)) }));
+  const lines = names.map((each) => {
+    const texts = (said.get(each) ?? []).map(plain(step));
+    // Whether the events of what a domain leaves come before the answer depends, in the C daemon, on how it came to know the domain.
+    return { each, texts: step[1] === 'RELEASE' ? texts.sort() : texts };
+  });
   return lines.flatMap(({ each, texts }) => (texts.length > 0 ? [`${each}: ${texts.join(' ')}`] : [])).join('; ');
 }
 

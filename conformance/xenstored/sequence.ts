@@ -86,7 +86,9 @@ export class Sequence {
       case 'SET_PERMS': {
         const count = this.#chance(0.97) ? 1 + this.#random.below(3) : 0;
         const perms = Array.from({ length: count }, () => `${this.#permission()}|`);
-        return `${this.#path(0)}|${perms.join('')}`;
+        // A root that belongs to a domain goes with it in the C daemon, and all the tree.
+        const path = this.#path(0);
+        return `${path === '/' && perms[0] === `n${PASSING_DOMAIN}|` ? '/a' : path}|${perms.join('')}`;
       }
       case 'WATCH':
       case 'UNWATCH':
