@@ -41,7 +41,7 @@ export function createXenApi(options: XenApiOptions, ports: XenApiPorts): XenApi
 const success = (value: XmlRpcValue): XmlRpcStruct => ({ Status: 'Success', Value: value });
 const failure = (description: readonly string[]): XmlRpcStruct => ({
   Status: 'Failure',
-  ErrorDescription: description,
+  ErrorDescription: toWire(description),
 });
 
 class Dispatcher {

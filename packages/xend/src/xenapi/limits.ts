@@ -7,7 +7,7 @@ export const MAX_SESSIONS = 500;
 /** Logins that may wait for the authenticator at once. */
 export const MAX_LOGINS_UNDER_WAY = 16;
 /** Events that wait for one session; more are given up, and its next event.next says so. */
-export const MAX_QUEUED_EVENTS = 10_000;
+export const MAX_QUEUED_EVENTS = 4_096;
 /** Calls of event.next that one session may have blocked. */
 export const MAX_BLOCKED_CALLS = 8;
 /** How often domains and devices are compared with what was last told, while anybody listens, ms. */
@@ -18,6 +18,8 @@ export const REFRESH_INTERVAL_MS = 1_000;
 export const MAX_PENDING_TASKS = 200;
 /** Tasks in all: the oldest done ones are forgotten beyond it. */
 export const MAX_TASKS = 1_000;
+/** Characters of results that tasks keep, all together: the oldest done ones are forgotten beyond it. */
+export const MAX_TASK_RESULTS = 16 << 20;
 /** Seconds for which a task that is done is remembered. */
 export const TASK_KEEP_S = 24 * 3600;
 /** Seconds that debug.wait may last. */

@@ -63,6 +63,10 @@ test('an interface, and what goes through it', async () => {
   const record = await api.ask<XmlRpcStruct>('VIF.get_record', vif);
   expect(record).toMatchObject({ device: 'eth0', MTU: '9000', MAC: expect.stringMatching(/^00:16:3e:/) as string });
   expect(record['runtime_properties']).toMatchObject({ handle: '0', mac: record['MAC'] });
+  // A guest writes what it likes; it spoils no answer.
+  await fixture.store.write(`/local/domain/${domid}/device/vif/0/note`, 'a\u0001b');
+  const odd = await api.ask<XmlRpcStruct>('VIF.get_runtime_properties', vif);
+  expect(odd['note']).toBe('a?b');
   const [network] = await api.ask<string[]>('network.get_by_name_label', 'xenbr0');
   expect(record['network']).toBe(network);
   const statistics = `/local/domain/0/backend/vif/${domid}/0/statistics`;
@@ -87,12 +91,12 @@ test('a device whose backend refuses it is not there', async () => {
     for await (const { path } of fixture.store.watch('/local/domain/0/backend', { signal: refuse.signal })) {
       if (!path.endsWith('/state') || (await fixture.store.tryRead(path)) !== '1') continue;
       const base = path.slice(0, -'/state'.length);
-      await fixture.store.write(`${base}/hotplug-error`, 'no such bridge');
+      await fixture.store.write(`${base}/hotplug-error`, 'no such\u0007 bridge');
       await fixture.store.write(`${base}/hotplug-status`, 'error');
     }
   })();
   expect(await api.failure('VIF.create', { VM: vm, MAC: '00:16:3e:00:00:09' })).toEqual([
-    'INTERNAL_ERROR', 'Device 0 (vif) could not be connected. no such bridge',
+    'INTERNAL_ERROR', 'Device 0 (vif) could not be connected. no such? bridge',
   ]); // prettier-ignore
   expect(await api.ask('VM.get_VIFs', vm)).toEqual([]);
   expect(await backends('vif')).toEqual([]);

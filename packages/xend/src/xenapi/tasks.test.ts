@@ -2,7 +2,7 @@
 import type { XmlRpcStruct } from '@xenhost/xmlrpc-codec';
 import { vmRecord, XenApiClient } from '../testing/xen-api-client.ts';
 import { xendFixture } from '../testing/xend-fixture.ts';
-import { MAX_PENDING_TASKS, MAX_TASKS, TASK_KEEP_S } from './limits.ts';
+import { MAX_PENDING_TASKS, MAX_TASK_RESULTS, MAX_TASKS, TASK_KEEP_S } from './limits.ts';
 import { Tasks, type Outcome } from './tasks.ts';
 
 const fixture = xendFixture();
@@ -92,6 +92,22 @@ describe('bounds', () => {
     const all = tasks();
     for (let i = 0; i < MAX_PENDING_TASKS; i += 1) all.start(options, () => new Promise(() => undefined));
     expect(() => all.start(options, done)).toThrow('LIMIT_REACHED: pending tasks');
+  });
+
+  test('what their results take', async () => {
+    const all = tasks();
+    const half = (): Promise<Outcome> =>
+      Promise.resolve({ status: 'success', value: 'x'.repeat(MAX_TASK_RESULTS / 2) });
+    const refs: string[] = [];
+    for (let i = 0; i < 4; i += 1) {
+      refs.push(all.start(options, half).ref);
+      await all.settle();
+    }
+    expect(all.all().map(({ ref }) => ref)).toEqual(refs.slice(-1));
+    all.remove(refs[3]!);
+    all.start(options, done);
+    await all.settle();
+    expect(all.all()).toHaveLength(1);
   });
 
   test('tasks that are done go by number and by age', async () => {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { limitReached } from './errors.ts';
-import { MAX_PENDING_TASKS, MAX_TASKS, TASK_KEEP_S } from './limits.ts';
+import { MAX_PENDING_TASKS, MAX_TASK_RESULTS, MAX_TASKS, TASK_KEEP_S } from './limits.ts';
 
 export type Outcome =
   | { readonly status: 'success'; readonly value: XmlRpcValue }
@@ -20,11 +20,15 @@ export interface Task {
   /** Hundredths that are done. */
   progress: number;
   outcome: Outcome | undefined;
+  /** Characters that the outcome takes, about. */
+  size: number;
 }
 
 export class Tasks {
   readonly #tasks = new Map<string, Task>();
   readonly #running = new Set<Promise<unknown>>();
+  /** Characters that outcomes take, all together. */
+  #kept = 0;
   readonly #now: () => Date;
   readonly #told: (operation: 'add' | 'mod' | 'del', ref: string, field: string) => void;
 
@@ -49,6 +53,7 @@ export class Tasks {
       finished: undefined,
       progress: 0,
       outcome: undefined,
+      size: 0,
     };
     this.#tasks.set(task.ref, task);
     this.#told('add', task.ref, '');
@@ -60,6 +65,8 @@ export class Tasks {
     };
     const running = work(progress).then((outcome) => {
       task.outcome = outcome;
+      task.size = JSON.stringify(outcome).length;
+      this.#kept += this.#tasks.has(task.ref) ? task.size : 0;
       task.progress = 100;
       task.finished = this.#now();
       this.#running.delete(running);
@@ -81,7 +88,11 @@ export class Tasks {
 
   /** Forgets a task; its work goes on. */
   remove(ref: string): void {
-    if (this.#tasks.delete(ref)) this.#told('del', ref, '');
+    const task = this.#tasks.get(ref);
+    if (!task) return;
+    this.#tasks.delete(ref);
+    this.#kept -= task.size;
+    this.#told('del', ref, '');
   }
 
   /** Resolves when nothing runs. */
@@ -93,7 +104,8 @@ export class Tasks {
     const oldest = this.#now().getTime() - TASK_KEEP_S * 1000;
     for (const task of this.#tasks.values()) {
       if (!task.finished) continue;
-      if (task.finished.getTime() >= oldest && this.#tasks.size < MAX_TASKS) continue;
+      const fits = this.#tasks.size < MAX_TASKS && this.#kept <= MAX_TASK_RESULTS;
+      if (fits && task.finished.getTime() >= oldest) continue;
       this.remove(task.ref);
     }
   }

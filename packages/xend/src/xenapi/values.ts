@@ -3,7 +3,7 @@
  * travel as strings, references are UUIDs, nothing at all is the empty string (Xen 4.4 `xmlrpclib2.py`, stringify).
  */
 import { Float } from '@xenhost/sxp';
-import type { XmlRpcStruct, XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { UNSENDABLE, type XmlRpcStruct, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { valueNotSupported } from './errors.ts';
 import { MAX_STORED_ENTRIES, MAX_STORED_TEXT } from './limits.ts';
 
@@ -29,14 +29,28 @@ export type Answer =
   | string | number | bigint | boolean | null | undefined | Float | Date
   | readonly Answer[] | { readonly [member: string]: Answer }; // prettier-ignore
 
+const EVERY_UNSENDABLE = new RegExp(UNSENDABLE, 'g');
+
+/**
+ * As it goes out. Guests and log files bring characters that no document can carry, and one such would spoil the whole
+ * answer: they are shown as `?`.
+ */
 export function toWire(answer: Answer): XmlRpcValue {
   if (answer === null || answer === undefined) return '';
+  if (typeof answer === 'string') return UNSENDABLE.test(answer) ? answer.replace(EVERY_UNSENDABLE, '?') : answer;
   if (typeof answer === 'number' || typeof answer === 'bigint') return String(answer);
   if (typeof answer !== 'object') return answer;
   if (answer instanceof Float || answer instanceof Date) return answer;
   if (Array.isArray(answer)) return (answer as readonly Answer[]).map(toWire);
-  return Object.fromEntries(Object.entries(answer).map(([key, value]) => [key, toWire(value)]));
+  return Object.fromEntries(
+    Object.entries(answer)
+      .filter(([key]) => key !== FORBIDDEN_KEY)
+      .map(([key, value]) => [key.replace(EVERY_UNSENDABLE, '?'), toWire(value)]),
+  );
 }
+
+/** A name that no struct of ours carries, either way. */
+const FORBIDDEN_KEY = '__proto__';
 
 /** A caller's value as what the parameter wants. Throws VALUE_NOT_SUPPORTED. */
 export function convert<K extends Kind>(kind: K, value: XmlRpcValue, what: string): KindValues[K] {
@@ -82,6 +96,7 @@ const CONVERTERS: { readonly [K in Kind]: (value: XmlRpcValue, refuse: Refuse) =
   map(value, refuse) {
     const entries = Object.entries(structOf(value, refuse));
     if (entries.length > MAX_STORED_ENTRIES) throw refuse(`at most ${MAX_STORED_ENTRIES} entries are allowed`);
+    if (entries.some(([key]) => key === FORBIDDEN_KEY)) throw refuse(`${FORBIDDEN_KEY} is no key`);
     return Object.fromEntries(entries.map(([key, item]) => [key, CONVERTERS.string(item, refuse)]));
   },
   set(value, refuse) {

@@ -178,14 +178,17 @@ test('setters change what the legacy methods show, and survive xend', async () =
 
 test('entries of maps come and go one by one', async () => {
   const ref = await create('web');
-  await api.ask('VM.add_to_other_config', ref, '__proto__', 'x');
+  expect(await api.failure('VM.add_to_other_config', ref, '__proto__', 'x')).toEqual([
+    'VALUE_NOT_SUPPORTED', 'VM.other_config', 'a struct', '__proto__ is no key',
+  ]); // prettier-ignore
+  await api.ask('VM.add_to_other_config', ref, 'constructor', 'x');
   await api.ask('VM.add_to_other_config', ref, 'colour', 'red');
   await api.ask('VM.remove_from_other_config', ref, 'owner');
   await api.ask('VM.remove_from_other_config', ref, 'owner');
   const map = await api.ask<XmlRpcStruct>('VM.get_other_config', ref);
   expect(Object.entries(map).sort()).toEqual([
-    ['__proto__', 'x'],
     ['colour', 'red'],
+    ['constructor', 'x'],
   ]);
   await api.ask('VM.add_to_HVM_boot_params', ref, 'order', 'cn');
   expect(await api.ask('VM.get_HVM_boot_params', ref)).toEqual({ order: 'cn' });

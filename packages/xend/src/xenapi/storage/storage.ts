@@ -92,6 +92,7 @@ export class Storage {
   readonly #manager: DomainManager;
   /** One work on a disk at a time. */
   readonly #locks = new Map<string, Mutex>();
+  #locations: ReadonlyMap<string, string> | undefined;
 
   constructor(
     options: { readonly directory: string },
@@ -165,10 +166,21 @@ export class Storage {
 
   /** The disk that a machine's device is of. */
   behind(device: DeviceConfig): Vdi | undefined {
-    const named = this.find(atomText(device.options.get('VDI')) ?? '');
-    if (named) return named;
+    const ref = this.#refBehind(device);
+    return ref === undefined ? undefined : this.find(ref);
+  }
+
+  #refBehind(device: DeviceConfig): string | undefined {
+    const named = atomText(device.options.get('VDI')) ?? '';
+    if (this.#state.table(VDI).has(named)) return named;
     const location = atomText(device.options.get('uname')) ?? '';
-    return location === '' ? undefined : this.all().find((vdi) => vdi.location === location);
+    return location === '' ? undefined : this.#byLocation().get(location);
+  }
+
+  /** References of disks by their places; made anew after a record was changed. */
+  #byLocation(): ReadonlyMap<string, string> {
+    this.#locations ??= new Map(this.all().map(({ location, ref }) => [location, ref]));
+    return this.#locations;
   }
 
   /** The machines' devices that are this disk. */
@@ -177,7 +189,7 @@ export class Storage {
       .all()
       .flatMap((vm) =>
         vm.config.devices
-          .filter((device) => isDisk(device) && this.behind(device)?.ref === vdi.ref)
+          .filter((device) => isDisk(device) && this.#refBehind(device) === vdi.ref)
           .map((device) => ({ vm, device })),
       );
   }
@@ -265,7 +277,7 @@ export class Storage {
       path,
       snapshot_of: snapshotOf,
     };
-    await this.#state.put(VDI, ref, { ...record, state: 'making' });
+    await this.#store(ref, { ...record, state: 'making' });
     try {
       await make(path, format);
     } catch (error) {
@@ -276,7 +288,7 @@ export class Storage {
   }
 
   async #put(ref: string, record: JsonRecord): Promise<Vdi> {
-    await this.#state.put(VDI, ref, record);
+    await this.#store(ref, record);
     const vdi = this.find(ref);
     if (!vdi) throw handleInvalid('VDI', ref);
     return vdi;
@@ -303,17 +315,22 @@ export class Storage {
     return this.use(target, async (vdi) => {
       if (this.usersOf(vdi).length > 0) throw vdiError('Cannot destroy VDI with VBDs attached', vdi.nameLabel);
       const record = this.#state.table(VDI).get(vdi.ref) ?? {};
-      if (vdi.path !== '') await this.#state.put(VDI, vdi.ref, { ...record, state: 'removing' });
+      if (vdi.path !== '') await this.#store(vdi.ref, { ...record, state: 'removing' });
       await this.#erase(vdi.ref, vdi.path);
       this.#locks.delete(vdi.ref);
     });
+  }
+
+  async #store(ref: string, record: JsonRecord): Promise<void> {
+    this.#locations = undefined;
+    await this.#state.put(VDI, ref, record);
   }
 
   /** Sets fields of a disk's record. */
   async change(vdi: Vdi, changes: JsonRecord): Promise<void> {
     const record = this.#state.table(VDI).get(vdi.ref);
     if (!record) throw handleInvalid('VDI', vdi.ref);
-    await this.#state.put(VDI, vdi.ref, { ...record, ...changes });
+    await this.#store(vdi.ref, { ...record, ...changes });
   }
 
   async #erase(ref: string, path: string): Promise<void> {
@@ -321,6 +338,7 @@ export class Storage {
       await rm(path, { force: true });
       await rm(`${path}${MAKING_SUFFIX}`, { force: true });
     }
+    this.#locations = undefined;
     await this.#state.remove(VDI, ref);
   }
 
