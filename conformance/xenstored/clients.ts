@@ -87,11 +87,14 @@ export async function runClients(report: Report, debian: DebianXen): Promise<voi
       });
       assert(code === 0, `status ${code}: ${err}`);
     });
-    await report.case('pyxs', async () => {
+    const python = await tool('python3', ['--version'], ours.socket).catch(() => undefined);
+    const pyxs = async (): Promise<string> => {
       const { code, out, err } = await same('python3', [PYXS_SCRIPT]);
       assert(code === 0, `status ${code}: ${err}`);
       return `${out.trim().split('\n').length} answers`;
-    });
+    };
+    if (python) await report.case('pyxs', pyxs);
+    else report.note('there is no python3: pyxs is left out');
     await report.case('xenstore-control check, after all that', async () => {
       await same(join(debian.bin, 'xenstore-control'), ['check']);
     });
