@@ -89,6 +89,17 @@ describe('a core', () => {
     expect(host.xc.domains.has(2)).toBe(true);
   });
 
+  it('is written of every crashed domain where enable-dump says so', async () => {
+    host.settings = { ...host.settings, enableDump: true };
+    await host.restart();
+    await call('xend.domain.create', config('h', ['on_crash', 'destroy']));
+    await call('xend.domain.unpause', 'h');
+    host.xc.giveMemory(2, NR_PAGES);
+    await end(2, 3);
+    expect(readdirSync(join(host.directory, 'dump'))).toEqual(['h']);
+    expect(await names()).toEqual(['Domain-0', 'g']);
+  });
+
   it('that fails keeps what there is of it, says so, and lets the domain go on', async () => {
     const path = join(host.directory, 'f');
     host.xc.failures.set('readFrames', 14);

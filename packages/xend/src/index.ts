@@ -1,5 +1,5 @@
 export { Xend, type XendOptions } from './xend.ts';
-export type { BuildPvDomain, HostIdentity, Hypervisor, Store, XendPorts } from './ports.ts';
+export type { BuildPvDomain, HostIdentity, Hypervisor, Store, XendPorts, XendSettings } from './ports.ts';
 export { memoryLog, openXendLog, type XendLog } from './node/log.ts';
 export type { ServerSpec, Service, TcpAddress, UnixAddress } from './options/servers.ts';
 export { readConfig, ConfigError, type XendConfig } from './options/config.ts';

@@ -97,6 +97,10 @@ runDaemon('xend', async ({ shutdown }) => {
         machine: os.machine(),
       },
       dumpDirectory: paths.dumps,
+      settings: {
+        enableDump: config['enable-dump'],
+        deviceCreateTimeoutMs: config['device-create-timeout'] * 1000,
+      },
       readFile: (path) => readFile(path),
       sleep: (ms) => sleep(ms),
     },

@@ -71,6 +71,14 @@ export interface HostIdentity {
   readonly machine: string;
 }
 
+/** What xend-config.sxp says of xend's work; without it Xen 4.4's defaults hold. */
+export interface XendSettings {
+  /** Whether a core is written of every domain that crashes (enable-dump). */
+  readonly enableDump: boolean;
+  /** How long a device's backend may take to announce itself (device-create-timeout). */
+  readonly deviceCreateTimeoutMs: number;
+}
+
 export interface XendPorts {
   readonly xc: Hypervisor;
   readonly build: BuildPvDomain;
@@ -80,6 +88,7 @@ export interface XendPorts {
   readonly host: HostIdentity;
   /** Folder of cores of crashed domains; Xen's own by default. */
   readonly dumpDirectory?: string;
+  readonly settings?: XendSettings;
   /** Reads a kernel or ramdisk whole; rejects with a node error. */
   readFile(path: string): Promise<Uint8Array>;
   /** Waits; tests make it short. */

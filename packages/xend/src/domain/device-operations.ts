@@ -23,7 +23,7 @@ import type { DomainManager } from './manager.ts';
 import { domainPath, type Vm } from './vm.ts';
 
 export async function waitForVmDevices(manager: DomainManager, vm: Vm): Promise<void> {
-  await waitForDevices(vm, manager.ports.store);
+  await waitForDevices(vm, manager.ports.store, manager.ports.settings?.deviceCreateTimeoutMs);
 }
 
 /** Adds a device and, when the domain is there, plugs it in. Answers `[class, ['dom', D, 'id', N]]`. */

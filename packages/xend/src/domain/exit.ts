@@ -52,7 +52,7 @@ export async function handleExit(vm: Vm, live: Live, modules: ExitModules): Prom
 
 async function act(vm: Vm, live: Live, event: ExitEvent, modules: ExitModules): Promise<void> {
   const action: ExitAction = vm.config.onExit[event];
-  if (action.startsWith('coredump-') && event === 'crash') {
+  if (event === 'crash' && (action.startsWith('coredump-') || modules.ports.settings?.enableDump)) {
     // A core that cannot be written was logged, and keeps nothing from happening.
     await dumpCore(vm, live, modules.ports, modules.dumpDirectory).catch(() => undefined);
   }

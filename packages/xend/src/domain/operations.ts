@@ -67,7 +67,7 @@ export async function start(manager: DomainManager, vm: Vm, asked: string, pause
     await manager.startStored(vm);
   });
   try {
-    await waitForDevices(vm, manager.ports.store);
+    await waitForDevices(vm, manager.ports.store, manager.ports.settings?.deviceCreateTimeoutMs);
     if (!paused) await unpause(manager, vm, asked);
   } catch (error) {
     manager.ports.log.warn('XendDomain', `Failed to setup devices for ${vm.name}: ${messageOf(error)}`);

@@ -12,7 +12,7 @@ import { FakeXenctrl } from '@xenhost/testkit';
 import { decodeResponse, encodeCall, type XmlRpcFault, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 import { startXenstored, type Xenstored } from '@xenhost/xenstored';
-import { memoryLog, Xend, type ServerSpec, type XendPorts } from '../index.ts';
+import { memoryLog, Xend, type ServerSpec, type XendPorts, type XendSettings } from '../index.ts';
 
 interface Reply {
   readonly statusCode: number | undefined;
@@ -26,6 +26,8 @@ class XendFixture {
   xc!: FakeXenctrl;
   clock!: FakeClock;
   xend!: Xend;
+  /** What xend-config.sxp would say. */
+  settings: XendSettings = { enableDump: false, deviceCreateTimeoutMs: 100_000 };
   #daemon!: Xenstored;
 
   readonly ports = (): XendPorts => ({
@@ -40,6 +42,7 @@ class XendFixture {
         ? Promise.resolve(Buffer.from(path === '/boot/junk' ? 'junk' : 'kernel'))
         : Promise.reject(Object.assign(new Error(`ENOENT: no such file, open '${path}'`), { code: 'ENOENT' })),
     dumpDirectory: join(this.directory, 'dump'),
+    settings: this.settings,
     sleep: () => Promise.resolve(),
   });
 
