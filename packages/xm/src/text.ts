@@ -24,7 +24,7 @@ export function format(template: string, ...values: readonly (string | number)[]
 }
 
 /** As C rounds: what lies exactly between two goes to the even one, where JavaScript goes up. */
-function fixed(value: number, digits: number): string {
+export function fixed(value: number, digits: number): string {
   const text = value.toFixed(digits);
   const isTie = Math.abs(value * 2 ** (digits + 1)) % 2 === 1;
   if (!isTie || Number(text.at(-1)) % 2 === 0) return text;

@@ -93,7 +93,8 @@ async function runInside(context: CommandContext, reader: Interface, command: Co
     interrupt.abort();
   };
   reader.prependListener('SIGINT', stop);
-  reader.pause();
+  // Input that is no terminal may have ended already.
+  if (reader.terminal) reader.pause();
   const inner: World = {
     ...world,
     signal: AbortSignal.any([world.signal, interrupt.signal]),
@@ -107,7 +108,7 @@ async function runInside(context: CommandContext, reader: Interface, command: Co
     else await xm.run(command, args, inner, context);
   } finally {
     reader.removeListener('SIGINT', stop);
-    reader.resume();
+    if (reader.terminal) reader.resume();
   }
 }
 

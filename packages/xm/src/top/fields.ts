@@ -1,4 +1,5 @@
 /** The columns of xentop: title, width, what is shown and how domains are sorted by it. */
+import { fixed } from '../text.ts';
 import type { DomainSample, HostSample } from './sample.ts';
 
 export interface View {
@@ -36,7 +37,10 @@ function percentage(
   return {
     title,
     width,
-    show: (domain, view) => (value(domain, view)?.toFixed(1) ?? missing).padStart(width),
+    show: (domain, view) => {
+      const found = value(domain, view);
+      return (found === undefined ? missing : fixed(found, 1)).padStart(width);
+    },
     order: (a, b, view) => (value(b, view) ?? Infinity) - (value(a, view) ?? Infinity) || 0,
   };
 }

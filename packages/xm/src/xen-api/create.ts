@@ -258,7 +258,11 @@ function machineOfXml(vm: XmlElement, vdis: ReadonlyMap<string, XmlElement>): Ma
     actions_after_reboot: attribute('actions_after_reboot'),
     actions_after_crash: attribute('actions_after_crash'),
     platform: pairs(vm, 'platform'),
-    other_config: pairs(vm, 'other_config'),
+    other_config: Object.fromEntries(
+      vm.children
+        .filter((element) => element.name === 'other_config')
+        .map(({ attributes }) => [attributes['key'] ?? '', attributes['value'] ?? '']),
+    ),
     pool_name: attribute('pool_name'),
     PV_bootloader: of('pv', 'bootloader'),
     PV_kernel: of('pv', 'kernel'),
