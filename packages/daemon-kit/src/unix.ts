@@ -22,6 +22,8 @@ export interface ListenUnixOptions {
   readonly backlog?: number;
   /** Passed to net.createServer: true keeps the writing side open after the peer's end. Default false. */
   readonly allowHalfOpen?: boolean;
+  /** Passed to net.createServer: true leaves it to `onConnection` when reading begins (resume()). Default false. */
+  readonly pauseOnConnect?: boolean;
 }
 
 /**
@@ -35,7 +37,8 @@ export async function listenUnix(
 ): Promise<UnixListener> {
   await claimUnixPath(path);
   const connections = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: options.allowHalfOpen ?? false }, (socket) => {
+  const { allowHalfOpen = false, pauseOnConnect = false } = options;
+  const server = createServer({ allowHalfOpen, pauseOnConnect }, (socket) => {
     connections.add(socket);
     socket.once('close', () => connections.delete(socket));
     onConnection(socket);

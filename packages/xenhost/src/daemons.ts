@@ -25,7 +25,7 @@ const xendFlags = ['--max-semi-space-size=4', '--heap-growing-percent=20'];
 
 export const daemons: readonly DaemonRow[] = [
   { name: 'hypervisor', after: [], nodeFlags: hypervisorFlags, env: frugalMalloc, vital: true },
-  { name: 'xenstored', after: [], nodeFlags: [], vital: false },
+  { name: 'xenstored', after: [], nodeFlags: ['--max-semi-space-size=4'], vital: false },
   { name: 'xenconsoled', after: ['xenstored'], nodeFlags: [], vital: false },
   { name: 'blkback', after: ['xenstored'], nodeFlags: [], vital: false },
   { name: 'netback', after: ['xenstored'], nodeFlags: [], vital: false },

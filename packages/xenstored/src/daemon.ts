@@ -1,18 +1,29 @@
 /** xenstored put together: the core, its journal, its socket, and the rings when there is a hypervisor. */
 import { randomInt } from 'node:crypto';
-import { claimUnixPath } from '@xenhost/daemon-kit';
+import type { Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { claimUnixPath, listenUnix } from '@xenhost/daemon-kit';
 import type { Logger } from '@xenhost/daemon-kit';
 import { XenstoreCore } from './core/core.ts';
 import type { ConflictPolicy } from './core/core.ts';
 import type { Quotas } from './core/limits.ts';
-import type { DomainGate } from './core/ports.ts';
+import type { ControlPort, DomainGate, LiveUpdateRequest } from './core/ports.ts';
 import { Journal, ringChange, ringStateOf } from './journal/index.ts';
 import type { JournalChange, JournalOptions, Recovered } from './journal/index.ts';
+import { UpdateRefused, handOver } from './live-update/hand-over.ts';
+import { ringStateFrom } from './live-update/messages.ts';
+import { programCommand, programProblem } from './live-update/program.ts';
+import { Shell } from './live-update/shell.ts';
+import { ChildSuccessor, PassedSuccessor } from './live-update/successor-port.ts';
+import type { SuccessorPort } from './live-update/successor-port.ts';
+import type { Predecessor } from './live-update/take-over.ts';
+import { reconnectRings } from './parts.ts';
+import type { DaemonParts } from './parts.ts';
 import { DomainChecker } from './server/domain-checker.ts';
 import type { HypervisorLink } from './server/domain-checker.ts';
 import { RingServer } from './server/ring-server.ts';
 import type { RingRecords } from './server/ring-server.ts';
-import { serveSocket } from './server/socket-server.ts';
+import { SocketServer } from './server/socket-server.ts';
 
 export type { HypervisorLink, ListedDomain } from './server/domain-checker.ts';
 
@@ -28,9 +39,12 @@ export interface XenstoredModules {
   /** Absent: the socket alone is served, and an introduced domain has no ring. */
   readonly hypervisor?: HypervisorLink;
   readonly log: Logger;
+  /** Ends the process: what was begun cannot be finished here. Absent: no live update. */
+  readonly shutdown?: (reason: string, exitCode: number) => void;
 }
 
 export interface Xenstored {
+  /** Of this process; after a live update it is another one's. */
   readonly core: XenstoreCore;
   stop(): Promise<void>;
 }
@@ -56,10 +70,205 @@ const DOMAIN0_NODES = [
 /** Guests' transactions are gone with the daemon that had them: new ones get numbers that are hardly among theirs. */
 const LAST_FIRST_TRANSACTION_ID = 0x7fff_ffff;
 
+/** Serves. What a journal tells of is there again. */
 export async function startXenstored(options: XenstoredOptions, modules: XenstoredModules): Promise<Xenstored> {
-  const { hypervisor, log } = modules;
   // Before the journal of another daemon that serves there is touched.
   await claimUnixPath(options.socketPath);
+  const front = newFront();
+  const update = (request: LiveUpdateRequest): Promise<string> => updateAsFirst(front, options, modules, request);
+  const parts = await startParts(options, modules, update);
+  front.parts = parts;
+  const listener = await listenUnix(
+    options.socketPath,
+    (socket) => {
+      if (front.shell) front.shell.connection(socket);
+      else if (front.held) front.held.push(socket);
+      else parts.sockets.accept(socket);
+    },
+    { pauseOnConnect: true },
+  );
+  return {
+    core: parts.core,
+    stop: async () => {
+      await front.shell?.stop();
+      const closed = listener.close();
+      // With sockets that went to another process, Node would wait for word from it.
+      if (!front.shell) await closed;
+      parts.journal?.close();
+    },
+  };
+}
+
+/** Serves in the place of another process, which hands everything over (live update). */
+export async function takeOver(
+  options: XenstoredOptions,
+  modules: XenstoredModules,
+  predecessor: Predecessor,
+): Promise<Xenstored> {
+  const front = newFront();
+  const parts = assemble(options, modules, (request) => updateAsLater(front, options, modules, request));
+  const { core, sockets, rings, checker, journal, log } = parts;
+  front.parts = parts;
+  const state = await predecessor.state;
+  const connections = core.restoreState(state.core);
+  const rests = new Map(state.sockets);
+  const ringsLeft = new Map(state.rings.map((ring) => [ring.domid, ring]));
+  await reconnectRings(parts, (domid) => {
+    const ring = ringsLeft.get(domid);
+    return { states: ring ? [ringStateFrom(ring)] : [], done: ring?.toSkip ?? [] };
+  });
+  await checker?.start(core);
+  predecessor.tell({ kind: 'restored' });
+  const { unsent, journalBytes } = await predecessor.go;
+  if (journal && (journalBytes === undefined || !journal.resume(journalBytes))) journal.begin();
+  for (const [id, connection] of connections) {
+    if (connection.isRing) continue;
+    const handed = predecessor.sockets.get(id);
+    if (!handed) {
+      core.disconnect(connection);
+      continue;
+    }
+    const rest = Buffer.concat([Buffer.from(rests.get(id) ?? '', 'latin1'), ...handed.early]);
+    sockets.adopt(handed.socket, connection, { rest, unsent: Buffer.from(unsent.get(id) ?? '', 'latin1') });
+  }
+  rings?.resume();
+  checker?.check();
+  predecessor.onConnection((socket) => {
+    if (front.held) front.held.push(socket);
+    else if (front.successor) passOn(front, front.successor, socket);
+    else sockets.accept(socket);
+  });
+  predecessor.onSuperseded(() => {
+    front.passed = () => {
+      if (front.passing === 0) process.exit(0);
+    };
+    front.passed();
+  });
+  predecessor.tell({ kind: 'serving' });
+  log.info({ domains: core.domains.size, clients: sockets.clients.size }, 'has taken over');
+  return {
+    core,
+    stop: () => {
+      sockets.close();
+      journal?.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Where new clients go. */
+interface Front {
+  parts: DaemonParts | undefined;
+  /** Another process serves, and this one started first. */
+  shell: Shell | undefined;
+  /** Another process serves, and this one is about to end. */
+  successor?: PassedSuccessor;
+  /** An update is under way: they wait. */
+  held: Socket[] | undefined;
+  /** On their way to the successor. */
+  passing: number;
+  /** Called after each. */
+  passed: () => void;
+}
+
+const newFront = (): Front => ({
+  ...{ parts: undefined, shell: undefined, held: undefined, passing: 0 },
+  passed: () => undefined,
+});
+
+const passOn = (front: Front, successor: PassedSuccessor, socket: Socket): void => {
+  front.passing++;
+  successor
+    .send({ kind: 'connection' }, socket)
+    .catch(() => undefined)
+    .finally(() => {
+      socket.destroy();
+      front.passing--;
+      front.passed();
+    });
+};
+
+/** The process that started first becomes a shell around the one that serves. */
+async function updateAsFirst(
+  front: Front,
+  { socketPath }: XenstoredOptions,
+  { shutdown }: XenstoredModules,
+  request: LiveUpdateRequest,
+): Promise<string> {
+  const { parts } = front;
+  if (!parts || !shutdown) return 'Live update is not possible.';
+  const { command, args } = programCommand(request.file, request.commandLine);
+  const successor = new ChildSuccessor(command, args);
+  const reason = await attempt(front, parts, request, successor, dirname(socketPath));
+  if (reason !== undefined) return refusedOrGone(reason, shutdown);
+  front.shell = new Shell(successor.child, {
+    onEnd: (how) => {
+      shutdown(`the daemon that had taken over ${how}`, 1);
+    },
+  });
+  for (const socket of front.held ?? []) front.shell.connection(socket);
+  front.held = undefined;
+  front.parts = undefined;
+  return new Promise(() => undefined);
+}
+
+/** A successor that is succeeded in its turn ends when it is told to. */
+async function updateAsLater(
+  front: Front,
+  { socketPath }: XenstoredOptions,
+  { shutdown }: XenstoredModules,
+  request: LiveUpdateRequest,
+): Promise<string> {
+  const { parts } = front;
+  if (!parts || !shutdown) return 'Live update is not possible.';
+  const { command, args } = programCommand(request.file, request.commandLine);
+  const successor = new PassedSuccessor(command, args);
+  const reason = await attempt(front, parts, request, successor, dirname(socketPath));
+  if (reason !== undefined) return refusedOrGone(reason, shutdown);
+  front.successor = successor;
+  for (const socket of front.held ?? []) passOn(front, successor, socket);
+  front.held = undefined;
+  return new Promise(() => undefined);
+}
+
+/** Runs a handover; undefined when another process serves now. */
+async function attempt(
+  front: Front,
+  parts: DaemonParts,
+  request: LiveUpdateRequest,
+  successor: SuccessorPort,
+  directory: string,
+): Promise<unknown> {
+  const { log, sockets } = parts;
+  const { file } = request;
+  const onFreeze = (): void => {
+    front.held = [];
+  };
+  try {
+    await handOver(parts, request, successor, { directory, onFreeze });
+    log.info({ file }, 'another process has taken over');
+    return undefined;
+  } catch (error) {
+    if (error instanceof UpdateRefused) log.warn({ file, reason: error.message }, 'no live update');
+    else log.error({ err: error, file }, 'live update failed');
+    for (const socket of front.held ?? []) sockets.accept(socket);
+    front.held = undefined;
+    return error;
+  }
+}
+
+function refusedOrGone(error: unknown, shutdown: (reason: string, exitCode: number) => void): string {
+  if (error instanceof UpdateRefused) return error.message;
+  shutdown('what was handed over is not served', 1);
+  return 'Live update failed.';
+}
+
+/** All parts, empty, nothing connected. */
+function assemble(
+  options: XenstoredOptions,
+  { hypervisor, log, shutdown }: XenstoredModules,
+  update: (request: LiveUpdateRequest) => Promise<string>,
+): DaemonParts {
   const journal: Journal | undefined = options.journal
     ? new Journal(options.journal, { log, snapshot: () => everything(core, rings) })
     : undefined;
@@ -75,42 +284,58 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
       })
     : undefined;
   const { quotas, conflictPolicy } = options;
-  const makeCore = (): XenstoreCore =>
-    new XenstoreCore(
-      { ...(quotas && { quotas }), ...(conflictPolicy && { conflictPolicy }) },
-      {
-        gate: rings ?? NO_RINGS,
-        log: (message, data) => {
-          if ('err' in data) log.error(data, message);
-          else log.info(data, message);
-        },
-        ...(journal && { journal }),
-        ...(hypervisor && {
-          existing: async () => new Set((await hypervisor.listDomains()).map(({ domid }) => domid)),
-        }),
+  const control: ControlPort = shutdown ? { checkProgram: programProblem, liveUpdate: update } : {};
+  const core: XenstoreCore = new XenstoreCore(
+    { ...(quotas && { quotas }), ...(conflictPolicy && { conflictPolicy }) },
+    {
+      gate: rings ?? NO_RINGS,
+      log: (message, data) => {
+        if ('err' in data) log.error(data, message);
+        else log.info(data, message);
       },
-    );
-  let core = makeCore();
-  let recovered = journal?.recover();
-  if (recovered && !restore(core, recovered, log)) {
-    core = makeCore();
+      control,
+      ...(journal && { journal }),
+      ...(hypervisor && {
+        existing: async () => new Set((await hypervisor.listDomains()).map(({ domid }) => domid)),
+      }),
+    },
+  );
+  rings?.attach(core);
+  return { core, sockets: new SocketServer(core, beforeSend), journal, hypervisor, rings, checker, log };
+}
+
+/** Parts that serve: empty, or as the journal tells. */
+async function startParts(
+  options: XenstoredOptions,
+  modules: XenstoredModules,
+  update: (request: LiveUpdateRequest) => Promise<string>,
+): Promise<DaemonParts> {
+  let parts = assemble(options, modules, update);
+  let recovered = parts.journal?.recover();
+  if (recovered && !restore(parts, recovered)) {
+    parts.journal?.close();
+    parts = assemble(options, modules, update);
     recovered = undefined;
   }
-  rings?.attach(core);
+  const { core, journal, rings, checker } = parts;
   if (!recovered) core.setup(DOMAIN0_NODES);
   await checker?.start(core);
-  if (recovered && rings) await reconnect(core, rings, recovered, log);
+  if (recovered) {
+    const { sessions } = recovered;
+    for (const { connection } of core.domains.values()) {
+      connection.nextTransactionId = randomInt(1, LAST_FIRST_TRANSACTION_ID);
+      // What they may have missed is made up for by one event each, as when they were registered.
+      for (const watch of connection.watches) core.events.first(watch);
+    }
+    await reconnectRings(parts, (domid) => ({
+      states: (sessions.rings.get(domid) ?? []).map(ringStateOf),
+      done: sessions.done.get(domid) ?? [],
+    }));
+  }
   journal?.begin();
   rings?.resume();
   if (recovered) checker?.check();
-  const server = await serveSocket(options.socketPath, { core, beforeSend });
-  return {
-    core,
-    stop: async () => {
-      await server.close();
-      journal?.close();
-    },
-  };
+  return parts;
 }
 
 function* everything(core: XenstoreCore, rings: RingServer | undefined): Generator<JournalChange> {
@@ -125,7 +350,7 @@ function* everything(core: XenstoreCore, rings: RingServer | undefined): Generat
 }
 
 /** False when the journal is not to be made sense of. */
-function restore(core: XenstoreCore, { changes, sessions, tornBytes }: Recovered, log: Logger): boolean {
+function restore({ core, log }: DaemonParts, { changes, sessions, tornBytes }: Recovered): boolean {
   try {
     core.restore(changes);
   } catch (error) {
@@ -139,25 +364,4 @@ function restore(core: XenstoreCore, { changes, sessions, tornBytes }: Recovered
   }
   log.info({ domains: core.domains.size, tornBytes }, 'the store is as it was');
   return true;
-}
-
-/** Guests go on where they were. What their watches may have missed is made up for by one event each, as when they were registered. */
-async function reconnect(core: XenstoreCore, rings: RingServer, { sessions }: Recovered, log: Logger): Promise<void> {
-  for (const { domid, connection, mfn, port } of core.domains.values()) {
-    connection.nextTransactionId = randomInt(1, LAST_FIRST_TRANSACTION_ID);
-    for (const watch of connection.watches) core.events.first(watch);
-    const states = (sessions.rings.get(domid) ?? []).map(ringStateOf);
-    try {
-      await rings.reconnect(
-        connection,
-        /^\d+$/.test(mfn) ? BigInt(mfn) : 0n,
-        port,
-        states,
-        sessions.done.get(domid) ?? [],
-      );
-    } catch (error) {
-      // It has died meanwhile, which the hypervisor will say, or its toolstack introduces it again.
-      log.warn({ domid, err: error }, 'ring cannot be connected again');
-    }
-  }
 }

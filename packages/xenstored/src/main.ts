@@ -3,9 +3,11 @@ import { hostPaths, parseDaemonArgs, runDaemon, UsageError } from '@xenhost/daem
 import { openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { warmUp } from './core/warm-up.ts';
-import { startXenstored } from './daemon.ts';
+import { startXenstored, takeOver } from './daemon.ts';
 import type { HypervisorLink } from './daemon.ts';
 import { incarnationOf } from './incarnation.ts';
+import { TAKEOVER_VARIABLE } from './live-update/messages.ts';
+import { Predecessor } from './live-update/take-over.ts';
 
 /** How long the hypervisor may take to come up when both start together. */
 const HYPERVISOR_WAIT_MS = 30_000;
@@ -17,10 +19,15 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
     privcmd: { type: 'string', help: "the hypervisor's socket", default: paths.privcmd },
     'no-hypervisor': { type: 'boolean', help: 'serve the socket alone, without guests' },
     journal: { type: 'string', help: 'on, off, or sync: on, and each write waits for the disk', default: 'on' },
+    transactions: { type: 'string', help: 'eagain, or merge what does not conflict', default: 'eagain' },
     'journal-dir': { type: 'string', help: "where the journal is (default the socket's folder)" },
   });
   if (!['on', 'off', 'sync'].includes(args.journal)) {
     throw new UsageError(`xenstored: --journal wants on, off or sync, not '${args.journal}'`);
+  }
+  const { transactions } = args;
+  if (transactions !== 'eagain' && transactions !== 'merge') {
+    throw new UsageError(`xenstored: --transactions wants eagain or merge, not '${transactions}'`);
   }
   warmUp();
   const hypervisor = args['no-hypervisor'] ? undefined : await openHypervisor(args.privcmd, shutdown);
@@ -35,10 +42,18 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
             sync: args.journal === 'sync',
           },
         };
-  const daemon = await startXenstored(
-    { socketPath: args.socket, ...journal },
-    { log, ...(hypervisor ? { hypervisor } : {}) },
-  );
+  const options = { socketPath: args.socket, conflictPolicy: transactions, ...journal } as const;
+  const modules = { log, shutdown, ...(hypervisor ? { hypervisor } : {}) };
+  const daemon =
+    process.env[TAKEOVER_VARIABLE] === undefined
+      ? await startXenstored(options, modules)
+      : await takeOver(
+          options,
+          modules,
+          new Predecessor(() => {
+            shutdown('the process that started first is gone', 1);
+          }),
+        );
   log.info({ socket: args.socket, hypervisor: hypervisor !== undefined, journal: args.journal }, 'serving');
   return daemon;
 });

@@ -26,22 +26,25 @@ export class FakePages implements PrivcmdPort {
   }
 
   memory(ops: readonly MemoryOp[]): Promise<readonly MemoryResult[]> {
+    return Promise.resolve(this.run(ops));
+  }
+
+  /** A batch at once. */
+  run(ops: readonly MemoryOp[]): MemoryResult[] {
     this.batches++;
-    return Promise.resolve(
-      ops.map((op): MemoryResult => {
-        if (op.kind === 'notify') {
-          for (const guest of this.guests.values()) if (guest.port === op.port) guest.notifications++;
-          return { status: 0 };
-        }
-        const guest = this.guests.get(op.page.domid);
-        if (!guest || op.page.space === 'grant') return { status: ENOENT };
-        if (op.kind === 'write') {
-          guest.bytes.set(op.data, op.offset);
-          return { status: 0 };
-        }
-        return { status: 0, data: guest.bytes.slice(op.offset, op.offset + op.length) };
-      }),
-    );
+    return ops.map((op): MemoryResult => {
+      if (op.kind === 'notify') {
+        for (const guest of this.guests.values()) if (guest.port === op.port) guest.notifications++;
+        return { status: 0 };
+      }
+      const guest = this.guests.get(op.page.domid);
+      if (!guest || op.page.space === 'grant') return { status: ENOENT };
+      if (op.kind === 'write') {
+        guest.bytes.set(op.data, op.offset);
+        return { status: 0 };
+      }
+      return { status: 0, data: guest.bytes.slice(op.offset, op.offset + op.length) };
+    });
   }
 
   bindInterdomain(domid: number): Promise<EvtchnPort> {

@@ -14,6 +14,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '@xenhost/daemon-kit';
@@ -121,11 +122,13 @@ export class Journal implements JournalPort, RingRecords {
     return { sessions, changes, tornBytes: bytes.length - validBytes };
   }
 
-  /** Goes on behind what is there, all of which is known (the daemon before this one has handed it over). */
-  resume(sizeBytes: number): void {
+  /** Goes on behind what is there, all of which is known; false when that is not what the daemon before this one has left. */
+  resume(sizeBytes: number): boolean {
+    if (statSync(this.#path, { throwIfNoEntry: false })?.size !== sizeBytes) return false;
     this.#fd = openSync(this.#path, 'r+');
     this.#sizeBytes = sizeBytes;
     this.#compactAtBytes = Math.max(COMPACT_MIN_BYTES, sizeBytes);
+    return true;
   }
 
   /** A new journal that begins with everything as it is now. */

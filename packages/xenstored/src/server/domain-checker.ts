@@ -1,4 +1,5 @@
 /** Asks the hypervisor what has become of domains, whenever it says that something has (VIRQ_DOM_EXC). */
+import type { EvtchnPort } from '@xenhost/base';
 import type { Logger } from '@xenhost/daemon-kit';
 import type { PrivcmdPort } from '@xenhost/privcmd';
 import type { DomainCondition, XenstoreCore } from '../core/core.ts';
@@ -23,6 +24,8 @@ export class DomainChecker {
   readonly #hypervisor: HypervisorLink;
   readonly #log: Logger;
   #core: XenstoreCore | undefined;
+  #port: EvtchnPort | undefined;
+  #stopListening: () => void = () => undefined;
   #running = false;
   #again = false;
 
@@ -33,11 +36,22 @@ export class DomainChecker {
 
   async start(core: XenstoreCore): Promise<void> {
     this.#core = core;
+    if (this.#port !== undefined) return;
     const { privcmd } = this.#hypervisor;
     const port = await privcmd.bindVirq(VIRQ_DOM_EXC);
-    privcmd.onEvent((event) => {
+    this.#port = port;
+    this.#stopListening = privcmd.onEvent((event) => {
       if (event === port) this.check();
     });
+  }
+
+  /** Gives the event channel up. */
+  async stop(): Promise<void> {
+    const port = this.#port;
+    this.#core = undefined;
+    this.#port = undefined;
+    this.#stopListening();
+    if (port !== undefined) await this.#hypervisor.privcmd.unbind(port).catch(() => undefined);
   }
 
   check(): void {

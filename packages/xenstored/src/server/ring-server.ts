@@ -82,6 +82,8 @@ export class RingServer implements DomainGate {
   #expiry: NodeJS.Timeout | undefined;
   #scheduled = false;
   #inFlight = 0;
+  #frozen = false;
+  #idle: () => void = () => undefined;
 
   constructor(modules: RingServerModules) {
     this.#modules = modules;
@@ -129,8 +131,7 @@ export class RingServer implements DomainGate {
     connection: StoreConnection,
     mfn: bigint,
     remotePort: number,
-    states: readonly RingState[],
-    done: readonly number[],
+    { states, done }: { readonly states: readonly RingState[]; readonly done: readonly number[] },
   ): Promise<void> {
     const { domid } = connection;
     const page = await this.#findPage(domid, mfn);
@@ -159,6 +160,34 @@ export class RingServer implements DomainGate {
   /** Connected rings, of which a successor may have to know more than their pages tell. */
   *rings(): Generator<readonly [domid: number, ring: Ring]> {
     for (const [domid, { ring }] of this.#byDomid) yield [domid, ring];
+  }
+
+  /** Resolves when no batch is under way; none is sent until `thaw()` or `closeAll()`. */
+  freeze(): Promise<void> {
+    this.#frozen = true;
+    return new Promise((resolve) => {
+      this.#idle = resolve;
+      this.#tellIdle();
+    });
+  }
+
+  thaw(): void {
+    this.#frozen = false;
+    this.#schedule();
+  }
+
+  /** Gives all rings up, as they are: whoever connects them again goes on. */
+  async closeAll(): Promise<void> {
+    const sessions = [...this.#byDomid.values()];
+    for (const session of sessions) {
+      session.state = 'stopped';
+      session.ring.connection.wake = () => undefined;
+    }
+    this.#byDomid.clear();
+    this.#byPort.clear();
+    this.#line.length = 0;
+    this.#slow.clear();
+    await Promise.all(sessions.map(({ ring }) => this.#privcmd.unbind(ring.port).catch(() => undefined)));
   }
 
   release(domid: number): void {
@@ -224,7 +253,7 @@ export class RingServer implements DomainGate {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      while (this.#line.length > 0 && this.#inFlight < BATCHES_IN_FLIGHT) this.#send();
+      while (!this.#frozen && this.#line.length > 0 && this.#inFlight < BATCHES_IN_FLIGHT) this.#send();
     });
   }
 
@@ -248,12 +277,17 @@ export class RingServer implements DomainGate {
       (results) => {
         this.#inFlight--;
         this.#settle(batch, results);
+        this.#tellIdle();
       },
       (error: unknown) => {
         // The link to the hypervisor is gone; the daemon ends with it.
         this.#log.warn({ err: error }, 'rings are not served any more');
       },
     );
+  }
+
+  #tellIdle(): void {
+    if (this.#frozen && this.#inFlight === 0) this.#idle();
   }
 
   #settle(batch: readonly InBatch[], results: readonly MemoryResult[]): void {

@@ -7,6 +7,7 @@ import { XsPacketReader } from '@xenhost/xs-wire';
 import type { StoreConnection } from '../core/connection.ts';
 import type { XenstoreCore } from '../core/core.ts';
 import { SOCKET_HIGH_WATER_BYTES, SOCKET_OUTPUT_MAX_BYTES } from './limits.ts';
+import { startReading, stopReading, unsentBytes } from './socket-handle.ts';
 import type { Turns, Worker } from './turns.ts';
 
 export interface SocketClientModules {
@@ -17,61 +18,117 @@ export interface SocketClientModules {
   readonly onClose: (client: SocketClient) => void;
 }
 
+/** What a client was left with by the daemon before this one. */
+export interface ClientLeftover {
+  /** Received, and not run. */
+  readonly rest: Uint8Array;
+  /** To be sent before all else. */
+  readonly unsent: Buffer;
+}
+
 export class SocketClient implements Worker {
   readonly connection: StoreConnection;
-  readonly socket: Socket;
+  readonly #socket: Socket;
   readonly #modules: SocketClientModules;
   readonly #reader = new XsPacketReader();
+  /** On its way to the kernel: nothing else is written meanwhile. */
+  #writing: Buffer | undefined;
   #flushScheduled = false;
-  #closed = false;
+  #state: 'open' | 'frozen' | 'closed' = 'open';
 
-  constructor(socket: Socket, connection: StoreConnection, modules: SocketClientModules) {
-    this.socket = socket;
+  constructor(socket: Socket, connection: StoreConnection, modules: SocketClientModules, leftover?: ClientLeftover) {
+    this.#socket = socket;
     this.connection = connection;
     this.#modules = modules;
     connection.wake = () => {
       this.#scheduleFlush();
     };
+    if (leftover) {
+      this.#reader.push(leftover.rest);
+      if (leftover.unsent.length > 0) this.#write(leftover.unsent);
+    }
     socket.on('data', (chunk) => {
       this.#reader.push(chunk);
-      modules.turns.ready(this);
-    });
-    socket.on('drain', () => {
-      this.#flush();
       modules.turns.ready(this);
     });
     // A client that vanishes in the middle of a write is no news.
     socket.on('error', () => undefined);
     socket.on('close', () => {
-      this.#closed = true;
+      if (this.#state === 'closed') return;
+      this.#state = 'closed';
       modules.core.disconnect(connection);
       modules.onClose(this);
     });
+    if (!leftover) {
+      socket.resume();
+      return;
+    }
+    startReading(socket);
+    modules.turns.ready(this);
+    this.#scheduleFlush();
   }
 
   work(deadlineMs: number): boolean {
     const { core } = this.#modules;
     const reader = this.#reader;
+    if (this.#state === 'frozen') return false;
     while (this.#mayWork()) {
       const packet = reader.next();
       if (!packet) break;
       core.handle(this.connection, packet);
       if (performance.now() >= deadlineMs) break;
     }
-    if (reader.violated && !this.#closed) {
+    if (reader.violated && this.#state === 'open') {
       core.log('client broke the protocol', { domid: 0 });
-      this.socket.destroy();
+      this.#socket.destroy();
       return false;
     }
     // What was received waits: nothing more is read until it has been run.
-    const more = !this.#closed && reader.ready;
-    if (more) this.socket.pause();
-    else if (this.socket.isPaused()) this.socket.resume();
+    const more = this.#state === 'open' && reader.ready;
+    if (more) this.#socket.pause();
+    else if (this.#socket.isPaused()) this.#socket.resume();
     return more && this.#mayWork();
   }
 
+  /** Neither reads, nor runs requests, nor sends, until `thaw()`; what is on its way to the kernel goes on. */
+  freeze(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'frozen';
+    for (const chunk of stopReading(this.#socket)) this.#reader.push(chunk);
+  }
+
+  thaw(): void {
+    if (this.#state !== 'frozen') return;
+    this.#state = 'open';
+    startReading(this.#socket);
+    this.#modules.turns.ready(this);
+    this.#scheduleFlush();
+  }
+
+  /** Of a frozen client: what has been received and not run. */
+  get rest(): Buffer {
+    return this.#reader.rest;
+  }
+
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  /** Lets go of the socket, which another process has; what the kernel has not taken of what was written. */
+  letGo(): Buffer {
+    const writing = this.#writing ?? Buffer.alloc(0);
+    const unsent = writing.subarray(writing.length - Math.min(unsentBytes(this.#socket), writing.length));
+    this.#state = 'closed';
+    this.#socket.destroy();
+    return unsent;
+  }
+
   #mayWork(): boolean {
-    return this.#modules.core.mayRead(this.connection) && this.connection.output.bytes < SOCKET_HIGH_WATER_BYTES;
+    return (
+      this.#state === 'open' &&
+      this.#modules.core.mayRead(this.connection) &&
+      this.connection.output.bytes < SOCKET_HIGH_WATER_BYTES
+    );
   }
 
   /** Once for all replies and events of a turn. */
@@ -88,13 +145,24 @@ export class SocketClient implements Worker {
 
   #flush(): void {
     const { output } = this.connection;
-    if (this.#closed || output.bytes === 0) return;
-    if (!this.socket.writableNeedDrain) {
+    if (this.#state !== 'open' || output.bytes === 0) return;
+    if (this.#writing === undefined) {
       this.#modules.beforeSend();
-      this.socket.write(output.take());
+      this.#write(output.take());
     } else if (output.bytes > SOCKET_OUTPUT_MAX_BYTES) {
       this.#modules.core.log('client does not read, dropped', { bytes: output.bytes });
-      this.socket.destroy();
+      this.#socket.destroy();
     }
   }
+
+  #write(bytes: Buffer): void {
+    this.#writing = bytes;
+    this.#socket.write(bytes, this.#written);
+  }
+
+  readonly #written = (): void => {
+    this.#writing = undefined;
+    this.#flush();
+    if (this.#reader.ready && this.#mayWork()) this.#modules.turns.ready(this);
+  };
 }

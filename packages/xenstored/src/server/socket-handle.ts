@@ -1,0 +1,40 @@
+/**
+ * What node:net does not offer of a socket's handle, in one place: to stop reading at once (pause() lets one more chunk come), and
+ * how much of a write the kernel has not taken. Both have been members of the handle since Node 0.x; without a handle they are no-ops.
+ */
+import type { Socket } from 'node:net';
+
+interface StreamHandle {
+  reading?: boolean;
+  readStart(): number;
+  readStop(): number;
+  readonly writeQueueSize: number;
+}
+
+const handleOf = (socket: Socket): StreamHandle | null | undefined =>
+  (socket as unknown as { readonly _handle?: StreamHandle | null })._handle;
+
+/** Nothing is read from now on. What had been read already, and not been given out, is returned. `startReading` goes on. */
+export function stopReading(socket: Socket): Buffer[] {
+  socket.pause();
+  const read: Buffer[] = [];
+  for (let chunk = socket.read() as Buffer | null; chunk; chunk = socket.read() as Buffer | null) read.push(chunk);
+  const handle = handleOf(socket);
+  if (handle) {
+    handle.readStop();
+    handle.reading = false;
+  }
+  return read;
+}
+
+/** After `stopReading`: the stream believes that it is reading, and would not begin by itself. */
+export function startReading(socket: Socket): void {
+  socket.resume();
+  const handle = handleOf(socket);
+  if (!handle || handle.reading === true) return;
+  handle.reading = true;
+  handle.readStart();
+}
+
+/** Bytes at the end of what was written last that the kernel has not taken. */
+export const unsentBytes = (socket: Socket): number => handleOf(socket)?.writeQueueSize ?? 0;
