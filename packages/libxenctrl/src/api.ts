@@ -92,6 +92,12 @@ export interface PhysInfo {
   readonly hwCap: readonly number[];
 }
 
+export interface ExtendedState {
+  /** Features that the state has room for. */
+  readonly featureMask: bigint;
+  readonly data: Uint8Array;
+}
+
 export interface CpuTopology {
   readonly core: number;
   readonly socket: number;
@@ -256,6 +262,13 @@ export interface Xenctrl {
   vcpuGetaffinity(domid: number, vcpu: number): Promise<bigint>;
   /** xc_vcpu_setcontext: `context` is a vcpu_guest_context of the domain's width. */
   vcpuSetcontext(domid: number, vcpu: number, context: Uint8Array): Promise<void>;
+  /**
+   * XEN_DOMCTL_getvcpuextstate: XSAVE state as Xen lays it (XCR0, XCR0 ever set, the XSAVE area), or undefined for a vCPU
+   * that has none. ENOSYS where the hypervisor does not tell.
+   */
+  vcpuGetextstate(domid: number, vcpu: number): Promise<ExtendedState | undefined>;
+  /** XEN_DOMCTL_setvcpuextstate: before the domain runs. */
+  vcpuSetextstate(domid: number, vcpu: number, state: ExtendedState): Promise<void>;
   /** xc_vcpu_getcontext: of a paused domain. */
   vcpuGetcontext(domid: number, vcpu: number): Promise<Uint8Array>;
 

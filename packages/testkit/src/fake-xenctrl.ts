@@ -19,6 +19,8 @@ const PAGES_PER_KIB = 1 / 4;
 const PAGE_BYTES = 4096;
 /** `vcpu_guest_context` of 64 bits. */
 const CONTEXT_BYTES = 5168;
+/** First frame of memory that is given anew. */
+const FRESH_FRAME = 0x10_0000;
 /** `shared_info.arch` of 64 bits. */
 const SHARED_INFO_ARCH = 3088;
 
@@ -363,7 +365,20 @@ export class FakeXenctrl {
     return Promise.resolve(new Uint8Array(CONTEXT_BYTES).fill(vcpu + 1));
   };
 
-  vcpuSetcontext = async (domid: number, vcpu: number): Promise<void> => {
+  vcpuGetextstate = async (domid: number) => {
+    this.#enter('vcpuGetextstate', domid);
+    return Promise.resolve(this.extendedState);
+  };
+
+  /** XSAVE state of every vCPU. */
+  extendedState: { readonly featureMask: bigint; readonly data: Uint8Array } | undefined;
+
+  vcpuSetextstate = async (domid: number, vcpu: number, state: { readonly data: Uint8Array }): Promise<void> => {
+    this.#enter('vcpuSetextstate', domid, vcpu, Buffer.from(state.data).toString('hex'));
+    return Promise.resolve();
+  };
+
+  vcpuSetcontext = async (domid: number, vcpu: number, _context?: Uint8Array): Promise<void> => {
     this.#enter('vcpuSetcontext', domid, vcpu);
     return Promise.resolve();
   };
@@ -377,6 +392,58 @@ export class FakeXenctrl {
       return page;
     });
     return Promise.resolve(Buffer.concat(pages));
+  };
+
+  writeFrames = async (domid: number, gfns: Uint32Array, data: Uint8Array): Promise<void> => {
+    this.#enter('writeFrames', domid, gfns.length);
+    const { frames } = this.#get(domid, 'writeFrames');
+    for (const [i, gfn] of gfns.entries()) {
+      if (!frames.has(gfn)) throw new XenError(Errno.EINVAL, `writeFrames: frame ${gfn}`);
+      frames.set(gfn, Uint8Array.from(data.subarray(i * PAGE_BYTES, (i + 1) * PAGE_BYTES)));
+    }
+    return Promise.resolve();
+  };
+
+  writeFrame = async (domid: number, gfn: number, offset: number, data: Uint8Array): Promise<void> => {
+    const page = this.#get(domid, 'writeFrame').frames.get(gfn);
+    if (!page) throw new XenError(Errno.EINVAL, `writeFrame: frame ${gfn}`);
+    page.set(data, offset);
+    return Promise.resolve();
+  };
+
+  /** Types of frames, where they are not plain. */
+  readonly frameTypes = new Map<number, number>();
+
+  getPageframeInfo = async (domid: number, mfns: Uint32Array): Promise<Uint32Array> => {
+    this.#get(domid, 'getPageframeInfo');
+    return Promise.resolve(mfns.map((mfn) => this.frameTypes.get(mfn) ?? 0));
+  };
+
+  domainPopulatePhysmap = async (domid: number, pfns: Uint32Array): Promise<Uint32Array> => {
+    this.#enter('domainPopulatePhysmap', domid, pfns.length);
+    const domain = this.#get(domid, 'domainPopulatePhysmap');
+    const frames = pfns.map((_, i) => FRESH_FRAME + i);
+    for (const frame of frames) domain.frames.set(frame, new Uint8Array(PAGE_BYTES));
+    domain.sharedInfoFrame = FRESH_FRAME - 1;
+    domain.frames.set(FRESH_FRAME - 1, new Uint8Array(PAGE_BYTES));
+    domain.frames.set(FRESH_FRAME - 2, new Uint8Array(PAGE_BYTES));
+    domain.pages += frames.length;
+    return Promise.resolve(frames);
+  };
+
+  gnttabSetupTable = async (domid: number): Promise<Uint32Array> => {
+    this.#get(domid, 'gnttabSetupTable');
+    return Promise.resolve(Uint32Array.of(FRESH_FRAME - 2));
+  };
+
+  mmuextPin = async (domid: number, level: number, mfn: number): Promise<void> => {
+    this.#enter('mmuextPin', domid, level, mfn);
+    return Promise.resolve();
+  };
+
+  domainGetTscInfo = async (domid: number) => {
+    this.#get(domid, 'domainGetTscInfo');
+    return Promise.resolve({ mode: 0, gtscKhz: 2_400_000, incarnation: 1, elapsedNs: 7n });
   };
 
   /** Plays a 64-bit guest that has told where its memory is: page n is full of n, in frame 0x1000 - n. */

@@ -13,7 +13,7 @@ export const Domctl = {
   setdomainhandle: 17, setdebugging: 18, ioport_permission: 21, hypercall_init: 22, settimeoffset: 24, getvcpuaffinity: 25, resumedomain: 27,
   sendtrigger: 28, gethvmcontext: 33, sethvmcontext: 34, set_address_size: 35, get_address_size: 36,
   set_ext_vcpucontext: 42, get_ext_vcpucontext: 43, set_target: 46, gettscinfo: 59, settscinfo: 60,
-  getpageframeinfo3: 61, setnodeaffinity: 68, getnodeaffinity: 69, get_cpu_policy: 82, set_cpu_policy: 83,
+  getpageframeinfo3: 61, setvcpuextstate: 62, getvcpuextstate: 63, setnodeaffinity: 68, getnodeaffinity: 69, get_cpu_policy: 82, set_cpu_policy: 83,
 } as const; // prettier-ignore
 export type DomctlName = keyof typeof Domctl;
 

@@ -58,3 +58,6 @@ export const DESTROY_WAIT_MS = 2_000;
 export const CONSOLE_LIMIT_KIB = 1024;
 /** Frames that a guest may claim to have when its memory is dumped or saved: 64 GiB. */
 export const MAX_GUEST_PFNS = 1 << 24;
+/** How long a guest may take to suspend itself. */
+export const SUSPEND_TIMEOUT_MS = 120_000;
+export const SUSPEND_POLL_MS = 20;

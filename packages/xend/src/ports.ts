@@ -44,9 +44,18 @@ export type Hypervisor = Pick<
   | 'domainResume'
   | 'vcpuGetcontext'
   | 'vcpuSetcontext'
+  | 'vcpuGetextstate'
+  | 'vcpuSetextstate'
   | 'domainGetAddressSize'
   | 'domainSethandle'
   | 'readFrames'
+  | 'writeFrames'
+  | 'writeFrame'
+  | 'getPageframeInfo'
+  | 'domainPopulatePhysmap'
+  | 'mmuextPin'
+  | 'gnttabSetupTable'
+  | 'domainGetTscInfo'
   | 'physinfo'
   | 'getcpuinfo'
   | 'cputopoinfo'
@@ -59,7 +68,7 @@ export type Hypervisor = Pick<
 
 /** xenstored, as a socket's client sees it. */
 export type Store = XenstoreAccess &
-  Pick<XenstoreClient, 'transaction' | 'watch' | 'introduce' | 'release' | 'isDomainIntroduced'>;
+  Pick<XenstoreClient, 'transaction' | 'watch' | 'introduce' | 'release' | 'resume' | 'isDomainIntroduced'>;
 
 export type BuildPvDomain = (options: BuildPvOptions) => Promise<BuiltDomain>;
 

@@ -51,6 +51,31 @@ describe('CPU pools', () => {
   });
 });
 
+describe('XSAVE state', () => {
+  const state = Uint8Array.of(7, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4);
+
+  test('is asked for its size first, and given back as it is', async () => {
+    xen.handlers.set(Hypercall.domctl, ({ args, memory }) => {
+      const raw = memory.read(args[0] ?? 0n, XenDomctl.size);
+      if (!raw) return -Errno.EFAULT;
+      const { dv } = bytesOf(raw);
+      const [cmd, size, buffer] = [dv.getUint32(0, true), dv.getBigUint64(DOMCTL_U + 16, true), dv.getBigUint64(DOMCTL_U + 24, true)];
+      const given = size === 0n ? undefined : memory.read(buffer, Number(size));
+      said.push(`${cmd} vcpu ${dv.getUint32(DOMCTL_U, true)} mask ${dv.getBigUint64(DOMCTL_U + 8, true)} ${Buffer.from(given ?? []).toString('hex')}`);
+      if (cmd === Domctl.setvcpuextstate) return 0;
+      dv.setBigUint64(DOMCTL_U + 8, 7n, true);
+      dv.setBigUint64(DOMCTL_U + 16, BigInt(state.length), true);
+      if (size !== 0n && !memory.write(buffer, state)) return -Errno.EFAULT;
+      return memory.write(args[0] ?? 0n, raw) ? 0 : -Errno.EFAULT;
+    }); // prettier-ignore
+    const found = await xc.vcpuGetextstate(2, 1);
+    expect(found).toEqual({ featureMask: 7n, data: state });
+    if (found) await xc.vcpuSetextstate(3, 1, found);
+    const hex = Buffer.from(state).toString('hex');
+    expect(said).toEqual([`63 vcpu 1 mask 0 `, `63 vcpu 1 mask 7 ${'00'.repeat(12)}`, `62 vcpu 1 mask 7 ${hex}`]);
+  });
+});
+
 describe('calls of Xen 4.4', () => {
   test('reach the hypervisor, and its refusal comes back', async () => {
     xen.handlers.set(Hypercall.domctl, ({ args, memory }) => {

@@ -1,5 +1,5 @@
 /** vCPUs of domains: information, placement, register contexts. */
-import { bytesOf } from '@xenhost/base';
+import { bytesOf, layout } from '@xenhost/base';
 import {
   Domctl, DomctlGetvcpuinfo, DomctlVcpuaffinity, DomctlVcpucontext, VcpuAffinity, VcpuGuestContext, XenctlBitmap,
 } from '@xenhost/xen-abi'; // prettier-ignore
@@ -7,6 +7,15 @@ import type { Xenctrl } from '../api.ts';
 import { CallArena } from '../caller.ts';
 import type { Caller } from '../caller.ts';
 
+/** More than any XSAVE area with Xen's two words before it. */
+const MAX_XSAVE_BYTES = 65_536n;
+const DomctlVcpuextstate = layout('xen_domctl_vcpuextstate', {
+  vcpu: 'u32',
+  pad: 'u32',
+  xfeature_mask: 'u64',
+  size: 'u64',
+  buffer: 'u64',
+});
 /** pCPUs a map may name; a bigint holds all. */
 const CPUMAP_BITS = 64;
 
@@ -30,7 +39,32 @@ export const vcpuCalls = (caller: Caller) => {
     return mapView.getBigUint64(0, true);
   };
 
+  const extended = async (
+    cmd: number,
+    domid: number,
+    vcpu: number,
+    init: { xfeature_mask: bigint; size: bigint; buffer: bigint },
+    arena: CallArena,
+  ) => {
+    const operation = `XSAVE state of domain ${domid}, vCPU ${vcpu}`;
+    return (await caller.domctl(operation, cmd, domid, DomctlVcpuextstate, { vcpu, ...init }, arena)).view;
+  };
+
   return {
+    async vcpuGetextstate(domid, vcpu) {
+      const asked = { xfeature_mask: 0n, size: 0n, buffer: 0n };
+      const { xfeature_mask, size } = await extended(Domctl.getvcpuextstate, domid, vcpu, asked, new CallArena());
+      if (xfeature_mask === 0n || size === 0n || size > MAX_XSAVE_BYTES) return undefined;
+      const arena = new CallArena();
+      const { address, bytes } = arena.output(Number(size));
+      await extended(Domctl.getvcpuextstate, domid, vcpu, { xfeature_mask, size, buffer: address }, arena);
+      return { featureMask: xfeature_mask, data: bytes };
+    },
+    async vcpuSetextstate(domid, vcpu, { featureMask, data }) {
+      const arena = new CallArena();
+      const init = { xfeature_mask: featureMask, size: BigInt(data.length), buffer: arena.put(data).address };
+      await extended(Domctl.setvcpuextstate, domid, vcpu, init, arena);
+    },
     async vcpuGetinfo(domid, vcpu) {
       const operation = `xc_vcpu_getinfo of domain ${domid}, vCPU ${vcpu}`;
       const { view } = await caller.domctl(operation, Domctl.getvcpuinfo, domid, DomctlGetvcpuinfo, { vcpu });

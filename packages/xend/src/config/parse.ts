@@ -106,7 +106,15 @@ function checkLength(what: string, text: string, limit: number = MAX_TEXT_BYTES)
 
 /** What xenstore could not hold is refused before anything is made. */
 function checkTexts(config: VmConfig): void {
-  for (const key of ['description', 'bootloader', 'bootloaderArgs', 'features', 'poolName', 'onXendStart', 'onXendStop'] as const) {
+  for (const key of [
+    'description',
+    'bootloader',
+    'bootloaderArgs',
+    'features',
+    'poolName',
+    'onXendStart',
+    'onXendStop',
+  ] as const) {
     checkLength(key, config[key]);
   }
   checkLength('image', printSxp(imageSxp(config)), MAX_IMAGE_TEXT_BYTES);

@@ -8,7 +8,7 @@ import { cpuMask } from '../config/cpus.ts';
 import { createDevice, connectedDevices, removeDevice, type DeviceModules } from '../device/controller.ts';
 import { XendError, messageOf } from '../errors.ts';
 import { DESTROY_WAIT_MS, MAX_IMAGE_BYTES, MEMORY_POLL_MS, MEMORY_WAIT_MS } from '../limits.ts';
-import type { XendPorts } from '../ports.ts';
+import type { BuildPvDomain, XendPorts } from '../ports.ts';
 import { CREATION_IN_PROGRESS } from '../store/exit-notes.ts';
 import { createDomainNodes, removeTree, writeDomainDetails, writeVmDetails } from '../store/nodes.ts';
 import { applyCpuid } from './cpuid.ts';
@@ -21,9 +21,14 @@ const DOMAIN_OVERHEAD_KIB = 1024;
 /** TSC mode that needs no call: the hypervisor's own default. */
 const TSC_MODE_DEFAULT = 0;
 
+/** In place of a kernel that is in the domain's memory already. */
+const NOTHING = new Uint8Array(0);
+
 export interface BuildModules extends XendPorts, DeviceModules {
   /** The hypervisor's id of the pool that a configuration names. Throws XendError. */
   poolId(name: string): Promise<number>;
+  /** Puts a saved guest's memory into the domain, in place of a kernel. */
+  readonly restore?: BuildPvDomain | undefined;
 }
 
 /** Creates and builds; on success `vm.live` is set. Throws XendError and leaves nothing behind. */
@@ -49,8 +54,10 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
       'HVM guest support is unavailable: is VT/AMD-V supported by your CPU and enabled in your BIOS?',
     );
   }
-  const kernel = await readImage(modules, config.image.kernel, 'Kernel image');
-  const ramdisk = config.image.ramdisk ? await readImage(modules, config.image.ramdisk, 'Kernel ramdisk') : undefined;
+  const isNew = modules.restore === undefined;
+  const kernel = isNew ? await readImage(modules, config.image.kernel, 'Kernel image') : NOTHING;
+  const ramdisk =
+    isNew && config.image.ramdisk ? await readImage(modules, config.image.ramdisk, 'Kernel ramdisk') : undefined;
   const poolId = await modules.poolId(config.poolName);
   const memoryKiB = config.memoryMiB * 1024;
   await waitForMemory(modules, memoryKiB + DOMAIN_OVERHEAD_KIB);
@@ -120,7 +127,7 @@ async function buildImage(
   options: Parameters<BuildModules['build']>[0],
 ): Promise<BuiltDomain> {
   try {
-    return await modules.build(options);
+    return await (modules.restore ?? modules.build)(options);
   } catch (error) {
     const outOfMemory = error instanceof DomBuildError ? error.kind === 'outOfMemory' : isErrno(error, Errno.ENOMEM);
     if (outOfMemory) throw await notEnoughMemory(modules, options.memoryKiB);

@@ -1,19 +1,31 @@
 /**
- * A machine's memory in a file: what save, restore, suspend, resume and migrate check and say (Xen 4.4 `XendDomain.py`,
- * `XendCheckpoint.py`).
+ * A machine's memory in a file: save, restore, suspend, resume; and what migrate checks before it says that it cannot
+ * (Xen 4.4 `XendDomain.py`, `XendCheckpoint.py`).
  */
-import { access, open } from 'node:fs/promises';
+import { access, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { bytesOf, XenError } from '@xenhost/base';
+import { ShutdownReason } from '@xenhost/libxenctrl';
+import { parseSxp, prettySxp } from '@xenhost/sxp';
+import { CpuUserRegs, VcpuGuestContext } from '@xenhost/xen-abi';
+import { parseVmConfig } from '../config/parse.ts';
+import { storedConfigSxp } from '../config/sxp.ts';
+import type { VmConfig } from '../config/types.ts';
+import { waitForDevices } from '../device/controller.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
+import { FileSink, FileSource, MAX_CONFIG_BYTES, SAVE_SIGNATURE } from '../image/format.ts';
+import { restoreGuestImage } from '../image/restore.ts';
+import { writeGuestImage } from '../image/save.ts';
+import { SUSPEND_POLL_MS, SUSPEND_TIMEOUT_MS } from '../limits.ts';
 import type { DomainManager } from './manager.ts';
-import type { Vm } from './vm.ts';
+import { domainPath, type Live, type Vm } from './vm.ts';
+import { xcErrorText } from './xc-error.ts';
 
-/** First bytes of a file of a saved guest. */
-export const SAVE_SIGNATURE = 'LinuxGuestRecord';
 const RELOCATION_PORT = 8002;
 const RELOCATION_SSL_PORT = 8003;
 const CONNECT_TIMEOUT_MS = 30_000;
-const UNSUPPORTED = 'guest images are not supported in this version';
+/** What SCHEDOP_shutdown answers a guest that goes on in the same domain (SUSPEND_CANCEL). */
+const SUSPEND_CANCELLED = 1n;
 
 /** strerror's text of a node error, as Python's OSError carries it. */
 function osText(error: unknown): string {
@@ -33,58 +45,177 @@ async function running(manager: DomainManager, vm: Vm, what: string, asked: stri
   if (!vm.live || vm.state !== 'running') throw new XendError('Domain is not running');
 }
 
-export async function save(manager: DomainManager, vm: Vm, asked: string, file: string, _goOn: boolean): Promise<void> {
+/** Writes a running machine to a file; it ends, or with `goOn` runs on. Throws XendError. */
+export async function save(manager: DomainManager, vm: Vm, asked: string, path: string, goOn: boolean): Promise<void> {
   await running(manager, vm, 'save', asked);
-  await writable(file);
-  throw new XendError(`Cannot save domain ${asked}: ${UNSUPPORTED}`);
-}
-
-/** Whether the file can be written; nothing of it is touched. Throws XendError. */
-async function writable(path: string): Promise<void> {
+  let file: FileHandle;
   try {
-    await (await open(path, 'a')).close();
+    file = await open(path, 'w', 0o600);
   } catch (error) {
     throw new XendError(`can't write guest state file ${path}: ${osText(error)}`, { cause: error });
   }
-}
-
-export async function restore(_manager: DomainManager, file: string, _paused: boolean): Promise<Vm> {
-  let signature: string;
   try {
-    const handle = await open(file, 'r');
-    try {
-      const bytes = Buffer.alloc(SAVE_SIGNATURE.length);
-      const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
-      signature = bytes.toString('latin1', 0, bytesRead);
-    } finally {
-      await handle.close();
-    }
+    await vm.lock.run(() => writeTo(manager, vm, file, path, goOn));
   } catch (error) {
-    throw new XendError(`can't read guest state file ${file}: ${osText(error)}`, { cause: error });
+    await rm(path, { force: true });
+    throw error;
+  } finally {
+    await file.close();
   }
-  if (signature !== SAVE_SIGNATURE) {
-    throw new XendError(`not a valid guest state file: found '${signature}'`);
-  }
-  throw new XendError(`Cannot restore ${file}: ${UNSUPPORTED}`);
 }
 
+/** The guest suspends itself, its memory is written, and it ends; when anything fails it goes on. */
+async function writeTo(manager: DomainManager, vm: Vm, file: FileHandle, path: string, goOn: boolean): Promise<void> {
+  const live = vm.live;
+  if (!live) throw new XendError('Domain is not running');
+  const { xc, log } = manager.ports;
+  await suspendGuest(manager, vm, live);
+  try {
+    const sink = new FileSink(file);
+    const config = Buffer.from(prettySxp(storedConfigSxp(vm.config)));
+    const length = Buffer.alloc(4);
+    length.writeInt32BE(config.length);
+    await sink.bytes(Buffer.concat([Buffer.from(SAVE_SIGNATURE, 'latin1'), length, config]));
+    await writeGuestImage(xc, live.domid, sink);
+    await file.sync();
+  } catch (error) {
+    await goOnInPlace(manager, live).catch((failure: unknown) => {
+      log.error('XendCheckpoint', `Domain ${vm.name} (${live.domid}) cannot go on`, failure);
+    });
+    if (error instanceof XendError) throw error;
+    const text = error instanceof XenError ? xcErrorText(error) : osText(error);
+    throw new XendError(`can't write guest state file ${path}: ${text}`, { cause: error });
+  }
+  log.info('XendCheckpoint', `Domain ${vm.name} (${live.domid}) saved to ${path}`);
+  if (goOn) await goOnInPlace(manager, live);
+  else await manager.destroyLocked(vm);
+}
+
+/** Asks the guest by control/shutdown and waits until it has. Throws XendError. */
+async function suspendGuest(manager: DomainManager, vm: Vm, live: Live): Promise<void> {
+  const { ports } = manager;
+  const { xc, store } = ports;
+  const node = `${domainPath(live.domid)}/control/shutdown`;
+  await store.write(node, 'suspend');
+  for (let waitedMs = 0; waitedMs < SUSPEND_TIMEOUT_MS; waitedMs += SUSPEND_POLL_MS) {
+    const info = await xc.domainGetinfo(live.domid);
+    if (!info) throw new XendError(`Domain ${vm.name} is gone`);
+    if (info.crashed || (info.shutdown && info.shutdownReason !== ShutdownReason.suspend)) {
+      throw new XendError(`Domain ${vm.name} shut down instead of suspending`);
+    }
+    if (info.shutdown) {
+      live.info = info;
+      live.exitHandled = true;
+      return;
+    }
+    await ports.sleep(SUSPEND_POLL_MS);
+  }
+  await store.write(node, '');
+  throw new XendError(`Domain ${vm.name} did not suspend within ${SUSPEND_TIMEOUT_MS / 1000} seconds`);
+}
+
+/** xc_domain_resume, the fast one: the guest's call that suspended says that nothing came of it. */
+async function goOnInPlace(manager: DomainManager, live: Live): Promise<void> {
+  const { xc, store } = manager.ports;
+  const context = await xc.vcpuGetcontext(live.domid, 0);
+  const at = VcpuGuestContext.offsets.user_regs + CpuUserRegs.offsets.rax;
+  bytesOf(context).dv.setBigUint64(at, SUSPEND_CANCELLED, true);
+  await xc.vcpuSetcontext(live.domid, 0, context);
+  await xc.domainResume(live.domid);
+  await store.resume(live.domid);
+  live.info = { ...live.info, shutdown: false, shutdownReason: 0 };
+  live.exitHandled = false;
+}
+
+/** Makes a machine of a file that save wrote. Throws XendError. */
+export async function restore(manager: DomainManager, path: string, paused: boolean): Promise<Vm> {
+  let file: FileHandle;
+  try {
+    file = await open(path, 'r');
+  } catch (error) {
+    throw new XendError(`can't read guest state file ${path}: ${osText(error)}`, { cause: error });
+  }
+  try {
+    return await readFrom(manager, file, paused);
+  } catch (error) {
+    if (error instanceof XendError) throw error;
+    manager.ports.log.error('XendCheckpoint', `Restore of ${path} failed`, error);
+    throw new XendError('Restore failed', { cause: error });
+  } finally {
+    await file.close();
+  }
+}
+
+async function readFrom(manager: DomainManager, file: FileHandle, paused: boolean): Promise<Vm> {
+  const source = new FileSource(file);
+  const config = await readConfig(source);
+  const { xc, store } = manager.ports;
+  const vm = await manager.createFrom(config, (options) => restoreGuestImage(xc, source, options));
+  try {
+    await waitForDevices(vm, store);
+    if (!paused && vm.live) await xc.domainUnpause(vm.live.domid);
+    return vm;
+  } catch (error) {
+    await manager.destroy(vm);
+    throw error;
+  }
+}
+
+/** What stands before the guest's memory. Throws XendError. */
+async function readConfig(source: FileSource): Promise<VmConfig> {
+  const signature = (await source.bytes(SAVE_SIGNATURE.length).catch(() => Buffer.alloc(0))).toString('latin1');
+  if (signature !== SAVE_SIGNATURE) throw new XendError(`not a valid guest state file: found '${signature}'`);
+  const length = (await source.bytes(4)).readInt32BE();
+  if (length <= 0 || length > MAX_CONFIG_BYTES) throw new XendError('not a valid guest state file: config length');
+  const text = (await source.bytes(length)).toString('utf8');
+  try {
+    return parseVmConfig(parseSxp(text));
+  } catch (error) {
+    throw new XendError(`not a valid guest state file: config parse: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Saves a managed machine beside its configuration. Throws XendError. */
 export async function suspend(manager: DomainManager, vm: Vm, asked: string): Promise<void> {
   await running(manager, vm, 'suspend', asked);
   if (!vm.managed) throw new XendError('Domain is not managed by Xend lifecycle support.');
-  throw new XendError(`Cannot suspend domain ${asked}: ${UNSUPPORTED}`);
+  const path = manager.checkpointPath(vm);
+  // A xend that dies meanwhile leaves no half of it under the name that counts.
+  const unfinished = `${path}.new`;
+  let file: FileHandle;
+  try {
+    file = await open(unfinished, 'w', 0o600);
+  } catch (error) {
+    throw new XendError(`can't write guest state file ${path}: ${osText(error)}`, { cause: error });
+  }
+  try {
+    await vm.lock.run(async () => {
+      await writeTo(manager, vm, file, path, false);
+      await rename(unfinished, path);
+      vm.suspended = true;
+    });
+  } catch (error) {
+    await rm(unfinished, { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
 }
 
-/** Every error of resume is prefixed, an unknown domain's too. */
-export async function resume(manager: DomainManager, asked: string, _paused: boolean): Promise<void> {
+/** Brings a suspended machine back. Every error of it is prefixed, an unknown domain's too. */
+export async function resume(manager: DomainManager, asked: string, paused: boolean): Promise<void> {
   try {
     const vm = manager.find(asked);
     if (!vm) throw new InvalidDomainError(asked);
     if (vm.live?.domid === 0) throw new XendError(`Cannot resume privileged domain ${asked}`);
-    if (vm.state !== 'suspended') throw new XendError('Cannot resume domain that is not suspended.');
-    await access(manager.checkpointPath(vm)).catch((error: unknown) => {
+    if (vm.live || vm.state !== 'suspended') throw new XendError('Cannot resume domain that is not suspended.');
+    const path = manager.checkpointPath(vm);
+    await access(path).catch((error: unknown) => {
       throw new XendError('Domain was not suspended by Xend', { cause: error });
     });
-    throw new XendError(UNSUPPORTED);
+    await restore(manager, path, paused);
+    await rm(path, { force: true });
+    vm.suspended = false;
   } catch (error) {
     const text = error instanceof InvalidDomainError ? error.asked : messageOf(error);
     throw new XendError(`Error occurred when resuming: ${text}`, { cause: error });
@@ -111,7 +242,7 @@ export async function migrate(
   if (options.changeHomeServer && !vm.managed) throw new XendError('Domain is not a managed domain');
   const port = options.port === 0 ? (options.ssl ? RELOCATION_SSL_PORT : RELOCATION_PORT) : options.port;
   await reach(host, port);
-  throw new XendError(`Cannot migrate domain ${asked}: ${UNSUPPORTED}`);
+  throw new XendError(`Cannot migrate domain ${asked}: relocation is not supported in this version`);
 }
 
 /** Whether anybody listens there. Throws XendError. */

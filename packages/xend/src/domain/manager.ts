@@ -16,7 +16,7 @@ import {
 } from '../device/controller.ts';
 import { completeDevice } from '../device/plan.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
-import type { XendPorts } from '../ports.ts';
+import type { BuildPvDomain, XendPorts } from '../ports.ts';
 import { CREATION_IN_PROGRESS, RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
 import type { ManagedStore } from '../store/managed.ts';
 import { removeTree, writeName, writeVmDetails } from '../store/nodes.ts';
@@ -265,16 +265,24 @@ export class DomainManager {
     return this.#build(vm);
   }
 
+  /** As `create`, for a machine whose memory another file holds: `restore` puts it in place of a kernel. */
+  async createFrom(given: VmConfig, restore: BuildPvDomain): Promise<Vm> {
+    this.#refuseDuplicate(given);
+    const vm = this.#stored.get(given.uuid) ?? new Vm(given);
+    vm.config = given;
+    return this.#build(vm, restore);
+  }
+
   /** Gives a stored machine a domain. Throws XendError. */
   async startStored(vm: Vm): Promise<Vm> {
     this.#refuseDuplicate(vm.config);
     return this.#build(vm);
   }
 
-  async #build(vm: Vm): Promise<Vm> {
+  async #build(vm: Vm, restore?: BuildPvDomain): Promise<Vm> {
     this.#building.add(vm);
     try {
-      const live = await this.#buildLock.run(() => buildDomain(vm, this.modules));
+      const live = await this.#buildLock.run(() => buildDomain(vm, { ...this.modules, restore }));
       vm.pausedByAdmin = false;
       this.#enroll(vm, live);
       await this.save(vm);

@@ -1,0 +1,69 @@
+/**
+ * The file of a saved guest: xend's record (`XendCheckpoint.py`: a signature, the length of the configuration, the
+ * configuration) and libxc's stream for PV guests of Xen 4.4 (`xg_save_restore.h`). Words are of 64 bits, little endian.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { XendError } from '../errors.ts';
+
+/** First bytes of a file of a saved guest. */
+export const SAVE_SIGNATURE = 'LinuxGuestRecord';
+/** Bytes of a configuration that is believed. */
+export const MAX_CONFIG_BYTES = 1 << 20;
+/** Pages in one chunk. */
+export const BATCH_PAGES = 1024;
+/** First word of the extended information, in place of a frame number. */
+export const EXTENDED_INFO = 0xffff_ffff_ffff_ffffn;
+/** Chunks that are no pages (XC_SAVE_ID_*). */
+export const SaveId = { vcpuInfo: -2, tscInfo: -7, lastCheckpoint: -9 } as const;
+
+/** Writes one after the other. */
+export class FileSink {
+  readonly #file: FileHandle;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  async bytes(bytes: Uint8Array): Promise<void> {
+    await this.#file.writeFile(bytes);
+  }
+
+  async words(...values: readonly bigint[]): Promise<void> {
+    await this.bytes(new Uint8Array(BigUint64Array.from(values).buffer));
+  }
+
+  async int(value: number): Promise<void> {
+    await this.bytes(new Uint8Array(Int32Array.of(value).buffer));
+  }
+}
+
+/** Reads one after the other; a file that ends too soon is refused. */
+export class FileSource {
+  readonly #file: FileHandle;
+  /** Where the next read begins. */
+  position = 0;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  async bytes(length: number): Promise<Buffer> {
+    const buffer = Buffer.alloc(length);
+    let done = 0;
+    while (done < length) {
+      const { bytesRead } = await this.#file.read(buffer, done, length - done, this.position + done);
+      if (bytesRead === 0) throw new XendError('the guest state file is truncated');
+      done += bytesRead;
+    }
+    this.position += length;
+    return buffer;
+  }
+
+  async word(): Promise<bigint> {
+    return (await this.bytes(8)).readBigUInt64LE();
+  }
+
+  async int(): Promise<number> {
+    return (await this.bytes(4)).readInt32LE();
+  }
+}

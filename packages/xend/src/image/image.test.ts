@@ -1,0 +1,170 @@
+/** A guest that suspends itself when it is asked, saved to a file and made again of it: over the fake hypervisor. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { bytesOf, Errno, XenError } from '@xenhost/base';
+import { ArchSharedInfo, CpuUserRegs, Pfinfo, SharedInfo, StartInfo, VcpuGuestContext } from '@xenhost/xen-abi';
+import { config, xendFixture } from '../testing/xend-fixture.ts';
+
+const host = xendFixture();
+const { call, fault, names } = host;
+
+const PAGE = 4096;
+const NR_PAGES = 9;
+/** Frames of the guest: what is where. Page 8 is not there. */
+const PFN = { text: 0, store: 1, startInfo: 2, l4: 3, gdt: 4, p2m: 5, list: 6, listList: 7 } as const;
+const mfnOf = (pfn: number): number => 0x1000 - pfn;
+const AT = VcpuGuestContext.offsets;
+const context = new Uint8Array(VcpuGuestContext.size);
+const contexts: Uint8Array[] = [];
+
+/** The guest needs a moment, which the fixture's clock does not give it. */
+function letTimePass(): void {
+  const ports = host.xend.manager.ports as { sleep: (ms: number) => Promise<void> };
+  ports.sleep = () => new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** Lays out a 64-bit guest's memory, and its vCPU as it is after the call that suspended it. */
+function guest(domid: number): void {
+  letTimePass();
+  const domain = host.xc.domains.get(domid);
+  if (!domain) throw new Error('no domain');
+  const page = (frame: number, words: Readonly<Record<number, bigint>>): void => {
+    const bytes = new Uint8Array(PAGE);
+    for (const [slot, word] of Object.entries(words)) bytesOf(bytes).dv.setBigUint64(Number(slot) * 8, word, true);
+    domain.frames.set(frame, bytes);
+  };
+  for (let pfn = 0; pfn < NR_PAGES - 1; pfn += 1) page(mfnOf(pfn), { 0: BigInt(pfn) });
+  page(mfnOf(PFN.l4), { 0: BigInt(mfnOf(PFN.text)) << 12n | 0x67n, 1: 0xdead_0000_0067n, 256: 0x1067n, 511: BigInt(mfnOf(PFN.gdt)) << 12n | 0x25n }); // prettier-ignore
+  page(mfnOf(PFN.p2m), Object.fromEntries(Array.from({ length: NR_PAGES }, (_, pfn) => [pfn, pfn === 8 ? 2n ** 64n - 1n : BigInt(mfnOf(pfn))]))); // prettier-ignore
+  page(mfnOf(PFN.list), { 0: BigInt(mfnOf(PFN.p2m)) });
+  page(mfnOf(PFN.listList), { 0: BigInt(mfnOf(PFN.list)) });
+  const info = StartInfo.create({ store_mfn: BigInt(PFN.store), console_mfn: BigInt(PFN.store), flags: 3 });
+  domain.frames.get(mfnOf(PFN.startInfo))?.set(info.bytes);
+  domain.sharedInfoFrame = 0x2000;
+  page(0x2000, {});
+  const shared = bytesOf(domain.frames.get(0x2000) ?? new Uint8Array(0));
+  const arch = { max_pfn: BigInt(NR_PAGES), pfn_to_mfn_frame_list_list: BigInt(mfnOf(PFN.listList)) };
+  Object.assign(ArchSharedInfo.view(shared, SharedInfo.offsets.arch), arch);
+  shared.u8[0] = 1;
+  host.xc.frameTypes.set(mfnOf(PFN.l4), Pfinfo.L4TAB | Pfinfo.LPINTAB);
+  const { dv } = bytesOf(context);
+  dv.setBigUint64(AT.user_regs + CpuUserRegs.offsets.rdx, BigInt(mfnOf(PFN.startInfo)), true);
+  dv.setBigUint64(AT.gdt_frames, BigInt(mfnOf(PFN.gdt)), true);
+  dv.setBigUint64(AT.gdt_ents, 16n, true);
+  dv.setBigUint64(AT.ctrlreg + 24, BigInt(mfnOf(PFN.l4)) << 12n, true);
+  host.xc.vcpuGetcontext = () => Promise.resolve(Uint8Array.from(context));
+  host.xc.vcpuSetcontext = (_, __, given?: Uint8Array) => {
+    contexts.push(Uint8Array.from(given ?? []));
+    return Promise.resolve();
+  };
+}
+
+/** Plays the guest's side: it obeys control/shutdown. */
+async function obey(domid: number): Promise<void> {
+  const path = `/local/domain/${domid}/control/shutdown`;
+  for (let i = 0; i < 500 && (await host.store.tryRead(path)) !== 'suspend'; i += 1);
+  host.xc.shutDown(domid, 2);
+}
+
+const make = async (name = 'g'): Promise<void> => {
+  await call('xend.domain.create', config(name, ['device', ['vkbd']]));
+  await call('xend.domain.unpause', name);
+  contexts.length = 0;
+  guest(1);
+};
+
+describe('a saved guest', () => {
+  const path = (): string => join(host.directory, 'g.img');
+
+  it('is made again of its file, in other frames', async () => {
+    host.xc.extendedState = { featureMask: 7n, data: Uint8Array.of(7, 8, 9) };
+    await make();
+    await Promise.all([call('xend.domain.save', 'g', path()), obey(1)]);
+    expect(await names()).toEqual(['Domain-0']);
+    expect(readFileSync(path()).toString('latin1', 0, 16)).toBe('LinuxGuestRecord');
+    await call('xend.domain.restore', path(), false);
+    const domain = host.xc.domains.get(2);
+    if (!domain) throw new Error('not restored');
+    expect(domain.pauses).toBe(0);
+    // Frames were given in the order of the file.
+    const at = (pfn: number): DataView =>
+      new DataView((domain.frames.get(0x10_0000 + pfn) ?? new Uint8Array(PAGE)).buffer);
+    const l4 = at(PFN.l4);
+    expect([0, 1, 256, 511].map((slot) => l4.getBigUint64(slot * 8, true))).toEqual([
+      (BigInt(0x10_0000 + PFN.text) << 12n) | 0x67n, 0n, 0n, (BigInt(0x10_0000 + PFN.gdt) << 12n) | 0x25n,
+    ]); // prettier-ignore
+    const p2m = at(PFN.p2m);
+    expect(p2m.getBigUint64(PFN.gdt * 8, true)).toBe(BigInt(0x10_0000 + PFN.gdt));
+    expect(p2m.getBigUint64(8 * 8, true)).toBe(2n ** 64n - 1n);
+    const info = StartInfo.view(bytesOf(new Uint8Array(at(PFN.startInfo).buffer)), 0);
+    expect([info.store_mfn, info.flags, info.shared_info]).toEqual([BigInt(0x10_0000 + PFN.store), 0, BigInt(domain.sharedInfoFrame) * 4096n]); // prettier-ignore
+    const set = bytesOf(contexts.at(-1) ?? new Uint8Array(0)).dv;
+    expect(set.getBigUint64(AT.ctrlreg + 24, true)).toBe(BigInt(0x10_0000 + PFN.l4) << 12n);
+    expect(set.getBigUint64(AT.user_regs + CpuUserRegs.offsets.rdx, true)).toBe(BigInt(0x10_0000 + PFN.startInfo));
+    expect(host.xc.calls).toEqual(expect.arrayContaining([`mmuextPin(2,4,${0x10_0000 + PFN.l4})`, 'vcpuSetextstate(2,0,070809)'])); // prettier-ignore
+    expect(await host.store.readString('/local/domain/2/store/ring-ref')).toBe(String(0x10_0000 + PFN.store));
+  });
+
+  it('goes on after a checkpoint, and when it cannot be written', async () => {
+    await make();
+    await Promise.all([call('xend.domain.save', 'g', path(), true), obey(1)]);
+    expect(await names()).toEqual(['Domain-0', 'g']);
+    expect(bytesOf(contexts.at(-1) ?? new Uint8Array(0)).dv.getBigUint64(AT.user_regs + CpuUserRegs.offsets.rax, true)).toBe(1n); // prettier-ignore
+    expect(host.xc.domains.get(1)?.shutdownReason).toBeUndefined();
+    await host.store.rm('/local/domain/1/control/shutdown');
+    host.xc.failures.set('readFrames', 14);
+    const [outcome] = await Promise.all([fault('xend.domain.save', 'g', join(host.directory, 'x')), obey(1)]);
+    expect(outcome).toEqual([2, `can't write guest state file ${join(host.directory, 'x')}: (14, 'Bad address')`]);
+    expect(existsSync(join(host.directory, 'x'))).toBe(false);
+    host.xc.failures.clear();
+    await host.xend.manager.refresh();
+    expect(await call('xend.domains', false)).toEqual(['Domain-0', 'g']);
+  });
+
+  it('is not saved when it uses XSAVE and the hypervisor does not tell', async () => {
+    await make();
+    host.xc.vcpuGetextstate = () => Promise.reject(new XenError(Errno.ENOSYS, 'x'));
+    bytesOf(context).dv.setBigUint64(AT.ctrlreg + 32, 1n << 18n, true);
+    const [outcome] = await Promise.all([fault('xend.domain.save', 'g', path()), obey(1)]);
+    bytesOf(context).dv.setBigUint64(AT.ctrlreg + 32, 0n, true);
+    expect(outcome[1]).toMatch(/^the guest uses XSAVE/);
+    expect(await names()).toEqual(['Domain-0', 'g']);
+  });
+
+  it('that is managed is suspended, known as such to the next xend, and resumed', async () => {
+    await call('xend.domain.new', config('m'));
+    await call('xend.domain.start', 'm', false);
+    guest(1);
+    await Promise.all([call('xend.domain.suspend', 'm'), obey(1)]);
+    await host.restart();
+    expect(await call('xend.domains_with_state', false, 'suspended', false)).toEqual(['m']);
+    expect(await fault('xend.domain.start', 'm')).toEqual([2, 'Domain is already running']);
+    expect(await fault('xend.domain.delete', 'm')).toEqual([2, 'Domain is not halted.']);
+    await call('xend.domain.resume', 'm', false);
+    expect(await call('xend.domains', false)).toEqual(['Domain-0', 'm']);
+    await call('xend.domain.destroy', 'm');
+    await call('xend.domain.delete', 'm');
+    expect(await names()).toEqual(['Domain-0']);
+  });
+
+  it('of a file that is damaged is none, and nothing is left', async () => {
+    await make();
+    await Promise.all([call('xend.domain.save', 'g', path()), obey(1)]);
+    const whole = readFileSync(path());
+    const before = await host.tree('/');
+    for (let at = 20; at < whole.length; at += 997) {
+      writeFileSync(path(), whole.subarray(0, at));
+      expect([at, (await fault('xend.domain.restore', path()))[0]]).toEqual([at, 2]);
+    }
+    for (let at = whole.indexOf('vcpu') - 24; at < whole.length; at += 1499) {
+      const broken = Buffer.from(whole);
+      broken.fill(0xff, at, at + 8);
+      writeFileSync(path(), broken);
+      const [code] = await fault('xend.domain.restore', path());
+      expect([at, [0, 2].includes(code)]).toEqual([at, true]);
+      if (code === 0) await call('xend.domain.destroy', 'g');
+    }
+    expect(await host.tree('/')).toEqual(before);
+    expect([...host.xc.domains.keys()]).toEqual([0]);
+  });
+});
