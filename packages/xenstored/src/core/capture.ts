@@ -12,7 +12,6 @@ import type { ConnectionState, CoreState, DomainState, OutputState, PermsState, 
 import { TouchedNode } from './transaction.ts';
 import type { Transaction } from './transaction.ts';
 import type { TreeNode } from './tree.ts';
-import { WriteCredit } from './write-limit.ts';
 
 /** Gives each of what it is shown a number, once. */
 class Numbers<T extends object> {
@@ -51,6 +50,7 @@ export function captureState(core: XenstoreCore): CoreState {
     nodes,
     special,
     domains: captureDomains(core, nowMs),
+    writeReserve: core.writeLimit.reserve,
     connections,
     perms: perms.all().map((list): PermsState => ({ entries: core.rights.describe(list), stamp: list.stamp })),
     causes: causes.all().map(({ account }) => (core.accounts.of(account.domid) === account ? account.domid : -1)),
@@ -62,7 +62,7 @@ function captureDomains(core: XenstoreCore, nowMs: number): DomainState[] {
     const domain = core.domains.get(domid);
     if (!domain) return { domid, birth };
     const { mfn, port, shutdown, connection, credit } = domain;
-    core.writeLimit.update(credit, nowMs);
+    core.writeLimit.update(nowMs);
     return { domid, birth, introduced: { mfn, port, shutdown, connection: connection.id, writeCredit: credit.value } };
   });
 }
@@ -157,8 +157,9 @@ export function restoreState(core: XenstoreCore, state: CoreState): ReadonlyMap<
     if (!connection) continue;
     const domain = addDomain(core, connection, introduced.mfn, introduced.port);
     domain.shutdown = introduced.shutdown;
-    domain.credit = new WriteCredit(introduced.writeCredit, core.nowMs());
+    core.writeLimit.set(domain.credit, introduced.writeCredit);
   }
+  core.writeLimit.restoreReserve(state.writeReserve);
   const causes = state.causes.map((domid) => (domid < 0 ? undefined : new Cause(core.accounts.of(domid))));
   for (const saved of state.connections) {
     const connection = connections.get(saved.id);

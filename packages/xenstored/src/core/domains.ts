@@ -10,7 +10,7 @@ export interface IntroducedDomain {
   /** Where its ring is, as the toolstack said: decimal frame number and the domain's event channel port. */
   mfn: string;
   port: number;
-  credit: WriteCredit;
+  readonly credit: WriteCredit;
 }
 
 export class Domains {

@@ -7,6 +7,8 @@ import type { StoreChange } from './journal.ts';
 import type { CoreState } from './state.ts';
 
 const OK = 'OK|';
+/** For properties, on a machine that has other work. */
+const PATIENCE_MS = 60_000;
 
 async function scene(conflictPolicy: ConflictPolicy = 'eagain'): Promise<Scene> {
   const s = new Scene({}, { conflictPolicy });
@@ -31,31 +33,35 @@ const overTheWire = (state: CoreState): CoreState => JSON.parse(JSON.stringify(s
 const storeOf = (core: XenstoreCore): StoreChange[] => [...core.snapshot()];
 
 describe('live update', () => {
-  test('after any requests the core that takes over goes on like the one before', async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.constantFrom('eagain', 'merge' as const),
-        randomRequests(120),
-        randomRequests(60),
-        async (policy, before, after) => {
-          const one = await scene(policy);
-          runRequests(one, before);
-          await new Promise(setImmediate);
-          // A packet of which a part has been taken.
-          one.connection('00').output.take(7);
-          const two = one.takeOver(overTheWire(one.core.captureState()));
-          expect(checkStore(two.core)).toEqual([]);
-          expect(overTheWire(two.core.captureState())).toEqual(overTheWire(one.core.captureState()));
-          for (const each of [one, two]) runRequests(each, after);
-          await new Promise(setImmediate);
-          for (const who of ['0', '5', '6']) expect(two.received(who)).toEqual(one.received(who));
-          expect(storeOf(two.core)).toEqual(storeOf(one.core));
-          expect(checkStore(two.core)).toEqual([]);
-        },
-      ),
-      { numRuns: 150 },
-    );
-  });
+  test(
+    'after any requests the core that takes over goes on like the one before',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.constantFrom('eagain', 'merge' as const),
+          randomRequests(120),
+          randomRequests(60),
+          async (policy, before, after) => {
+            const one = await scene(policy);
+            runRequests(one, before);
+            await new Promise(setImmediate);
+            // A packet of which a part has been taken.
+            one.connection('00').output.take(7);
+            const two = one.takeOver(overTheWire(one.core.captureState()));
+            expect(checkStore(two.core)).toEqual([]);
+            expect(overTheWire(two.core.captureState())).toEqual(overTheWire(one.core.captureState()));
+            for (const each of [one, two]) runRequests(each, after);
+            await new Promise(setImmediate);
+            for (const who of ['0', '5', '6']) expect(two.received(who)).toEqual(one.received(who));
+            expect(storeOf(two.core)).toEqual(storeOf(one.core));
+            expect(checkStore(two.core)).toEqual([]);
+          },
+        ),
+        { numRuns: 60 },
+      );
+    },
+    PATIENCE_MS,
+  );
 
   test('open transactions, watches, unread replies and rights go over', async () => {
     const one = await scene();
@@ -163,29 +169,33 @@ describe('live update', () => {
 });
 
 describe('journal', () => {
-  test('changes noted, or a snapshot, make the same store in a new core', async () => {
-    await fc.assert(
-      fc.asyncProperty(randomRequests(150), fc.boolean(), async (requests, death) => {
-        const one = await scene();
-        runRequests(one, requests);
-        await new Promise(setImmediate);
-        if (death) {
-          one.core.domainGone(5);
-          await one.introduce(5);
-        }
-        const replayed = new Scene();
-        replayed.core.restore(one.journal.flat());
-        expect(storeOf(replayed.core)).toEqual(storeOf(one.core));
-        expect(checkStore(replayed.core)).toEqual([]);
-        const compacted = new Scene();
-        compacted.core.restore(one.core.snapshot());
-        expect(storeOf(compacted.core)).toEqual(storeOf(one.core));
-        expect(checkStore(compacted.core)).toEqual([]);
-        expect([...replayed.journal, ...compacted.journal]).toEqual([]);
-      }),
-      { numRuns: 150 },
-    );
-  });
+  test(
+    'changes noted, or a snapshot, make the same store in a new core',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(randomRequests(150), fc.boolean(), async (requests, death) => {
+          const one = await scene();
+          runRequests(one, requests);
+          await new Promise(setImmediate);
+          if (death) {
+            one.core.domainGone(5);
+            await one.introduce(5);
+          }
+          const replayed = new Scene();
+          replayed.core.restore(one.journal.flat());
+          expect(storeOf(replayed.core)).toEqual(storeOf(one.core));
+          expect(checkStore(replayed.core)).toEqual([]);
+          const compacted = new Scene();
+          compacted.core.restore(one.core.snapshot());
+          expect(storeOf(compacted.core)).toEqual(storeOf(one.core));
+          expect(checkStore(compacted.core)).toEqual([]);
+          expect([...replayed.journal, ...compacted.journal]).toEqual([]);
+        }),
+        { numRuns: 60 },
+      );
+    },
+    PATIENCE_MS,
+  );
 
   test('one call an operation and a commit, before the reply; none for what changes nothing', async () => {
     const s = new Scene();

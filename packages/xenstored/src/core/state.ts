@@ -23,6 +23,8 @@ export interface CoreState {
   readonly nodes: readonly NodeRecord[];
   readonly special: readonly (readonly [name: string, perms: number])[];
   readonly domains: readonly DomainState[];
+  /** Thousandths of writes that the write rate limit has in reserve. */
+  readonly writeReserve: number;
   readonly connections: readonly ConnectionState[];
   /** Domains (-1: gone since) with requests whose events wait: the index is `cause` in OutputState. */
   readonly causes: readonly number[];
