@@ -1,6 +1,6 @@
 /**
  * What nobody here wrote, and what nobody should send, against our xenstored.
- *   --only TEXT      parts whose name has it: utils, clients, table, differential, model, restart, hostile
+ *   --only TEXT      parts whose name has it: utils, clients, table, differential, model, restart, live-update, hostile
  *   --seed N         first seed of the random parts (default 1)
  *   --count N        sequences of each random part (default 4)
  *   --attack TEXT    of the hostile part, those whose name has it
@@ -15,6 +15,7 @@ import type { DebianXen } from '../lib/xen/debian.ts';
 import { runClients } from './clients.ts';
 import { runDifferential, runModel } from './differential.ts';
 import { runHostile } from './hostile.ts';
+import { runLiveUpdate } from './live-update.ts';
 import { runRestart } from './restart.ts';
 import { runTables } from './table.ts';
 import { tool } from './tool.ts';
@@ -59,6 +60,9 @@ const PARTS: Readonly<Record<string, Part>> = {
   },
   restart: async ({ report, seed, count }) => {
     await runRestart(report, { seed, count });
+  },
+  'live-update': async ({ report, debian }) => {
+    if (debian) await runLiveUpdate(report, debian);
   },
   hostile: async ({ report, attack }) => {
     await runHostile(report, attack);

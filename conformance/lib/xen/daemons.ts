@@ -1,7 +1,17 @@
 /** A xenstored of a kind, in a directory of its own, with no Xen: ours, Debian's C daemon, oxenstored. */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, linkSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +29,7 @@ const TICK_MS = 10;
 
 export interface Daemon {
   readonly kind: Kind;
-  /** Of the process that runs now. */
+  /** Of the process that runs now; another one after a live update. */
   readonly pid: number;
   readonly socket: string;
   /** Where the pages and events of the domains are (fakexen.h). */
@@ -83,8 +93,11 @@ class RunningDaemon implements Daemon {
   readonly #options: DaemonOptions;
   readonly #kill = (): void => {
     this.#child?.kill('SIGKILL');
+    if (this.#successor !== undefined) killPid(this.#successor);
     this.#host?.kill('SIGKILL');
   };
+  /** The process that has taken over, when it is not the one that was started. */
+  #successor: number | undefined;
   #child: ChildProcess | undefined;
   #host: ChildProcess | undefined;
   #gone = Promise.resolve();
@@ -100,7 +113,7 @@ class RunningDaemon implements Daemon {
   }
 
   get pid(): number {
-    return this.#child?.pid ?? 0;
+    return this.#successor ?? this.#child?.pid ?? 0;
   }
 
   async begin(): Promise<void> {
@@ -123,7 +136,8 @@ class RunningDaemon implements Daemon {
     this.#gone = new Promise((resolve) => {
       child.once('exit', () => {
         resolve();
-        if (!this.#crashing) this.#onExit();
+        this.#successor = this.#crashing ? undefined : processServing(this.socket);
+        if (!this.#crashing && this.#successor === undefined) this.#onExit();
       });
     });
     if (await answers(this.socket, child)) return;
@@ -136,7 +150,11 @@ class RunningDaemon implements Daemon {
   async crash(): Promise<void> {
     this.#crashing = true;
     this.#child?.kill('SIGKILL');
+    if (this.#successor !== undefined) killPid(this.#successor);
     await this.#gone;
+    for (let pid = this.#successor; pid !== undefined && existsSync(`/proc/${pid}`);)
+      await new Promise((done) => setTimeout(done, POLL_MS));
+    this.#successor = undefined;
   }
 
   async stop(): Promise<void> {
@@ -160,6 +178,28 @@ class RunningDaemon implements Daemon {
     const fields = stat.replace(/^.*\) /s, '').split(' ');
     return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
   }
+}
+
+function killPid(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** The xenstored that was told to serve a socket. */
+function processServing(socket: string): number | undefined {
+  for (const name of readdirSync('/proc').filter((each) => /^\d+$/.test(each))) {
+    let words: string[] = [];
+    try {
+      words = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
+    } catch {
+      // It has ended meanwhile.
+    }
+    if (words.includes(socket) && words.some((word) => word.includes('xenstored'))) return Number(name);
+  }
+  return undefined;
 }
 
 async function startPageHost(directory: string): Promise<ChildProcess> {
