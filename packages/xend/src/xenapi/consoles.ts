@@ -48,3 +48,10 @@ export function consolesOf(world: World, vm: Vm): Console[] {
 
 export const consoleRecord = (world: World, ref: string): JsonRecord | undefined =>
   world.state.table(CONSOLES).get(ref);
+
+/** Forgets what clients have asked for of a machine. */
+export async function dropConsoles(world: World, vm: string): Promise<void> {
+  for (const [ref, record] of [...world.state.table(CONSOLES)]) {
+    if (record['VM'] === vm) await world.state.remove(CONSOLES, ref);
+  }
+}

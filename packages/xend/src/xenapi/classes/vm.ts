@@ -2,6 +2,7 @@
 import * as operations from '../../domain/operations.ts';
 import type { PowerStateName, Vm } from '../../domain/vm.ts';
 import { XendError } from '../../errors.ts';
+import { dropConsoles } from '../consoles.ts';
 import {
   badPowerState,
   handleInvalid,
@@ -172,6 +173,7 @@ const making = [
       if (vm.live) throw badPowerState(vm.uuid, 'Halted', powerState(vm));
       await world.legacyOf('xend.domain.delete', vm);
       await dropExtras(world, vm.uuid);
+      await dropConsoles(world, vm.uuid);
     },
   }),
   method({
