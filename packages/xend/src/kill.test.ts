@@ -20,7 +20,12 @@ import { config } from './testing/xend-fixture.ts';
 
 const UUID = '11111111-2222-4333-8444-555555555555';
 const VIF: Sxp = ['vif', ['mac', '00:16:3e:01:02:03'], ['uuid', '21111111-2222-4333-8444-555555555555']];
-const VBD: Sxp = ['vbd', ['uname', 'file:/disk.img'], ['dev', 'xvda'], ['uuid', '31111111-2222-4333-8444-555555555555']];
+const VBD: Sxp = [
+  'vbd',
+  ['uname', 'file:/disk.img'],
+  ['dev', 'xvda'],
+  ['uuid', '31111111-2222-4333-8444-555555555555'],
+];
 /** More steps than any of these has. */
 const MAX_STEPS = 400;
 
@@ -55,7 +60,10 @@ const ports = (): XendPorts => ({
 }); // prettier-ignore
 const managedStore = (): ManagedStore => openManagedStore(join(directory, 'lib'), memoryLog());
 
-async function startManager(given: XendPorts = ports(), managed: ManagedStore = managedStore()): Promise<DomainManager> {
+async function startManager(
+  given: XendPorts = ports(),
+  managed: ManagedStore = managedStore(),
+): Promise<DomainManager> {
   const manager = new DomainManager(given, managed);
   await manager.start();
   await manager.settle();
@@ -97,7 +105,9 @@ const wanted = (...more: Sxp[]) => parseVmConfig(config('g', ['uuid', UUID], ['d
 async function devicesAgree(manager: DomainManager): Promise<void> {
   const vm = manager.find('g');
   if (!vm?.live) return;
-  const links = (await tree(`${vm.vmPath}/device`)).filter((line) => / = /.test(line) && /\/(backend|frontend) = /.test(line));
+  const links = (await tree(`${vm.vmPath}/device`)).filter(
+    (line) => / = /.test(line) && /\/(backend|frontend) = /.test(line),
+  );
   const ends = links.map((line) => line.split(' = ')[1] ?? '');
   for (const end of ends) expect([end, await store.exists(`${end}/state`)]).toEqual([end, true]);
   const backends = (await tree('/local/domain/0/backend')).filter((line) => /\/state = /.test(line));
@@ -143,7 +153,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a start': { prepare: managed, act: (manager) => manager.startStored(theVm(manager)) },
   'a poweroff of a managed machine': {
     prepare: async (manager) => {
-      await manager.startStored((await manager.define(wanted())));
+      await manager.startStored(await manager.define(wanted()));
     },
     act: guestEnds(0),
     holds: (manager) => expect(manager.find('g')?.state).toBe('halted'),
