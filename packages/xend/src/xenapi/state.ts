@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Mutex } from '../domain/mutex.ts';
 import { messageOf } from '../errors.ts';
 import type { XendLog } from '../node/log.ts';
-import { writeFileAtomically } from '../store/atomic-file.ts';
+import { TEMPORARY_SUFFIX, writeFileAtomically } from '../store/atomic-file.ts';
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 export type JsonRecord = Readonly<Record<string, Json>>;
@@ -33,6 +33,8 @@ export class StateStore {
       for (const file of await readdir(join(this.#directory, name)).catch(() => [])) {
         const ref = FILE.exec(file)?.[1];
         if (ref !== undefined) await this.#loadRecord(name, ref);
+        // A crash came before it had its name.
+        else if (file.endsWith(TEMPORARY_SUFFIX)) await rm(join(this.#directory, name, file), { force: true });
       }
     }
   }

@@ -7,6 +7,9 @@ import fc from 'fast-check';
 import { copyImage, createImage, growImage, MAKING_SUFFIX } from './images.ts';
 import { CLUSTER_BYTES, MAX_QCOW2_BYTES, Qcow2Image } from './qcow2.ts';
 
+/** Other processes take part, on machines with other work. */
+jest.setTimeout(60_000);
+
 const hasQemuImg = (() => {
   try {
     execFileSync('qemu-img', ['--version'], { stdio: 'ignore' });

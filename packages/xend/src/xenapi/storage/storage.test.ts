@@ -6,6 +6,9 @@ import type { XmlRpcStruct, XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { vmRecord, XenApiClient } from '../../testing/xen-api-client.ts';
 import { xendFixture } from '../../testing/xend-fixture.ts';
 
+/** Much is written to the disk, on machines with other work. */
+jest.setTimeout(60_000);
+
 const fixture = xendFixture();
 const api = new XenApiClient(() => fixture.xend.xenApi);
 const MIB = 1 << 20;
