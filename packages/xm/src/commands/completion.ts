@@ -12,7 +12,7 @@ export const takesDomain = (command: Command): boolean =>
 const takesFile = (command: Command): boolean => /<(?:ConfigFile|CheckpointFile|policyfile)>/.test(command.args);
 const takesPool = (command: Command): boolean => /<CPU Pool>/.test(command.args);
 
-function longOptions(command: Command): string[] {
+export function longOptions(command: Command): string[] {
   const inArguments = [...command.args.matchAll(/--[a-z_-]+/g)].map(([word]) => word);
   const own = (command.options ?? []).map(([, long]) => long.replace(/[[=].*$/, ''));
   return [...new Set([...own, ...inArguments, ...(command.json ? [JSON_OPTION[1]] : []), '--help'])];

@@ -6,7 +6,7 @@ import { print, type World } from '../world.ts';
 import { sxpOf } from '../xen-api/values.ts';
 import type { Command, CommandContext, Run } from './command.ts';
 import { asSxpList, sxpJson } from './domain-rows.ts';
-import { takesDomain } from './completion.ts';
+import { longOptions, takesDomain } from './completion.ts';
 
 const PROMPT = 'xm> ';
 const BANNER = 'The Xen Master. Type "help" for a list of functions.';
@@ -153,7 +153,7 @@ async function completions({ server, api, xm }: CommandContext, line: string): P
   ];
   if (words.length <= 1) return among([...xm.commands.map((command) => command.name), 'help', ...ENDS]);
   const command = xm.commands.find((row) => row.name === words[0]);
-  if (last.startsWith('-')) return among(command?.options?.map(([, long]) => long.replace(/[[=].*$/, '')) ?? []);
+  if (last.startsWith('-')) return among(command ? longOptions(command) : []);
   if (!command || !takesDomain(command) || api) return [[], last];
   try {
     return among(asSxpList(await server.call('xend.domains', 0)).map((name) => atomText(name) ?? ''));
