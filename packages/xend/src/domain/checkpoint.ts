@@ -13,7 +13,7 @@ import { storedConfigSxp } from '../config/sxp.ts';
 import type { VmConfig } from '../config/types.ts';
 import { waitForDevices } from '../device/controller.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
-import { FileSink, FileSource, MAX_CONFIG_BYTES, SAVE_SIGNATURE } from '../image/format.ts';
+import { FileSink, FileSource, MAX_CONFIG_BYTES, SAVE_SIGNATURE, VALID_ASSISTS } from '../image/format.ts';
 import { restoreGuestImage } from '../image/restore.ts';
 import { writeGuestImage } from '../image/save.ts';
 import { SUSPEND_POLL_MS, SUSPEND_TIMEOUT_MS } from '../limits.ts';
@@ -120,6 +120,7 @@ async function goOnInPlace(manager: DomainManager, live: Live): Promise<void> {
   const context = await xc.vcpuGetcontext(live.domid, 0);
   const at = VcpuGuestContext.offsets.user_regs + CpuUserRegs.offsets.rax;
   bytesOf(context).dv.setBigUint64(at, SUSPEND_CANCELLED, true);
+  VcpuGuestContext.view(bytesOf(context), 0).vm_assist &= VALID_ASSISTS;
   await xc.vcpuSetcontext(live.domid, 0, context);
   await xc.domainResume(live.domid);
   await store.resume(live.domid);

@@ -12,7 +12,7 @@ import { INVALID_MFN } from '../domain/guest-memory.ts';
 import { XendError } from '../errors.ts';
 import { MAX_GUEST_PFNS, MAX_VCPUS } from '../limits.ts';
 import type { Hypervisor } from '../ports.ts';
-import { BATCH_PAGES, EXTENDED_INFO, SaveId, type FileSource } from './format.ts';
+import { BATCH_PAGES, EXTENDED_INFO, SaveId, VALID_ASSISTS, type FileSource } from './format.ts';
 import { hasPage, tableLevel, translateTable } from './tables.ts';
 
 const AT = VcpuGuestContext.offsets;
@@ -21,8 +21,6 @@ const MAX_EXTENDED_INFO = 1 << 16;
 const MAX_EXTENDED_STATE = 1 << 16;
 const PFN_MASK = 0x0fff_ffff;
 const MAX_GDT_FRAMES = 16;
-/** VM_ASSIST_VALID of a 64-bit guest (`asm-x86/config.h`). */
-const VALID_ASSISTS = 0x1_0000_0037n;
 const VCPU_INFO_BYTES = 64;
 const LEGACY_VCPUS = 32;
 /** `evtchn_pending_sel` in vcpu_info. */
@@ -279,7 +277,6 @@ function localContext(context: Uint8Array, vcpu: number, index: ImageIndex, mfnO
   const set = (at: number, value: number, shift = 0n): void => {
     dv.setBigUint64(at, BigInt(value) << shift, true);
   };
-  // 64-bit guests may ask for pae_extended_cr3, which means nothing to them and is not taken back from them.
   view.vm_assist &= VALID_ASSISTS;
   if (vcpu === 0) {
     const at = AT.user_regs + CpuUserRegs.offsets.rdx;
