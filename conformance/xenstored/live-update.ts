@@ -38,6 +38,8 @@ const updated = (): string => program('xenstored').args.at(-1) ?? '';
 class Writer {
   readonly path: string;
   readonly #client: WireClient;
+  /** Of the requests under way. */
+  readonly #ids: number[] = [];
   #sent = 0;
   #answered = 0;
   #stop = false;
@@ -54,9 +56,11 @@ class Writer {
   async run(): Promise<void> {
     while (!this.#stop || this.#answered < this.#sent) {
       while (!this.#stop && this.#sent - this.#answered < IN_FLIGHT)
-        this.#client.send(XsOp.WRITE, 0, text(`${this.path}|${++this.#sent}`));
+        this.#ids.push(this.#client.send(XsOp.WRITE, 0, text(`${this.path}|${++this.#sent}`)));
       const packet = await this.#client.next();
       assert(packet !== undefined, `the connection that writes ${this.path} has ended`);
+      const id = this.#ids.shift();
+      assert(packet.reqId === id, `request ${id ?? 0} that writes ${this.path} was answered as ${packet.reqId}`);
       assert(
         packet.op === XsOp.WRITE,
         `a write of ${this.path} was answered with ${packet.payload.toString('latin1')}`,
@@ -87,6 +91,8 @@ async function underLoad(debian: DebianXen): Promise<string> {
   const clients = await Promise.all(names.map((name) => world.client(name)));
   const writers = clients.map((client, i) => new Writer(client, names[i] === '5' ? 'load' : `/load/${names[i] ?? ''}`));
   const writing = Promise.all(writers.map((writer) => writer.run()));
+  // It is waited for at the end, and told of then.
+  writing.catch(() => undefined);
   const pids = new Set([world.daemon.pid]);
   const file = updated();
   try {
@@ -103,6 +109,9 @@ async function underLoad(debian: DebianXen): Promise<string> {
       );
       assert(code === 0, `live-update: ${out}${err}`);
       await expect(['0', 'READ', '/local/domain/0/name|'], 'Domain-0');
+      // The one before may still be on its way out.
+      for (let wait = 0; wait < 100 && pids.has(world.daemon.pid); wait++)
+        await new Promise((done) => setTimeout(done, 20));
       pids.add(world.daemon.pid);
     }
   } finally {

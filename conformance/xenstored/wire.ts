@@ -47,8 +47,11 @@ export class WireClient {
     return this.#closed;
   }
 
-  send(op: number, txId: number, payload: string | Uint8Array): void {
-    if (!this.#closed) this.socket.write(encodeXsPacket(op, this.#nextId++, txId, payload));
+  /** The number of the request, which its answer bears. */
+  send(op: number, txId: number, payload: string | Uint8Array): number {
+    const id = this.#nextId++;
+    if (!this.#closed) this.socket.write(encodeXsPacket(op, id, txId, payload));
+    return id;
   }
 
   /** The next packet; undefined when the connection has ended. */

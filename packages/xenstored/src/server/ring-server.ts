@@ -162,9 +162,13 @@ export class RingServer implements DomainGate {
     for (const [domid, { ring }] of this.#byDomid) yield [domid, ring];
   }
 
-  /** Resolves when no batch is under way; none is sent until `thaw()` or `closeAll()`. */
+  /**
+   * Resolves when no batch is under way and every page knows which of its requests have been run: a successor begins behind them. No request
+   * is run and no further batch sent until `thaw()` or `closeAll()`.
+   */
   freeze(): Promise<void> {
     this.#frozen = true;
+    this.#schedule();
     return new Promise((resolve) => {
       this.#idle = resolve;
       this.#tellIdle();
@@ -211,7 +215,7 @@ export class RingServer implements DomainGate {
     const core = this.#core;
     if (!core) throw new Error('RingServer.attach was not called');
     const ring = new Ring({ connection, page, port }, state, {
-      mayRun: () => core.mayRead(connection),
+      mayRun: () => !this.#frozen && core.mayRead(connection),
       handle: (packet, end) => {
         this.#handle(core, connection, packet, end);
       },
@@ -253,7 +257,7 @@ export class RingServer implements DomainGate {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      while (!this.#frozen && this.#line.length > 0 && this.#inFlight < BATCHES_IN_FLIGHT) this.#send();
+      while (this.#maySend() && this.#line.length > 0 && this.#inFlight < BATCHES_IN_FLIGHT) this.#send();
     });
   }
 
@@ -286,8 +290,17 @@ export class RingServer implements DomainGate {
     );
   }
 
+  #maySend(): boolean {
+    return !this.#frozen || this.#someUntold();
+  }
+
+  #someUntold(): boolean {
+    for (const { state, ring } of this.#byDomid.values()) if (state === 'open' && ring.untold) return true;
+    return false;
+  }
+
   #tellIdle(): void {
-    if (this.#frozen && this.#inFlight === 0) this.#idle();
+    if (this.#frozen && this.#inFlight === 0 && !this.#someUntold()) this.#idle();
   }
 
   #settle(batch: readonly InBatch[], results: readonly MemoryResult[]): void {

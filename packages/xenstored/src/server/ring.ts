@@ -113,6 +113,11 @@ export class Ring {
     this.#toRead = true;
   }
 
+  /** Requests have been run that the page does not know to be taken: the next batch tells it, with their replies. */
+  get untold(): boolean {
+    return this.#reqCons !== this.#reqConsTold;
+  }
+
   /** Requests wait in the ring that may not be run now. */
   get holdsBack(): boolean {
     return this.#left;
@@ -120,7 +125,7 @@ export class Ring {
 
   /** Whether a batch would do something for this ring. */
   get due(): boolean {
-    if (this.#toRead || this.#reqCons !== this.#reqConsTold) return true;
+    if (this.#toRead || this.untold) return true;
     if (this.#waitingBytes > 0) return this.#room > 0;
     return this.#left && this.#modules.mayRun();
   }
@@ -134,7 +139,7 @@ export class Ring {
       for (const write of appendToRing(RSP_RING, this.#rspProd, data)) ops.push({ kind: 'write', page, ...write });
       this.#rspProd = advance(this.#rspProd, data.length);
     }
-    if (this.#reqCons !== this.#reqConsTold) {
+    if (this.untold) {
       ops.push({ kind: 'write', page, offset: offsets.req_cons, data: u32Bytes(this.#reqCons) });
       this.#reqConsTold = this.#reqCons;
     }
