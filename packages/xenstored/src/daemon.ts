@@ -19,8 +19,11 @@ import type { SuccessorPort } from './live-update/successor-port.ts';
 import type { Predecessor } from './live-update/take-over.ts';
 import { reconnectRings } from './parts.ts';
 import type { DaemonParts } from './parts.ts';
+import { AccessLog } from './server/access-log.ts';
 import { DomainChecker } from './server/domain-checker.ts';
 import type { HypervisorLink } from './server/domain-checker.ts';
+import { MetricsServer } from './server/metrics-server.ts';
+import { xenstoredMetrics } from './server/metrics.ts';
 import { RingServer } from './server/ring-server.ts';
 import type { RingRecords } from './server/ring-server.ts';
 import { SocketServer } from './server/socket-server.ts';
@@ -33,6 +36,10 @@ export interface XenstoredOptions {
   readonly conflictPolicy?: ConflictPolicy;
   /** Absent: a daemon that was killed is followed by an empty one. */
   readonly journal?: JournalOptions;
+  /** Unix socket of the metrics. Absent: none are served. */
+  readonly metricsPath?: string;
+  /** Where the access log goes once it is switched on. Absent: it cannot be. */
+  readonly accessLogPath?: string;
 }
 
 export interface XenstoredModules {
@@ -78,6 +85,7 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
   const update = (request: LiveUpdateRequest): Promise<string> => updateAsFirst(front, options, modules, request);
   const parts = await startParts(options, modules, update);
   front.parts = parts;
+  await parts.metrics.open();
   const listener = await listenUnix(
     options.socketPath,
     (socket) => {
@@ -91,9 +99,10 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
     core: parts.core,
     stop: async () => {
       await front.shell?.stop();
+      await parts.metrics.close();
       const closed = listener.close();
       // With sockets that went to another process, Node would wait for word from it.
-      if (!front.shell) await closed;
+      if (!front.handedOver) await closed;
       parts.journal?.close();
     },
   };
@@ -111,6 +120,7 @@ export async function takeOver(
   front.parts = parts;
   const state = await predecessor.state;
   const connections = core.restoreState(state.core);
+  if (core.accessLog) core.control.setTrace?.(true);
   const rests = new Map(state.sockets);
   const ringsLeft = new Map(state.rings.map((ring) => [ring.domid, ring]));
   await reconnectRings(parts, (domid) => {
@@ -121,6 +131,19 @@ export async function takeOver(
   predecessor.tell({ kind: 'restored' });
   const { unsent, journalBytes } = await predecessor.go;
   if (journal && (journalBytes === undefined || !journal.resume(journalBytes))) journal.begin();
+  predecessor.onConnection((socket) => {
+    if (front.held) front.held.push(socket);
+    else if (front.successor) passOn(front, front.successor, socket);
+    else sockets.accept(socket);
+  });
+  predecessor.onSuperseded(() => {
+    front.passed = () => {
+      if (front.passing === 0) process.exit(0);
+    };
+    front.passed();
+  });
+  // Before any client hears of it, and may ask for the next update.
+  predecessor.tell({ kind: 'serving' });
   for (const [id, connection] of connections) {
     if (connection.isRing) continue;
     const handed = predecessor.sockets.get(id);
@@ -133,25 +156,14 @@ export async function takeOver(
   }
   rings?.resume();
   checker?.check();
-  predecessor.onConnection((socket) => {
-    if (front.held) front.held.push(socket);
-    else if (front.successor) passOn(front, front.successor, socket);
-    else sockets.accept(socket);
-  });
-  predecessor.onSuperseded(() => {
-    front.passed = () => {
-      if (front.passing === 0) process.exit(0);
-    };
-    front.passed();
-  });
-  predecessor.tell({ kind: 'serving' });
+  await parts.metrics.open();
   log.info({ domains: core.domains.size, clients: sockets.clients.size }, 'has taken over');
   return {
     core,
-    stop: () => {
+    stop: async () => {
+      await parts.metrics.close();
       sockets.close();
       journal?.close();
-      return Promise.resolve();
     },
   };
 }
@@ -165,6 +177,8 @@ interface Front {
   successor?: PassedSuccessor;
   /** An update is under way: they wait. */
   held: Socket[] | undefined;
+  /** Sockets may have gone to another process. */
+  handedOver: boolean;
   /** On their way to the successor. */
   passing: number;
   /** Called after each. */
@@ -172,7 +186,7 @@ interface Front {
 }
 
 const newFront = (): Front => ({
-  ...{ parts: undefined, shell: undefined, held: undefined, passing: 0 },
+  ...{ parts: undefined, shell: undefined, held: undefined, handedOver: false, passing: 0 },
   passed: () => undefined,
 });
 
@@ -201,7 +215,7 @@ async function updateAsFirst(
   const successor = new ChildSuccessor(command, args);
   const reason = await attempt(front, parts, request, successor, dirname(socketPath));
   if (reason !== undefined) return refusedOrGone(reason, shutdown);
-  front.shell = new Shell(successor.child, {
+  front.shell = new Shell(successor, {
     onEnd: (how) => {
       shutdown(`the daemon that had taken over ${how}`, 1);
     },
@@ -242,6 +256,7 @@ async function attempt(
   const { log, sockets } = parts;
   const { file } = request;
   const onFreeze = (): void => {
+    front.handedOver = true;
     front.held = [];
   };
   try {
@@ -284,7 +299,19 @@ function assemble(
       })
     : undefined;
   const { quotas, conflictPolicy } = options;
-  const control: ControlPort = shutdown ? { checkProgram: programProblem, liveUpdate: update } : {};
+  const accessLog = options.accessLogPath === undefined ? undefined : new AccessLog(options.accessLogPath, log);
+  const control: ControlPort = {
+    ...(shutdown && { checkProgram: programProblem, liveUpdate: update }),
+    ...(accessLog && {
+      setTrace: (on: boolean) => {
+        accessLog.setOn(on);
+      },
+      setTraceFile: (path: string) => {
+        accessLog.setFile(path);
+      },
+      appendReport: (path: string | undefined, text: string) => accessLog.append(path, text),
+    }),
+  };
   const core: XenstoreCore = new XenstoreCore(
     { ...(quotas && { quotas }), ...(conflictPolicy && { conflictPolicy }) },
     {
@@ -294,6 +321,7 @@ function assemble(
         else log.info(data, message);
       },
       control,
+      ...(accessLog && { trace: accessLog }),
       ...(journal && { journal }),
       ...(hypervisor && {
         existing: async () => new Set((await hypervisor.listDomains()).map(({ domid }) => domid)),
@@ -301,7 +329,9 @@ function assemble(
     },
   );
   rings?.attach(core);
-  return { core, sockets: new SocketServer(core, beforeSend), journal, hypervisor, rings, checker, log };
+  const sockets = new SocketServer(core, beforeSend);
+  const metrics = new MetricsServer(options.metricsPath, () => xenstoredMetrics({ core, sockets, journal }), log);
+  return { core, sockets, journal, hypervisor, rings, checker, metrics, log };
 }
 
 /** Parts that serve: empty, or as the journal tells. */

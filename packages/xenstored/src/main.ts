@@ -1,10 +1,10 @@
-import { dirname } from 'node:path';
-import { hostPaths, parseDaemonArgs, runDaemon, UsageError } from '@xenhost/daemon-kit';
+import { dirname, join } from 'node:path';
+import { hostPaths, metricsBeside, parseDaemonArgs, runDaemon, UsageError } from '@xenhost/daemon-kit';
 import { openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { warmUp } from './core/warm-up.ts';
 import { startXenstored, takeOver } from './daemon.ts';
-import type { HypervisorLink } from './daemon.ts';
+import type { HypervisorLink, XenstoredOptions } from './daemon.ts';
 import { incarnationOf } from './incarnation.ts';
 import { TAKEOVER_VARIABLE } from './live-update/messages.ts';
 import { Predecessor } from './live-update/take-over.ts';
@@ -20,6 +20,10 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
     'no-hypervisor': { type: 'boolean', help: 'serve the socket alone, without guests' },
     journal: { type: 'string', help: 'on, off, or sync: on, and each write waits for the disk', default: 'on' },
     transactions: { type: 'string', help: 'eagain, or merge what does not conflict', default: 'eagain' },
+    'access-log': {
+      ...{ type: 'string', help: 'where requests are logged once xenstore-control log on says so' },
+      default: join(paths.log, 'xenstored-access.log'),
+    },
     'journal-dir': { type: 'string', help: "where the journal is (default the socket's folder)" },
   });
   if (!['on', 'off', 'sync'].includes(args.journal)) {
@@ -42,7 +46,10 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
             sync: args.journal === 'sync',
           },
         };
-  const options = { socketPath: args.socket, conflictPolicy: transactions, ...journal } as const;
+  const options: XenstoredOptions = {
+    ...{ socketPath: args.socket, conflictPolicy: transactions, accessLogPath: args['access-log'] },
+    ...{ metricsPath: metricsBeside(args.socket), ...journal },
+  };
   const modules = { log, shutdown, ...(hypervisor ? { hypervisor } : {}) };
   const daemon =
     process.env[TAKEOVER_VARIABLE] === undefined

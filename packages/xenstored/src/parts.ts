@@ -3,6 +3,7 @@ import type { Logger } from '@xenhost/daemon-kit';
 import type { XenstoreCore } from './core/core.ts';
 import type { Journal } from './journal/index.ts';
 import type { DomainChecker, HypervisorLink } from './server/domain-checker.ts';
+import type { MetricsServer } from './server/metrics-server.ts';
 import type { RingServer } from './server/ring-server.ts';
 import type { RingState } from './server/ring.ts';
 import type { SocketServer } from './server/socket-server.ts';
@@ -15,6 +16,7 @@ export interface DaemonParts {
   readonly hypervisor: HypervisorLink | undefined;
   readonly rings: RingServer | undefined;
   readonly checker: DomainChecker | undefined;
+  readonly metrics: MetricsServer;
   readonly log: Logger;
 }
 

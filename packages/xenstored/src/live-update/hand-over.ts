@@ -58,6 +58,7 @@ export async function handOver(
     client.connection.id,
     client.letGo().toString('latin1'),
   ]);
+  await parts.metrics.close();
   const journalBytes = parts.journal?.close();
   await parts.hypervisor?.privcmd.close();
   await port.send({ kind: 'go', unsent: unsent.filter(([, bytes]) => bytes !== ''), journalBytes });

@@ -5,6 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { howEnded, startSuccessor } from './successor-port.ts';
+import type { ChildSuccessor } from './successor-port.ts';
 import type { FromShell, FromSuccessor, ToShell, ToSuccessor } from './messages.ts';
 import { stopReading } from '../server/socket-handle.ts';
 
@@ -19,10 +20,14 @@ export class Shell {
   #next: ChildProcess | undefined;
   #stopping = false;
 
-  constructor(serving: ChildProcess, modules: ShellModules) {
+  constructor(serving: ChildSuccessor, modules: ShellModules) {
     this.#modules = modules;
-    this.#serving = serving;
-    this.#watch(serving);
+    this.#serving = serving.child;
+    const { exitCode, signalCode } = serving.child;
+    // It may have ended before anybody watched.
+    if (exitCode !== null || signalCode !== null) modules.onEnd(howEnded(exitCode, signalCode));
+    else this.#watch(serving.child);
+    for (const [message, socket] of serving.release()) this.#heard(serving.child, message, socket);
   }
 
   /** A new client. */

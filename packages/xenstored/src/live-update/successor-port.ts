@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
+import { stopReading } from '../server/socket-handle.ts';
 import { TAKEOVER_VARIABLE } from './messages.ts';
 import type { FromShell, FromSuccessor, ToShell, ToSuccessor } from './messages.ts';
 
@@ -66,12 +67,12 @@ export const howEnded = (code: number | null, signal: string | null): string =>
 export class ChildSuccessor implements SuccessorPort {
   readonly child: ChildProcess;
   readonly #inbox = new Inbox();
+  /** Said by one that serves, to the shell that will be there in a moment. */
+  readonly #early: [ToShell, Socket | undefined][] = [];
 
   constructor(command: string, args: readonly string[]) {
     this.child = startSuccessor(command, args);
-    this.child.on('message', (message) => {
-      this.#inbox.put(message as FromSuccessor);
-    });
+    this.child.on('message', this.#heard);
     this.child.once('error', (error) => {
       this.#inbox.end(`could not be started: ${error.message}`);
     });
@@ -95,6 +96,20 @@ export class ChildSuccessor implements SuccessorPort {
   abandon(): void {
     this.child.kill('SIGKILL');
   }
+
+  /** It serves: what it says is the shell's from now on. What it has said already. */
+  release(): readonly (readonly [ToShell, Socket | undefined])[] {
+    this.child.off('message', this.#heard);
+    return this.#early;
+  }
+
+  readonly #heard = (message: unknown, handle: unknown): void => {
+    const { kind } = message as ToShell | FromSuccessor;
+    if (kind === 'start' || kind === 'pass' || kind === 'abandon') {
+      if (handle) stopReading(handle as Socket);
+      this.#early.push([message as ToShell, handle as Socket | undefined]);
+    } else this.#inbox.put(message as FromSuccessor);
+  };
 }
 
 /** A child of the process that started first, which passes on what is said. */

@@ -14,3 +14,7 @@ export const EXPIRY_PERIOD_MS = 1000;
 export const SOCKET_HIGH_WATER_BYTES = 1024 * 1024;
 /** Unsent bytes (events that pile up) at which a socket is dropped. */
 export const SOCKET_OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
+/** Bytes at which the access log is put aside; one such file is kept. */
+export const ACCESS_LOG_MAX_BYTES = 64 * 1024 * 1024;
+/** Bytes of a payload that a line of it shows. */
+export const ACCESS_LOG_TEXT_MAX = 512;
