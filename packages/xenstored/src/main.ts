@@ -6,11 +6,13 @@ import { warmUp } from './core/warm-up.ts';
 import { startXenstored, takeOver } from './daemon.ts';
 import type { HypervisorLink, XenstoredOptions } from './daemon.ts';
 import { incarnationOf } from './incarnation.ts';
+import { COMPACT_MIN_BYTES } from './journal/limits.ts';
 import { TAKEOVER_VARIABLE } from './live-update/messages.ts';
 import { Predecessor } from './live-update/take-over.ts';
 
 /** How long the hypervisor may take to come up when both start together. */
 const HYPERVISOR_WAIT_MS = 30_000;
+const MIB = 1024 * 1024;
 
 runDaemon('xenstored', async ({ log, shutdown }) => {
   const paths = hostPaths();
@@ -20,6 +22,11 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
     'no-hypervisor': { type: 'boolean', help: 'serve the socket alone, without guests' },
     journal: { type: 'string', help: 'on, off, or sync: on, and each write waits for the disk', default: 'on' },
     transactions: { type: 'string', help: 'eagain, or merge what does not conflict', default: 'eagain' },
+    'journal-mib': {
+      type: 'number',
+      help: 'length from which the journal is compacted',
+      default: COMPACT_MIN_BYTES / MIB,
+    },
     'access-log': {
       ...{ type: 'string', help: 'where requests are logged once xenstore-control log on says so' },
       default: join(paths.log, 'xenstored-access.log'),
@@ -44,6 +51,7 @@ runDaemon('xenstored', async ({ log, shutdown }) => {
             directory: args['journal-dir'] ?? dirname(args.socket),
             incarnation,
             sync: args.journal === 'sync',
+            compactMinBytes: args['journal-mib'] * MIB,
           },
         };
   const options: XenstoredOptions = {

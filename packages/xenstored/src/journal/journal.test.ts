@@ -10,10 +10,10 @@ import { XsOp } from '@xenhost/xs-wire';
 import { XenstoreCore } from '../core/core.ts';
 import { compact } from './compact.ts';
 import { Journal } from './journal.ts';
-import { COMPACT_MIN_BYTES } from './limits.ts';
 import { FRAME_BYTES, MAGIC, RecordWriter, changesOf, payloadAt } from './record.ts';
 import type { JournalChange } from './record.ts';
 
+const COMPACT_MIN_BYTES = 2 * 1024 * 1024;
 const log = createLogger('journal-test', { level: 'silent' });
 const options = { incarnation: 'this one', sync: false };
 
@@ -188,7 +188,16 @@ describe('a daemon that is killed', () => {
 
   async function start(prefix: readonly string[] = []): Promise<{ kill(): Promise<void>; path: string }> {
     const path = join(directory, 's');
-    const [command, ...args] = [...prefix, process.execPath, main, '--no-hypervisor', '--socket', path];
+    const [command, ...args] = [
+      ...prefix,
+      process.execPath,
+      main,
+      '--no-hypervisor',
+      '--socket',
+      path,
+      '--journal-mib',
+      '2',
+    ];
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, XENHOST_LOG_LEVEL: 'silent' },

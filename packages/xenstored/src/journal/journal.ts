@@ -35,6 +35,8 @@ export interface JournalOptions {
   readonly incarnation: string;
   /** Each write waits for the disk: survives the machine's end, too. */
   readonly sync: boolean;
+  /** Length from which the log is compacted, default COMPACT_MIN_BYTES. */
+  readonly compactMinBytes?: number;
 }
 
 export interface JournalModules {
@@ -61,12 +63,13 @@ export class Journal implements JournalPort, RingRecords {
   readonly #options: JournalOptions;
   readonly #modules: JournalModules;
   readonly #path: string;
+  readonly #compactMinBytes: number;
   readonly #writer = new RecordWriter();
   /** Undefined: not begun, closed, or not writable at present. */
   #fd: number | undefined;
   #sizeBytes = 0;
   /** Size at which the log is compacted. */
-  #compactAtBytes = COMPACT_MIN_BYTES;
+  #compactAtBytes: number;
   #compacting = false;
   #beginnings = 0;
   #closed = false;
@@ -79,6 +82,8 @@ export class Journal implements JournalPort, RingRecords {
     this.#options = options;
     this.#modules = modules;
     this.#path = join(options.directory, FILE);
+    this.#compactMinBytes = options.compactMinBytes ?? COMPACT_MIN_BYTES;
+    this.#compactAtBytes = this.#compactMinBytes;
     mkdirSync(options.directory, { recursive: true, mode: DIRECTORY_MODE });
   }
 
@@ -116,7 +121,7 @@ export class Journal implements JournalPort, RingRecords {
     this.#fd = openSync(this.#path, 'r+');
     ftruncateSync(this.#fd, validBytes);
     this.#sizeBytes = validBytes;
-    this.#compactAtBytes = Math.max(COMPACT_MIN_BYTES, validBytes);
+    this.#compactAtBytes = Math.max(this.#compactMinBytes, validBytes);
     const sessions = new Sessions();
     const changes = storeChanges(bytes, validBytes, sessions);
     return { sessions, changes, tornBytes: bytes.length - validBytes };
@@ -127,7 +132,7 @@ export class Journal implements JournalPort, RingRecords {
     if (statSync(this.#path, { throwIfNoEntry: false })?.size !== sizeBytes) return false;
     this.#fd = openSync(this.#path, 'r+');
     this.#sizeBytes = sizeBytes;
-    this.#compactAtBytes = Math.max(COMPACT_MIN_BYTES, sizeBytes);
+    this.#compactAtBytes = Math.max(this.#compactMinBytes, sizeBytes);
     return true;
   }
 
@@ -147,7 +152,7 @@ export class Journal implements JournalPort, RingRecords {
     }
     this.#fd = fd;
     this.#beginnings++;
-    this.#compactAtBytes = Math.max(COMPACT_MIN_BYTES, COMPACT_RATIO * this.#sizeBytes);
+    this.#compactAtBytes = Math.max(this.#compactMinBytes, COMPACT_RATIO * this.#sizeBytes);
   }
 
   committed(changes: readonly StoreChange[]): void {
@@ -268,7 +273,7 @@ export class Journal implements JournalPort, RingRecords {
     this.#fd = fd;
     this.#modules.log.debug({ fromBytes: this.#sizeBytes, toBytes: at }, 'journal compacted');
     this.#sizeBytes = at;
-    this.#compactAtBytes = Math.max(COMPACT_MIN_BYTES, COMPACT_RATIO * snapshotBytes);
+    this.#compactAtBytes = Math.max(this.#compactMinBytes, COMPACT_RATIO * snapshotBytes);
     this.#compactions++;
   }
 }

@@ -3,8 +3,8 @@
 import { XENSTORE_RING_SIZE } from '@xenhost/xen-abi';
 import { XS_HEADER_SIZE } from '@xenhost/xs-wire';
 
-/** A log shorter than this is not compacted. */
-export const COMPACT_MIN_BYTES = 4 * 1024 * 1024;
+/** A log shorter than this is not compacted, unless the daemon is told another length. */
+export const COMPACT_MIN_BYTES = 32 * 1024 * 1024;
 /** A log this many times as long as the snapshot it began with is. */
 export const COMPACT_RATIO = 4;
 /** Bytes of one record; longer is damage. A commit of the whole store of 10,000 domains fits. */
