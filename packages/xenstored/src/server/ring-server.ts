@@ -267,7 +267,12 @@ export class RingServer implements DomainGate {
     const line = this.#line.splice(0, RINGS_PER_BATCH);
     for (const session of line) {
       session.queued = false;
-      if (session.state !== 'open' || !session.ring.due) continue;
+      if (session.state !== 'open') continue;
+      if (!session.ring.due) {
+        // The write limit has it wait once more.
+        this.#waitFor(session);
+        continue;
+      }
       session.inFlight = true;
       const from = ops.length;
       session.ring.collect(ops);
