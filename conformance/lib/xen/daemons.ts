@@ -92,12 +92,10 @@ class RunningDaemon implements Daemon {
   readonly exited: Promise<void>;
   readonly #options: DaemonOptions;
   readonly #kill = (): void => {
+    killAll(this.socket);
     this.#child?.kill('SIGKILL');
-    if (this.#successor !== undefined) killPid(this.#successor);
     this.#host?.kill('SIGKILL');
   };
-  /** The process that has taken over, when it is not the one that was started. */
-  #successor: number | undefined;
   #child: ChildProcess | undefined;
   #host: ChildProcess | undefined;
   #gone = Promise.resolve();
@@ -113,7 +111,9 @@ class RunningDaemon implements Daemon {
   }
 
   get pid(): number {
-    return this.#successor ?? this.#child?.pid ?? 0;
+    const first = this.#child?.pid ?? 0;
+    // The one that was started stays as the parent of the one that serves.
+    return processesServing(this.socket).find((pid) => pid !== first) ?? first;
   }
 
   async begin(): Promise<void> {
@@ -136,8 +136,7 @@ class RunningDaemon implements Daemon {
     this.#gone = new Promise((resolve) => {
       child.once('exit', () => {
         resolve();
-        this.#successor = this.#crashing ? undefined : processServing(this.socket);
-        if (!this.#crashing && this.#successor === undefined) this.#onExit();
+        if (!this.#crashing) this.#onExit();
       });
     });
     if (await answers(this.socket, child)) return;
@@ -149,12 +148,9 @@ class RunningDaemon implements Daemon {
 
   async crash(): Promise<void> {
     this.#crashing = true;
+    killAll(this.socket);
     this.#child?.kill('SIGKILL');
-    if (this.#successor !== undefined) killPid(this.#successor);
     await this.#gone;
-    for (let pid = this.#successor; pid !== undefined && existsSync(`/proc/${pid}`);)
-      await new Promise((done) => setTimeout(done, POLL_MS));
-    this.#successor = undefined;
   }
 
   async stop(): Promise<void> {
@@ -180,26 +176,30 @@ class RunningDaemon implements Daemon {
   }
 }
 
-function killPid(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It has ended by itself.
+function killAll(socket: string): void {
+  for (const pid of processesServing(socket)) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It has ended by itself.
+    }
   }
 }
 
-/** The xenstored that was told to serve a socket. */
-function processServing(socket: string): number | undefined {
-  for (const name of readdirSync('/proc').filter((each) => /^\d+$/.test(each))) {
-    let words: string[] = [];
-    try {
-      words = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
-    } catch {
-      // It has ended meanwhile.
-    }
-    if (words.includes(socket) && words.some((word) => word.includes('xenstored'))) return Number(name);
-  }
-  return undefined;
+/** The xenstoreds that were told to serve a socket: more than one after a live update. */
+function processesServing(socket: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        return words.includes(socket) && words.some((word) => word.includes('xenstored'));
+      } catch {
+        // It has ended meanwhile.
+        return false;
+      }
+    })
+    .map(Number);
 }
 
 async function startPageHost(directory: string): Promise<ChildProcess> {

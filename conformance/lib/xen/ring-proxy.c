@@ -69,7 +69,14 @@ int main(int argc, char **argv)
 	}
 	puts("ready");
 	fflush(stdout);
-	while ((client = accept(listener, NULL, NULL)) >= 0) {
+	for (;;) {
+		struct pollfd fds[] = { { .fd = listener, .events = POLLIN }, { .fd = 0, .events = POLLIN } };
+
+		if (poll(fds, 2, -1) < 0 || fds[1].revents)
+			break;
+		client = accept(listener, NULL, NULL);
+		if (client < 0)
+			break;
 		serve(&ring, client);
 		close(client);
 	}
