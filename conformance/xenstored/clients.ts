@@ -31,8 +31,11 @@ const CONTROL: readonly (readonly string[])[] = [
   ['log'],
   ['print', 'hello'],
   ['print'],
-  ['memreport'],
   ['memreport', 'DIR/memory'],
+  ['memreport', '/no/such/folder/file'],
+  // Without one the C daemon has nowhere to report to, ours has its usual file.
+  ['logfile', 'DIR/log'],
+  ['memreport'],
   ['no-such-command'],
   [],
 ];
@@ -51,7 +54,7 @@ export async function runClients(report: Report, debian: DebianXen): Promise<voi
   /** Runs it with both; the answer of ours, and what the C daemon's was instead. */
   const both = async (command: string, args: readonly string[], timeoutMs = 60_000): Promise<[Answer, Answer]> => {
     const answers = [ours, c].map(async ({ socket, kind }: Daemon) => {
-      const own = args.map((arg) => arg.replace('DIR', `${directory}/${kind}`));
+      const own = args.map((arg) => arg.replace('DIR/', `${directory}/${kind}-`));
       return tool(command, own, socket, { timeoutMs, env });
     });
     return (await Promise.all(answers)) as [Answer, Answer];
