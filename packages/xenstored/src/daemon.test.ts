@@ -203,6 +203,19 @@ describe('over rings', () => {
     expect(g.get('req_cons')).toBe(30 * 21);
   });
 
+  test('a header is taken before its payload is there: Linux tells of the payload only then', async () => {
+    const g = await guest(5);
+    const packet = encodeXsPacket(XsOp.GET_DOMAIN_PATH, 1, 0, '5\0');
+    for (const piece of [packet.subarray(0, 16), packet.subarray(16)]) {
+      const start = g.get('req_prod');
+      g.put(piece);
+      expect(g.get('req_cons')).toBe(start);
+      g.notify();
+      await settle();
+    }
+    expect(g.texts()).toEqual(['/local/domain/5|']);
+  });
+
   test('requests in pieces as the ring allows', async () => {
     const g = await guest(5);
     const packet = encodeXsPacket(XsOp.WRITE, 9, 0, `data/v\0${'y'.repeat(2000)}`);

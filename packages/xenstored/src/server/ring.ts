@@ -3,9 +3,9 @@
  * takes their results. The indices that this end owns (req_cons, rsp_prod) are kept here and never read back; those that the guest
  * owns are checked, and a wild one costs the guest its session until it is introduced again.
  *
- * A request stays in the ring until it has been run, and leaves it in the step that puts its reply there: a daemon that was
- * killed finds in the page what its successor has to run again. What does not fit that rule is `RingState`: the head of a request longer
- * than the ring, and the tail of a reply longer than the room for it.
+ * A whole request stays in the ring until it has been run, and leaves it in the step that puts its reply there: a daemon that was
+ * killed finds in the page what its successor has to run again. What does not fit that rule is `RingState`: the head of a request that is
+ * not whole yet, and the tail of a reply longer than the room for it.
  */
 import { bytesOf } from '@xenhost/base';
 import type { EvtchnPort } from '@xenhost/base';
@@ -209,13 +209,10 @@ export class Ring {
     const inHead = rest.length === headBytes + bytes.length ? headBytes : 0;
     if (inHead === 0) this.#head = EMPTY;
     let taken = bytes.length - (rest.length - inHead);
-    if (rest.length >= XS_HEADER_SIZE && !reader.ready) {
-      const missing = XS_HEADER_SIZE + rest.readUInt32LE(LENGTH_OFFSET) - inHead;
-      if (missing > XENSTORE_RING_SIZE) {
-        // Never whole in the ring: taken as it comes.
-        this.#head = Buffer.from(rest);
-        taken = bytes.length;
-      }
+    if (rest.length > 0 && !reader.ready) {
+      // Linux writes header and payload apart, and sends no event for what it appends to bytes that have not been taken.
+      this.#head = Buffer.from(rest);
+      taken = bytes.length;
     }
     this.#reqCons = advance(this.#reqCons, taken);
     return 'ok';
