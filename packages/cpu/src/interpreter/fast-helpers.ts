@@ -6,7 +6,7 @@ import { OFFSET, SEGMENT_STRIDE } from '../engine/state.ts';
 import { HELPERS } from '../semantics/helpers/index.ts';
 import type { FunctionRef, ModuleBuilder } from '../wasm/builder.ts';
 import { HELPER_ARITY_SHIFT } from './emit-frame.ts';
-import { STRING_NAMES, buildCopy, buildString } from './fast-strings.ts';
+import { COMPILED_STRINGS, STRING_NAMES, buildCompiledString, buildCopy, buildString } from './fast-strings.ts';
 import type { ElementAccess } from './fast-strings.ts';
 import { RECORD, SIGNAL } from './memory-map.ts';
 
@@ -37,13 +37,14 @@ export interface FastHelperImports {
 
 const HELPER_NAMES = Object.keys(HELPERS);
 
-/** Exports `helper(word, record)`: the door of generated code to helpers. */
+/** Exports `helper(word, record)`, the door of generated code to helpers, and `COMPILED_STRINGS`. */
 export function buildFastHelpers(m: ModuleBuilder, imports: FastHelperImports): void {
   const modules = { ...imports, copy: buildCopy(m) };
   const strings = STRING_NAMES.map((name) => ({
     name,
     bySize: SIZES.map((size) => ({ size, f: buildString(m, name, size, modules) })),
   }));
+  for (const { name, size } of COMPILED_STRINGS) buildCompiledString(m, name, size, modules);
   const f = m.function(['i32', 'i32'], ['i32'], 'helper');
   const [word, record] = [0, 1];
   const ifHelper = (name: string, then: () => void): void => {

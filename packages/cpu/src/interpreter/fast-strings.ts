@@ -67,11 +67,26 @@ export function buildCopy(m: ModuleBuilder): FunctionRef {
   return f;
 } // prettier-ignore
 
+/** Repeated instructions that compiled code calls: (name, element size) of `compiledStringName`. */
+export const COMPILED_STRINGS = (['movs', 'stos'] as const).flatMap((name) =>
+  ([1, 2, 4, 8] as const).map((size) => ({ name, size })),
+);
+export const compiledStringName = (name: string, size: number): string => `rep_${name}${size}`;
+
+/**
+ * The function `() -> SIGNAL` for compiled code, which has put the registers into the state: `none` when the repetition is
+ * over, else what is left of it is the interpreter's.
+ */
+export function buildCompiledString(m: ModuleBuilder, name: 'movs' | 'stos', size: Size, imports: StringImports): void {
+  const f = m.function([], ['i32'], compiledStringName(name, size));
+  new StringFunction(f, { name, size, isCompiled: true }, { ...imports, search: undefined }).emit();
+}
+
 /** The function `(record) -> SIGNAL` of one instruction for one element size. */
 export function buildString(m: ModuleBuilder, name: StringName, size: Size, imports: StringImports): FunctionRef {
   const search = name === 'scas' || name === 'cmps' ? buildSearch(m, name, size) : undefined;
   const f = m.function(['i32'], ['i32']);
-  new StringFunction(f, { name, size }, { ...imports, search }).emit();
+  new StringFunction(f, { name, size, isCompiled: false }, { ...imports, search }).emit();
   return f;
 }
 
@@ -79,6 +94,8 @@ class StringFunction {
   private readonly f: FunctionBuilder;
   private readonly name: StringName;
   private readonly size: Size;
+  /** Called by compiled code: without a record, and nothing that could fault. */
+  private readonly isCompiled: boolean;
   private readonly shift: number;
   private readonly modules: StringImports & { search: FunctionRef | undefined };
   private readonly record = 0;
@@ -101,12 +118,13 @@ class StringFunction {
 
   constructor(
     f: FunctionBuilder,
-    what: { name: StringName; size: Size },
+    what: { name: StringName; size: Size; isCompiled: boolean },
     modules: StringImports & { search: FunctionRef | undefined },
   ) {
     this.f = f;
     this.name = what.name;
     this.size = what.size;
+    this.isCompiled = what.isCompiled;
     this.shift = LOG2[what.size];
     this.modules = modules;
     this.view = f.local('i32');
@@ -138,13 +156,10 @@ class StringFunction {
     f.i32(0).load32(OFFSET.eflags).i32(DF).op('i32.and').set(this.backwards);
     f.i32(MAX_STEPS).set(this.steps);
     // RIP of the instruction, should it go on in another turn; its record may be gone by then.
-    f.i32(0)
-      .i32(0)
-      .load64(OFFSET.ripBase)
-      .get(this.record)
-      .access(0x33, RECORD.offset)
-      .op('i64.add')
-      .store64(OFFSET.rip);
+    if (!this.isCompiled) {
+      f.i32(0).i32(0).load64(OFFSET.ripBase).get(this.record).access(0x33, RECORD.offset).op('i64.add');
+      f.store64(OFFSET.rip);
+    }
     if (this.name === 'scas' || this.name === 'stos') f.i32(0).access(this.zeroExtendingLoad, RAX).set(this.a);
     const round = f.loop();
     f.i32(0).load64(RCX).tee(this.left).op('i64.eqz').if().i32(SIGNAL.none).return().end();
@@ -156,8 +171,11 @@ class StringFunction {
     this.inPages(element);
     f.br(round);
     f.end();
-    this.oneElement();
-    f.br(round);
+    if (this.isCompiled) f.i32(SIGNAL.bail).return();
+    else {
+      this.oneElement();
+      f.br(round);
+    }
     f.end();
     f.unreachable();
   }

@@ -15,6 +15,8 @@ export interface RegionImports {
   readonly flags: FunctionRef;
   readonly carry: FunctionRef;
   readonly condition: FunctionRef;
+  /** `COMPILED_STRINGS` by `compiledStringName`. */
+  readonly strings: ReadonlyMap<string, FunctionRef>;
 }
 
 /** What an instruction did, as far as the flow of flags asks. */

@@ -9,6 +9,7 @@ import { OFFSET, SEG, SEGMENT_STRIDE } from '../engine/state.ts';
 import type { CpuField } from '../engine/state.ts';
 import type { Instruction, MemoryOperand } from '../isa/instruction.ts';
 import type { Value } from '../interpreter/emit-frame.ts';
+import { compiledStringName } from '../interpreter/fast-strings.ts';
 import { semanticSize } from '../interpreter/handlers.ts';
 import type { ValueType, Width } from '../semantics/algebra.ts';
 import { memoryType } from '../semantics/base.ts';
@@ -31,6 +32,9 @@ interface Borrowed {
   readonly home: number;
 }
 
+const [RAX, RCX, RSI, RDI] = [0, 1, 6, 7];
+/** Last segment register that has no base in 64-bit mode (DS). */
+const LAST_FLAT_SEGMENT = 3n;
 const NO_ADDRESSES: (Value | undefined)[] = [];
 
 export class RegionEmitter extends RegionMemoryEmitter {
@@ -340,6 +344,9 @@ export class RegionEmitter extends RegionMemoryEmitter {
     events.writes ||= written;
     context.flags = merges ? GENERIC : before;
   }
+  override known(value: Value): bigint | undefined {
+    return value.local < 0 && value.type !== 'v128' ? value.constant : undefined;
+  }
   override attempt(whole: () => Value, instead: () => void): void {
     const { events } = this.context;
     const before = events.writes;
@@ -419,9 +426,28 @@ export class RegionEmitter extends RegionMemoryEmitter {
   fault(_vector: number, _errorCode?: number): void {
     this.bail();
   }
-  helper(_name: string, ..._args: Value[]): Value {
-    this.bail();
+  helper(name: string, ...args: Value[]): Value {
+    if (!this.string(name, args)) this.bail();
     return this.i64(0);
+  }
+  /** A repeated MOVS or STOS by a call, what it leaves by the interpreter; false where there is no such function. */
+  private string(name: string, [size, addressSize, repeat, segment]: readonly Value[]): boolean {
+    const { f, context } = this;
+    const [bytes, from] = [size, segment].map((value) => value && this.known(value));
+    if (from === undefined || from > LAST_FLAT_SEGMENT || (addressSize && this.known(addressSize)) !== 8n) return false;
+    if ((repeat && this.known(repeat)) === 0n) return false;
+    const call = context.imports.strings.get(compiledStringName(name, Number(bytes)));
+    if (!call) return false;
+    context.observe();
+    const inputs = name === 'movs' ? [RCX, RSI, RDI] : [RAX, RCX, RDI];
+    for (const n of inputs) f.i32(0).get(context.gpr(n)).store64(OFFSET.rax + 8 * n); // prettier-ignore
+    f.call(call).set(context.result);
+    for (const n of inputs)
+      if (n !== RAX) this.setHome(n, () => f.i32(0).load64(OFFSET.rax + 8 * n)); // prettier-ignore
+    // The registers say how far it came, and the instruction goes on from there.
+    this.emitPlace();
+    f.get(context.result).brIf(context.bailLabel);
+    return true;
   }
   /** Leaves the instruction to the interpreter while SSE or x87 instructions fault. */
   guard(field: 'simdBlock' | 'avxBlock' | 'fpuBlock'): void {

@@ -12,7 +12,7 @@ import { OFFSET } from '../engine/state.ts';
 import { ModuleBuilder } from '../wasm/builder.ts';
 import { ForeignRegions, imageOf } from './image.ts';
 import type { RegionImage } from './image.ts';
-import { declareImports } from './imports.ts';
+import { SLOW_NAMES, declareImports } from './imports.ts';
 import { planRegion } from './plan.ts';
 import type { CodeSource, RegionPlan } from './plan.ts';
 import { RegionBuilder } from './region.ts';
@@ -86,8 +86,8 @@ export class JitTier {
     memories: { private: WebAssembly.Memory; machine: WebAssembly.Memory },
     slow: Readonly<Record<string, unknown>>,
   ): void {
-    const { flags, carry, condition } = slow;
-    this.imports = { engine: { ...memories, regions: this.table }, slow: { flags, carry, condition } } as WebAssembly.Imports; // prettier-ignore
+    const own = Object.fromEntries(SLOW_NAMES.map((name) => [name, slow[name]]));
+    this.imports = { engine: { ...memories, regions: this.table }, slow: own } as WebAssembly.Imports;
   }
 
   /** The interpreter was often at `record`: the record to go on with. */

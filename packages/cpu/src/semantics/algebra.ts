@@ -84,6 +84,9 @@ export interface Algebra<V> {
   truncate(size: Width, a: V): V;
   select(condition: V, ifTrue: V, ifFalse: V): V;
 
+  /** An integer that is known when the code is made, in its signed form; undefined where it is known at run time only. */
+  known(value: V): bigint | undefined;
+
   // Operands, registers, memory --------------------------------------------------------------------------------------
   /**
    * Value of operand `n`: integers zero-extended in i32 (1, 2, 4 bytes) or i64; immediates as their bits in the operand

@@ -158,6 +158,9 @@ export abstract class AlgebraBase<V> implements Algebra<V> {
     this.write(n, value);
     return value;
   }
+  known(_value: V): bigint | undefined {
+    return undefined;
+  }
   attempt(whole: () => V, instead: () => void): void {
     this.when(this.eqz(whole()), instead);
   }

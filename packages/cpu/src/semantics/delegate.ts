@@ -93,6 +93,7 @@ export class DelegatingAlgebra<V> implements Algebra<V> {
   condition(code: number): V { return this.to.condition(code); } // prettier-ignore
 
   when(condition: V, then: () => void, otherwise?: () => void): void { this.to.when(condition, then, otherwise); } // prettier-ignore
+  known(value: V): bigint | undefined { return this.to.known(value); } // prettier-ignore
   attempt(whole: () => V, instead: () => void): void { this.to.attempt(whole, instead); } // prettier-ignore
   choose(type: ValueType, condition: V, then: () => V, otherwise: () => V): V { return this.to.choose(type, condition, then, otherwise); } // prettier-ignore
   nextRip(): V { return this.to.nextRip(); } // prettier-ignore

@@ -1,5 +1,6 @@
 /** The SIMD instructions that are all helper: state images, string comparison, masked stores. */
 import type { Algebra, Semantics } from '../algebra.ts';
+import { comparedStrings } from './compare-strings.ts';
 import { high64, low64, pair, widened } from './common.ts';
 
 const FX_ALIGNMENT = 16;
@@ -20,6 +21,15 @@ const compareStrings: Semantics = (e) => {
   const b = e.read(1);
   const a = e.read(0);
   const isImplicit = (e.variant & 2) !== 0;
+  const immediate = e.known(e.read(2));
+  if (immediate !== undefined) {
+    const lengths = isImplicit ? undefined : ([explicitLength(e, 0), explicitLength(e, 2)] as const);
+    const found = comparedStrings(e, { a, b, control: Number(immediate & 0xffn), lengths });
+    if ((e.variant & 1) !== 0) e.setGpr(1, 4, found.index());
+    else e.setXmm(0, found.mask());
+    e.flagsChange(ARITHMETIC_FLAGS, found.flags);
+    return;
+  }
   const control = e.or(e.read(2), e.i32((e.variant & 3) << 8));
   const packed = isImplicit ? e.i64(0) : packLengths(e);
   const flags = e.wrap(
@@ -40,9 +50,12 @@ function saturated<V>(e: Algebra<V>, value: V): V {
   return e.and(e.select(isInside, value, bias), e.i64(0xffffffffn));
 }
 
+const explicitLength = <V>(e: Algebra<V>, n: number): V =>
+  (e.variant & 4) !== 0 ? e.gpr(n, 8) : e.extendS(e.gpr(n, 4));
+
 /** RAX and RDX (with REX.W) or EAX and EDX, the explicit lengths, in one word. */
 function packLengths<V>(e: Algebra<V>): V {
-  const [first, second] = [0, 2].map((n) => saturated(e, (e.variant & 4) !== 0 ? e.gpr(n, 8) : e.extendS(e.gpr(n, 4))));
+  const [first, second] = [0, 2].map((n) => saturated(e, explicitLength(e, n)));
   if (first === undefined || second === undefined) throw new Error('two lengths');
   return e.or(first, e.shl(second, e.i64(32)));
 }
