@@ -7,7 +7,7 @@ import { XsPacketReader } from '@xenhost/xs-wire';
 import type { StoreConnection } from '../core/connection.ts';
 import type { XenstoreCore } from '../core/core.ts';
 import { SOCKET_HIGH_WATER_BYTES, SOCKET_OUTPUT_MAX_BYTES } from './limits.ts';
-import { startReading, stopReading, unsentBytes } from './socket-handle.ts';
+import { startReading, stopReading, unsentBytes, writeNow } from './socket-handle.ts';
 import type { Turns, Worker } from './turns.ts';
 
 export interface SocketClientModules {
@@ -156,8 +156,10 @@ export class SocketClient implements Worker {
   }
 
   #write(bytes: Buffer): void {
-    this.#writing = bytes;
-    this.#socket.write(bytes, this.#written);
+    const taken = writeNow(this.#socket, bytes);
+    if (taken === bytes.length) return;
+    this.#writing = taken === 0 ? bytes : bytes.subarray(taken);
+    this.#socket.write(this.#writing, this.#written);
   }
 
   readonly #written = (): void => {

@@ -1,7 +1,9 @@
 /**
- * What node:net does not offer of a socket's handle, in one place: to stop reading at once (pause() lets one more chunk come), and
- * how much of a write the kernel has not taken. Both have been members of the handle since Node 0.x; without a handle they are no-ops.
+ * What node:net does not offer of a socket's handle, in one place: to stop reading at once (pause() lets one more chunk come), how
+ * much of a write the kernel has not taken, and to write without the machinery of a stream. All have been members of the handle since
+ * Node 0.x; without a handle they are no-ops.
  */
+import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 
 interface StreamHandle {
@@ -9,6 +11,8 @@ interface StreamHandle {
   readStart(): number;
   readStop(): number;
   readonly writeQueueSize: number;
+  /** The descriptor, of sockets of Unix; negative when there is none. */
+  readonly fd?: number;
 }
 
 const handleOf = (socket: Socket): StreamHandle | null | undefined =>
@@ -38,3 +42,17 @@ export function startReading(socket: Socket): void {
 
 /** Bytes at the end of what was written last that the kernel has not taken. */
 export const unsentBytes = (socket: Socket): number => handleOf(socket)?.writeQueueSize ?? 0;
+
+/**
+ * Gives the kernel what it takes at once; nothing else may be on its way. Returns how many bytes that were, 0 for any trouble: the
+ * stream's own write meets it again.
+ */
+export function writeNow(socket: Socket, bytes: Buffer): number {
+  const fd = handleOf(socket)?.fd;
+  if (fd === undefined || fd < 0) return 0;
+  try {
+    return writeSync(fd, bytes);
+  } catch {
+    return 0;
+  }
+}
