@@ -49,9 +49,7 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
     consoleLogs: join(log, 'console'),
     xendLog: join(log, 'xend.log'),
     xendConfig:
-      own === undefined && env['XENHOST_RUN'] === undefined
-        ? '/etc/xen/xend-config.sxp'
-        : join(run, 'xend-config.sxp'),
+      own === undefined && env['XENHOST_RUN'] === undefined ? '/etc/xen/xend-config.sxp' : join(run, 'xend-config.sxp'),
     dumps: lib === '/var/lib' ? '/var/xen/dump' : join(lib, 'xen', 'dump'),
     xendState: join(lib, 'xend'),
   };

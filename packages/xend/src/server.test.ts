@@ -22,7 +22,10 @@ describe('the server', () => {
 
   it('faults wrong counts and types of arguments', async () => {
     expect(await fault('xend.domain')).toEqual([1, 'domain() takes at least 1 argument (0 given)']);
-    expect(await fault('xend.domain.pause', 'a', false, 1)).toEqual([1, 'domain_pause() takes at most 3 arguments (4 given)']);
+    expect(await fault('xend.domain.pause', 'a', false, 1)).toEqual([
+      1,
+      'domain_pause() takes at most 3 arguments (4 given)',
+    ]);
     expect((await fault('xend.domain', { a: 1 }))[0]).toBe(1);
     expect((await fault('xend.domain.create', 'text'))[0]).toBe(1);
     expect((await fault('xend.domain.create', ['vm', [{ a: 1 }]]))[0]).toBe(1);

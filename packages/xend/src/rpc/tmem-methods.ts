@@ -25,8 +25,7 @@ function row(
     doc,
     params,
     returns: 'int',
-    run: ({ manager }: MethodContext, ...args) =>
-      asPlainError(manager.ports.xc.tmemControl(...control(...args))),
+    run: ({ manager }: MethodContext, ...args) => asPlainError(manager.ports.xc.tmemControl(...control(...args))),
   });
 }
 
