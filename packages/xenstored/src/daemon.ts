@@ -82,7 +82,8 @@ export async function startXenstored(options: XenstoredOptions, modules: Xenstor
   // Before the journal of another daemon that serves there is touched.
   await claimUnixPath(options.socketPath);
   const front = newFront();
-  const update = (request: LiveUpdateRequest): Promise<string> => updateAsFirst(front, options, modules, request);
+  const update = (request: LiveUpdateRequest): Promise<string> =>
+    liveUpdate(front, options, modules, { request, succession: asFirst(front) });
   const parts = await startParts(options, modules, update);
   front.parts = parts;
   await parts.metrics.open();
@@ -115,7 +116,9 @@ export async function takeOver(
   predecessor: Predecessor,
 ): Promise<Xenstored> {
   const front = newFront();
-  const parts = assemble(options, modules, (request) => updateAsLater(front, options, modules, request));
+  const parts = assemble(options, modules, (request) =>
+    liveUpdate(front, options, modules, { request, succession: asLater(front) }),
+  );
   const { core, sockets, rings, checker, journal, log } = parts;
   front.parts = parts;
   const state = await predecessor.state;
@@ -202,45 +205,58 @@ const passOn = (front: Front, successor: PassedSuccessor, socket: Socket): void 
     });
 };
 
-/** The process that started first becomes a shell around the one that serves. */
-async function updateAsFirst(
-  front: Front,
-  { socketPath }: XenstoredOptions,
-  { shutdown }: XenstoredModules,
-  request: LiveUpdateRequest,
-): Promise<string> {
-  const { parts } = front;
-  if (!parts || !shutdown) return 'Live update is not possible.';
-  const { command, args } = programCommand(request.file, request.commandLine);
-  const successor = new ChildSuccessor(command, args);
-  const reason = await attempt(front, parts, request, successor, dirname(socketPath));
-  if (reason !== undefined) return refusedOrGone(reason, shutdown);
-  front.shell = new Shell(successor, {
-    onEnd: (how) => {
-      shutdown(`the daemon that had taken over ${how}`, 1);
-    },
-  });
-  for (const socket of front.held ?? []) front.shell.connection(socket);
-  front.held = undefined;
-  front.parts = undefined;
-  return new Promise(() => undefined);
+type Shutdown = NonNullable<XenstoredModules['shutdown']>;
+
+/** How a process lets another one serve in its place. */
+interface Succession<S extends SuccessorPort> {
+  begin(command: string, args: readonly string[]): S;
+  /** The successor serves: what new clients' sockets go through from now on. */
+  succeeded(successor: S, shutdown: Shutdown): (socket: Socket) => void;
 }
 
+/** The process that started first becomes a shell around the one that serves. */
+const asFirst = (front: Front): Succession<ChildSuccessor> => ({
+  begin: (command, args) => new ChildSuccessor(command, args),
+  succeeded(successor, shutdown) {
+    const shell = new Shell(successor, {
+      onEnd: (how) => {
+        shutdown(`the daemon that had taken over ${how}`, 1);
+      },
+    });
+    front.shell = shell;
+    front.parts = undefined;
+    return (socket) => {
+      shell.connection(socket);
+    };
+  },
+});
+
 /** A successor that is succeeded in its turn ends when it is told to. */
-async function updateAsLater(
+const asLater = (front: Front): Succession<PassedSuccessor> => ({
+  begin: (command, args) => new PassedSuccessor(command, args),
+  succeeded(successor) {
+    front.successor = successor;
+    return (socket) => {
+      passOn(front, successor, socket);
+    };
+  },
+});
+
+/** Resolves only when there was no live update, to what the tool is told. */
+async function liveUpdate<S extends SuccessorPort>(
   front: Front,
   { socketPath }: XenstoredOptions,
   { shutdown }: XenstoredModules,
-  request: LiveUpdateRequest,
+  { request, succession }: { readonly request: LiveUpdateRequest; readonly succession: Succession<S> },
 ): Promise<string> {
   const { parts } = front;
   if (!parts || !shutdown) return 'Live update is not possible.';
   const { command, args } = programCommand(request.file, request.commandLine);
-  const successor = new PassedSuccessor(command, args);
+  const successor = succession.begin(command, args);
   const reason = await attempt(front, parts, request, successor, dirname(socketPath));
   if (reason !== undefined) return refusedOrGone(reason, shutdown);
-  front.successor = successor;
-  for (const socket of front.held ?? []) passOn(front, successor, socket);
+  const pass = succession.succeeded(successor, shutdown);
+  for (const socket of front.held ?? []) pass(socket);
   front.held = undefined;
   return new Promise(() => undefined);
 }
@@ -272,7 +288,7 @@ async function attempt(
   }
 }
 
-function refusedOrGone(error: unknown, shutdown: (reason: string, exitCode: number) => void): string {
+function refusedOrGone(error: unknown, shutdown: Shutdown): string {
   if (error instanceof UpdateRefused) return error.message;
   shutdown('what was handed over is not served', 1);
   return 'Live update failed.';

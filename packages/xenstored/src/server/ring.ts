@@ -206,15 +206,16 @@ export class Ring {
       else this.#modules.handle(packet, end);
     }
     const { rest } = reader;
-    const inHead = rest.length === headBytes + bytes.length ? headBytes : 0;
-    if (inHead === 0) this.#head = EMPTY;
-    let taken = bytes.length - (rest.length - inHead);
-    if (rest.length > 0 && !reader.ready) {
+    if (reader.ready) {
+      // What has not been run stays where it is: in the ring, its beginning perhaps in the head.
+      const isUntouched = rest.length === headBytes + bytes.length;
+      if (!isUntouched) this.#head = EMPTY;
+      this.#reqCons = advance(this.#reqCons, isUntouched ? 0 : bytes.length - rest.length);
+    } else {
       // Linux writes header and payload apart, and sends no event for what it appends to bytes that have not been taken.
       this.#head = Buffer.from(rest);
-      taken = bytes.length;
+      this.#reqCons = advance(this.#reqCons, bytes.length);
     }
-    this.#reqCons = advance(this.#reqCons, taken);
     return 'ok';
   }
 
