@@ -8,24 +8,16 @@ import { join } from 'node:path';
 import { Errno, bytesOf, evtchnPort } from '@xenhost/base';
 import { servePrivcmd } from '@xenhost/privcmd';
 import type { Arena, EventSink, MemoryOp, MemoryResult, PrivcmdBackend } from '@xenhost/privcmd';
+import { answerDomainList } from '@xenhost/privcmd/testing';
 import { advance, appendToRing, copyFromRing } from '@xenhost/pv-ring';
-import {
-  DomctlGetdomaininfo,
-  Dominf,
-  Hypercall,
-  SYSCTL_U,
-  Sysctl,
-  SysctlGetdomaininfolist,
-  XENSTORE_RING_SIZE,
-  XenSysctl,
-  XenstoreDomainInterface as Page,
-} from '@xenhost/xen-abi';
+import { XENSTORE_RING_SIZE, XenstoreDomainInterface as Page } from '@xenhost/xen-abi';
 import { XsOp, XsPacketParser, encodeXsPacket } from '@xenhost/xs-wire';
 import { RINGS } from './rings.ts';
 
 const FIRST_PORT = 1000;
 const VIRQ_PORT = 1;
 const PAGE_BYTES = 4096;
+const DOMIDS = Array.from({ length: RINGS }, (_, i) => i + 1);
 const REQ_RING = { base: Page.offsets.req, size: XENSTORE_RING_SIZE, prodOffset: Page.offsets.req_prod };
 
 class Guest {
@@ -84,18 +76,7 @@ class RingHost implements PrivcmdBackend {
   }
 
   hypercall(_connection: number, op: number, args: bigint[], memory: Arena): number {
-    const address = args[0] ?? 0n;
-    const bytes = memory.read(address, XenSysctl.size);
-    if (op !== Hypercall.sysctl || !bytes) return -Errno.ENOSYS;
-    if (XenSysctl.view(bytesOf(bytes), 0).cmd !== Sysctl.getdomaininfolist) return -Errno.ENOSYS;
-    const list = SysctlGetdomaininfolist.view(bytesOf(bytes), SYSCTL_U);
-    const count = Math.max(0, Math.min(RINGS + 1 - list.first_domain, list.max_domains));
-    for (let i = 0; i < count; i++) {
-      const { bytes: info } = DomctlGetdomaininfo.create({ domain: list.first_domain + i, flags: Dominf.running });
-      if (!memory.write(list.buffer + BigInt(i * DomctlGetdomaininfo.size), info)) return -Errno.EFAULT;
-    }
-    list.num_domains = count;
-    return memory.write(address, bytes) ? 0 : -Errno.EFAULT;
+    return answerDomainList(op, args, { memory, domids: DOMIDS });
   }
 
   memory(_connection: number, ops: readonly MemoryOp[]): MemoryResult[] {

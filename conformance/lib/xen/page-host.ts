@@ -7,18 +7,10 @@ import { closeSync, constants, existsSync, openSync, readSync, readdirSync, writ
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { Errno, bytesOf, evtchnPort } from '@xenhost/base';
+import { Errno, evtchnPort } from '@xenhost/base';
 import { servePrivcmd } from '@xenhost/privcmd';
 import type { Arena, EventSink, MemoryOp, MemoryResult, PrivcmdBackend } from '@xenhost/privcmd';
-import {
-  DomctlGetdomaininfo,
-  Dominf,
-  Hypercall,
-  SYSCTL_U,
-  Sysctl,
-  SysctlGetdomaininfolist,
-  XenSysctl,
-} from '@xenhost/xen-abi';
+import { answerDomainList } from '@xenhost/privcmd/testing';
 
 const FIRST_PORT = 1000;
 const VIRQ_PORT = 1;
@@ -40,20 +32,7 @@ class PageBackend implements PrivcmdBackend {
   }
 
   hypercall(_connection: number, op: number, args: bigint[], memory: Arena): number {
-    const address = args[0] ?? 0n;
-    const bytes = memory.read(address, XenSysctl.size);
-    if (op !== Hypercall.sysctl || !bytes) return -Errno.ENOSYS;
-    if (XenSysctl.view(bytesOf(bytes), 0).cmd !== Sysctl.getdomaininfolist) return -Errno.ENOSYS;
-    const list = SysctlGetdomaininfolist.view(bytesOf(bytes), SYSCTL_U);
-    const living = this.#living()
-      .filter((domid) => domid >= list.first_domain)
-      .slice(0, list.max_domains);
-    for (const [i, domid] of living.entries()) {
-      const { bytes: info } = DomctlGetdomaininfo.create({ domain: domid, flags: Dominf.running });
-      if (!memory.write(list.buffer + BigInt(i * DomctlGetdomaininfo.size), info)) return -Errno.EFAULT;
-    }
-    list.num_domains = living.length;
-    return memory.write(address, bytes) ? 0 : -Errno.EFAULT;
+    return answerDomainList(op, args, { memory, domids: this.#living() });
   }
 
   memory(_connection: number, ops: readonly MemoryOp[]): MemoryResult[] {

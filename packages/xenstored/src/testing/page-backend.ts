@@ -1,17 +1,9 @@
 /** A hypervisor behind the real privcmd socket whose domains are the pages of FakePages: for daemons in processes of their own. */
-import { Errno, bytesOf, evtchnPort } from '@xenhost/base';
+import { Errno, evtchnPort } from '@xenhost/base';
 import type { EvtchnPort } from '@xenhost/base';
 import type { Arena, EventSink, MemoryOp, MemoryResult, PrivcmdBackend } from '@xenhost/privcmd';
+import { answerDomainList } from '@xenhost/privcmd/testing';
 import type { FakePages } from '@xenhost/privcmd/testing';
-import {
-  DomctlGetdomaininfo,
-  Dominf,
-  Hypercall,
-  SYSCTL_U,
-  Sysctl,
-  SysctlGetdomaininfolist,
-  XenSysctl,
-} from '@xenhost/xen-abi';
 
 const VIRQ_PORT = 1;
 
@@ -29,20 +21,7 @@ export class PageBackend implements PrivcmdBackend {
   }
 
   hypercall(_connection: number, op: number, args: bigint[], memory: Arena): number {
-    const address = args[0] ?? 0n;
-    const bytes = memory.read(address, XenSysctl.size);
-    if (op !== Hypercall.sysctl || !bytes) return -Errno.ENOSYS;
-    if (XenSysctl.view(bytesOf(bytes), 0).cmd !== Sysctl.getdomaininfolist) return -Errno.ENOSYS;
-    const list = SysctlGetdomaininfolist.view(bytesOf(bytes), SYSCTL_U);
-    const living = [...this.#pages.guests.keys()]
-      .filter((domid) => domid >= list.first_domain)
-      .slice(0, list.max_domains);
-    for (const [i, domid] of living.entries()) {
-      const { bytes: info } = DomctlGetdomaininfo.create({ domain: domid, flags: Dominf.running });
-      if (!memory.write(list.buffer + BigInt(i * DomctlGetdomaininfo.size), info)) return -Errno.EFAULT;
-    }
-    list.num_domains = living.length;
-    return memory.write(address, bytes) ? 0 : -Errno.EFAULT;
+    return answerDomainList(op, args, { memory, domids: [...this.#pages.guests.keys()] });
   }
 
   memory(_connection: number, ops: readonly MemoryOp[]): MemoryResult[] {
