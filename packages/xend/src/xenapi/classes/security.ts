@@ -1,7 +1,8 @@
 /** XSPolicy, ACMPolicy: security policies. This host's security module is the dummy: it has none and takes none (Xen 4.4 `xsm/dummy`). */
 import { handleInvalid, internalError, securityError } from '../errors.ts';
 import { emptyClass, writer } from '../table.ts';
-import { findVm, noPolicy } from './vm.ts';
+import { noPolicy } from './labels.ts';
+import { findVm } from './vm.ts';
 
 const { func, method } = writer<never>();
 

@@ -4,7 +4,7 @@ import { VDI_TYPES, type Vdi } from '../storage/storage.ts';
 import { defineClass, writer, type Call } from '../table.ts';
 import { convert } from '../values.ts';
 import type { World } from '../world.ts';
-import { noPolicy } from './vm.ts';
+import { setSecurityLabel } from './labels.ts';
 
 const { ro, rw, func, method } = writer<Vdi>();
 
@@ -137,17 +137,6 @@ export const vdi = defineClass<Vdi>({
       params: [SIZE],
       run: (world, _, disk, size) => world.storage.resize(disk, whole(size)),
     }),
-    method({
-      name: 'set_security_label',
-      doc: 'Sets the label of a security policy: there is none, so none but the empty label.',
-      params: [
-        { name: 'label', kind: 'string' },
-        { name: 'old', kind: 'string' },
-      ],
-      run(_, __, ___, label) {
-        if (label !== '') throw noPolicy();
-        return 0;
-      },
-    }),
+    setSecurityLabel(method),
   ],
 });

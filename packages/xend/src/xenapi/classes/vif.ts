@@ -17,7 +17,8 @@ import { networkOfBridge, networkRecord } from '../networks.ts';
 import { textIn } from '../state.ts';
 import { defineClass, writer } from '../table.ts';
 import { convert } from '../values.ts';
-import { findVm, noPolicy } from './vm.ts';
+import { setSecurityLabel } from './labels.ts';
+import { findVm } from './vm.ts';
 
 const { ro, func, method } = writer<Device>();
 
@@ -82,18 +83,7 @@ export const vif = defineClass<Device>({
       doc: 'Takes the interface away.',
       run: (world, _, device) => removeDevice(world, device),
     }),
-    method({
-      name: 'set_security_label',
-      doc: 'Sets the label of a security policy: there is none, so none but the empty label.',
-      params: [
-        { name: 'label', kind: 'string' },
-        { name: 'old', kind: 'string' },
-      ],
-      run(_, __, ___, label) {
-        if (label !== '') throw noPolicy();
-        return 0;
-      },
-    }),
+    setSecurityLabel(method),
   ],
 });
 

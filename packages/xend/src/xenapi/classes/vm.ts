@@ -9,7 +9,6 @@ import {
   hvmRequired,
   internalError,
   notAllowed,
-  securityError,
   uniqueName,
   unsupported,
 } from '../errors.ts';
@@ -17,6 +16,7 @@ import { defineClass, writer } from '../table.ts';
 import { mebibytesOf, parseVmRecord, powerState, vcpuParams } from '../vm-config.ts';
 import { dropExtras, setExtras } from '../vm-extras.ts';
 import type { World } from '../world.ts';
+import { setSecurityLabel } from './labels.ts';
 import { vmFields } from './vm-fields.ts';
 
 const { func, method } = writer<Vm>();
@@ -31,10 +31,6 @@ async function require(world: World, vm: Vm, ...states: readonly [string, ...Pow
   const [expected, ...allowed] = states;
   if (!allowed.includes(vm.state)) throw badPowerState(vm.uuid, expected, powerState(vm));
 }
-
-/** "XSERR_POLICY_NOT_LOADED" (Xen 4.4 `xsconstants.py`): what a host without a security policy says. */
-const POLICY_NOT_LOADED = 0x1000 + 23;
-export const noPolicy = () => securityError(-POLICY_NOT_LOADED, 'The policy is not loaded');
 
 const life = [
   method({
@@ -258,18 +254,7 @@ const live = [
       }
     },
   }),
-  method({
-    name: 'set_security_label',
-    doc: 'Sets the label of a security policy: there is none, so none but the empty label.',
-    params: [
-      { name: 'label', kind: 'string' },
-      { name: 'old', kind: 'string' },
-    ],
-    run(_, __, ___, label) {
-      if (label !== '') throw noPolicy();
-      return 0;
-    },
-  }),
+  setSecurityLabel(method),
 ];
 
 /** Machines as the hypervisor has them now. */
