@@ -2,7 +2,7 @@
 import { basename } from 'node:path';
 import type { Sxp } from '@xenhost/sxp';
 import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
-import type { Setting, Variable } from '../create/options.ts';
+import { fileRows, helpRows, type Setting, type Variable } from '../create/options.ts';
 import { readSettings } from '../create/settings.ts';
 import { readSxpConfig } from '../create/sxp-file.ts';
 import { prettySxp } from '@xenhost/sxp';
@@ -11,21 +11,7 @@ import { optionHelp, parseOptions, variableHelp, type OptionRow } from '../optio
 import { print, printError, type World } from '../world.ts';
 import type { CommandContext, Run } from './command.ts';
 
-const OPTIONS: readonly OptionRow[] = [
-  { name: 'help', short: 'h', long: 'help', doc: 'Print this help.' },
-  { name: 'help_config', long: 'help_config', doc: 'Print the variables that a configuration file may set.' },
-  { name: 'path', long: 'path', takesValue: true, value: 'PATH', doc: 'Folders to look for configuration files in.' },
-  {
-    name: 'defconfig',
-    short: 'f',
-    long: 'defconfig',
-    takesValue: true,
-    value: 'FILE',
-    doc: 'Configuration file in Python.',
-  },
-  { name: 'config', short: 'F', long: 'config', takesValue: true, value: 'FILE', doc: 'Configuration file in SXP.' },
-  { name: 'dryrun', short: 'n', long: 'dryrun', doc: 'Print the configuration as SXP and create nothing.' },
-];
+const OPTIONS: readonly OptionRow[] = [...helpRows, ...fileRows];
 
 const VARIABLES: readonly Variable[] = [
   { name: 'name', kind: 'text', fallback: null, doc: 'name of the pool' },

@@ -133,10 +133,12 @@ export const variables: readonly Variable[] = [
 
 export const DEFAULT_PATH = '.:/etc/xen';
 
-export const optionRows: readonly OptionRow[] = [
+/** Options of every command that takes a configuration file: about help, and about the file. */
+export const helpRows: readonly OptionRow[] = [
   { name: 'help', short: 'h', long: 'help', doc: 'Print this help.' },
   { name: 'help_config', long: 'help_config', doc: 'Print the variables that a configuration file may set.' },
-  { name: 'quiet', short: 'q', long: 'quiet', doc: 'Say less.' },
+];
+export const fileRows: readonly OptionRow[] = [
   { name: 'path', long: 'path', takesValue: true, value: 'PATH', doc: 'Folders to look for configuration files in.' },
   {
     name: 'defconfig',
@@ -148,6 +150,12 @@ export const optionRows: readonly OptionRow[] = [
   },
   { name: 'config', short: 'F', long: 'config', takesValue: true, value: 'FILE', doc: 'Configuration file in SXP.' },
   { name: 'dryrun', short: 'n', long: 'dryrun', doc: 'Print the configuration as SXP and create nothing.' },
+];
+
+export const optionRows: readonly OptionRow[] = [
+  ...helpRows,
+  { name: 'quiet', short: 'q', long: 'quiet', doc: 'Say less.' },
+  ...fileRows,
   { name: 'xmldryrun', short: 'x', long: 'xmldryrun', doc: 'Print the configuration as XML and create nothing.' },
   { name: 'skipdtd', short: 's', long: 'skipdtd', doc: 'Do not check XML against its DTD.' },
   { name: 'paused', short: 'p', long: 'paused', doc: 'Leave the domain paused.' },
