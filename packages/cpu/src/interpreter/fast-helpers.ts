@@ -2,7 +2,7 @@
  * Helpers that guests call all the time, in Wasm: the plain case of each, everything else goes on to the helper itself.
  * What they answer is what the helpers answer (`SIGNAL`). The string instructions are in `fast-strings.ts`.
  */
-import { OFFSET, SEGMENT_STRIDE } from '../engine/state.ts';
+import { OFFSET, SEG, SEGMENT_STRIDE } from '../engine/state.ts';
 import { HELPERS } from '../semantics/helpers/index.ts';
 import type { FunctionRef, ModuleBuilder } from '../wasm/builder.ts';
 import { HELPER_ARITY_SHIFT } from './emit-frame.ts';
@@ -21,8 +21,6 @@ const STRING_ARG = {
 const CRC_ARG = { crc: OFFSET.args, value: OFFSET.args + 8, bytes: OFFSET.args + 16 };
 /** The polynomial 11EDC6F41h of CRC32, reflected. */
 const CRC32C = 0x82f6_3b78;
-/** Last segment register that has no base in 64-bit mode (DS). */
-const LAST_FLAT_SEGMENT = 3;
 /** atomic.fence */
 const FENCE = [0xfe, 0x03, 0x00] as const;
 
@@ -92,7 +90,7 @@ export function buildFastHelpers(m: ModuleBuilder, imports: FastHelperImports): 
         .i32(0)
         .op('i32.ne')
         .op('i32.and');
-      f.i32(0).load32(STRING_ARG.segment).i32(LAST_FLAT_SEGMENT).op('i32.le_u').op('i32.and').if();
+      f.i32(0).load32(STRING_ARG.segment).i32(SEG.ds).op('i32.le_u').op('i32.and').if();
       for (const { size, f: string } of bySize)
         f.i32(0).load32(STRING_ARG.size).i32(size).op('i32.eq').if().get(record).call(string).return().end();
       f.end();

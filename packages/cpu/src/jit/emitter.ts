@@ -33,8 +33,6 @@ interface Borrowed {
 }
 
 const [RAX, RCX, RSI, RDI] = [0, 1, 6, 7];
-/** Last segment register that has no base in 64-bit mode (DS). */
-const LAST_FLAT_SEGMENT = 3n;
 const NO_ADDRESSES: (Value | undefined)[] = [];
 
 export class RegionEmitter extends RegionMemoryEmitter {
@@ -434,7 +432,7 @@ export class RegionEmitter extends RegionMemoryEmitter {
   private string(name: string, [size, addressSize, repeat, segment]: readonly Value[]): boolean {
     const { f, context } = this;
     const [bytes, from] = [size, segment].map((value) => value && this.known(value));
-    if (from === undefined || from > LAST_FLAT_SEGMENT || (addressSize && this.known(addressSize)) !== 8n) return false;
+    if (from === undefined || from > SEG.ds || (addressSize && this.known(addressSize)) !== 8n) return false;
     if ((repeat && this.known(repeat)) === 0n) return false;
     const call = context.imports.strings.get(compiledStringName(name, Number(bytes)));
     if (!call) return false;
