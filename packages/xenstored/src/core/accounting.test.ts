@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { XS_PAYLOAD_MAX, XsPacketParser } from '@xenhost/xs-wire';
 import { randomRequests, runRequests } from '../testing/requests.ts';
-import { Scene } from '../testing/script.ts';
+import { Scene, sharedScene } from '../testing/script.ts';
 import { checkStore } from './check.ts';
 import type { ConflictPolicy } from './core.ts';
 
@@ -9,22 +9,6 @@ const OK = 'OK|';
 /** For properties, on a machine that has other work. */
 const PATIENCE_MS = 60_000;
 const NOTHING = { nodes: 0, watches: 0, transactions: 0, outstanding: 0, memory: 0 };
-
-async function scene(quotas = {}, conflictPolicy: ConflictPolicy = 'eagain'): Promise<Scene> {
-  const s = new Scene(quotas, { conflictPolicy });
-  for (const domid of [5, 6]) {
-    s.run([
-      ['0', 'MKDIR', `/local/domain/${domid}|`, OK],
-      ['0', 'SET_PERMS', `/local/domain/${domid}|n${domid}|`, OK],
-    ]);
-    await s.introduce(domid);
-  }
-  s.run([
-    ['0', 'WRITE', '/shared|s', OK],
-    ['0', 'SET_PERMS', '/shared|b0|', OK],
-  ]);
-  return s;
-}
 
 const SMALL = { nodes: 6, watches: 2, transactions: 2, transactionNodes: 8, memory: 6000, permissions: 3 };
 
@@ -37,7 +21,7 @@ test.each<[string, Record<string, number>, ConflictPolicy]>([
   async (_name, quotas, policy) => {
     await fc.assert(
       fc.asyncProperty(randomRequests(150), async (requests) => {
-        const s = await scene(quotas, policy);
+        const s = await sharedScene(quotas, policy);
         runRequests(s, requests);
         await new Promise(setImmediate);
         expect(checkStore(s.core)).toEqual([]);
@@ -105,7 +89,7 @@ test(
 
 describe('memory of a domain is bounded', () => {
   test('whatever a guest does without reading', async () => {
-    const s = await scene({ memory: 200_000 });
+    const s = await sharedScene({ memory: 200_000 });
     const guest = s.connection('5');
     for (let i = 0; i < 130; i++) s.send('5', 'WATCH', `/local/domain/5|${i}|`);
     for (let tx = 1; tx <= 11; tx++) s.send('5', 'TRANSACTION_START', '|');
@@ -121,7 +105,7 @@ describe('memory of a domain is bounded', () => {
   });
 
   test('events that nobody takes stop at the quota', async () => {
-    const s = await scene({ memory: 20_000 });
+    const s = await sharedScene({ memory: 20_000 });
     for (let i = 0; i < 100; i++) s.send('5', 'WATCH', `/shared|${'t'.repeat(20)}${i}|`);
     s.connection('5').output.take();
     for (let i = 0; i < 500; i++) s.send('0', 'WRITE', `/shared/k${i}|1`);
@@ -134,7 +118,7 @@ describe('memory of a domain is bounded', () => {
 
 describe('outstanding requests', () => {
   test('a request counts until its reply and the events it caused have been taken', async () => {
-    const s = await scene({ outstanding: 3 });
+    const s = await sharedScene({ outstanding: 3 });
     s.run([['6', 'WATCH', '/shared|t|', OK, '! /shared|t|']]);
     const account = s.core.accounts.of(5);
     const guest = s.connection('5');
@@ -155,7 +139,7 @@ describe('outstanding requests', () => {
   });
 
   test("a watcher that goes away releases them, and a domain's own end too", async () => {
-    const s = await scene();
+    const s = await sharedScene();
     s.run([['6', 'WATCH', '/shared|t|', OK, '! /shared|t|']]);
     s.send('5', 'WRITE', '/shared/a|1');
     s.received('5');
@@ -170,7 +154,7 @@ describe('outstanding requests', () => {
   });
 
   test('an event that a guest does not take is dropped after 20 seconds, but not one it has begun to take', async () => {
-    const s = await scene();
+    const s = await sharedScene();
     s.run([['6', 'WATCH', '/shared|t|', OK, '! /shared|t|']]);
     const watcher = s.connection('6');
     s.send('5', 'WRITE', '/shared/a|1');

@@ -1,30 +1,14 @@
 import fc from 'fast-check';
 import { randomRequests, runRequests } from '../testing/requests.ts';
-import { Scene } from '../testing/script.ts';
+import { Scene, sharedScene } from '../testing/script.ts';
 import { checkStore } from './check.ts';
-import type { ConflictPolicy, XenstoreCore } from './core.ts';
+import type { XenstoreCore } from './core.ts';
 import type { StoreChange } from './journal.ts';
 import type { CoreState } from './state.ts';
 
 const OK = 'OK|';
 /** For properties, on a machine that has other work. */
 const PATIENCE_MS = 60_000;
-
-async function scene(conflictPolicy: ConflictPolicy = 'eagain'): Promise<Scene> {
-  const s = new Scene({}, { conflictPolicy });
-  for (const domid of [5, 6]) {
-    s.run([
-      ['0', 'MKDIR', `/local/domain/${domid}|`, OK],
-      ['0', 'SET_PERMS', `/local/domain/${domid}|n${domid}|`, OK],
-    ]);
-    await s.introduce(domid);
-  }
-  s.run([
-    ['0', 'WRITE', '/shared|s', OK],
-    ['0', 'SET_PERMS', '/shared|b0|', OK],
-  ]);
-  return s;
-}
 
 /** The state as another process gets it. */
 const overTheWire = (state: CoreState): CoreState => JSON.parse(JSON.stringify(state)) as CoreState;
@@ -42,7 +26,7 @@ describe('live update', () => {
           randomRequests(120),
           randomRequests(60),
           async (policy, before, after) => {
-            const one = await scene(policy);
+            const one = await sharedScene({}, policy);
             runRequests(one, before);
             await new Promise(setImmediate);
             // A packet of which a part has been taken.
@@ -64,7 +48,7 @@ describe('live update', () => {
   );
 
   test('open transactions, watches, unread replies and rights go over', async () => {
-    const one = await scene();
+    const one = await sharedScene();
     one.run([
       ['0', 'WRITE', '/t/a|1', OK],
       ['0', 'SET_TARGET', '5|6|', OK],
@@ -95,7 +79,7 @@ describe('live update', () => {
   });
 
   test('a transaction that has removed and made nodes again goes on, and is merged, twice over', async () => {
-    let s = await scene('merge');
+    let s = await sharedScene({}, 'merge');
     s.run([
       ['0', 'WRITE', '/r/a/k|1', OK],
       ['0', 'WRITE', '/r/b|1', OK],
@@ -138,7 +122,7 @@ describe('live update', () => {
   });
 
   test('events that waited keep holding back the guest that caused them, and are not sent twice', async () => {
-    const one = await scene();
+    const one = await sharedScene();
     one.run([['6', 'WATCH', '/shared|t|', OK, '! /shared|t|']]);
     one.send('5', 'WRITE', '/shared/a|1');
     one.received('5');
@@ -152,13 +136,13 @@ describe('live update', () => {
   });
 
   test('a state of another version is refused', async () => {
-    const one = await scene();
+    const one = await sharedScene();
     const state = { ...one.core.captureState(), version: 99 };
     expect(() => one.takeOver(state)).toThrow('version 99');
   });
 
   test('while an introduction is under way there is no state', async () => {
-    const one = await scene();
+    const one = await sharedScene();
     one.send('0', 'INTRODUCE', '9|1|1|');
     expect(one.core.quiescent).toBe(false);
     expect(() => one.core.captureState()).toThrow();
@@ -174,7 +158,7 @@ describe('journal', () => {
     async () => {
       await fc.assert(
         fc.asyncProperty(randomRequests(150), fc.boolean(), async (requests, death) => {
-          const one = await scene();
+          const one = await sharedScene();
           runRequests(one, requests);
           await new Promise(setImmediate);
           if (death) {
@@ -249,7 +233,7 @@ describe('journal', () => {
   });
 
   test('rights of a dead domain stay those of nobody, also after a restart', async () => {
-    const s = await scene();
+    const s = await sharedScene();
     s.run([
       ['0', 'WRITE', '/r/secret|1', OK],
       ['0', 'SET_PERMS', '/r|n0|r5|', OK],

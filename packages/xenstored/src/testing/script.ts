@@ -116,3 +116,26 @@ export class Scene {
     return client;
   }
 }
+
+/**
+ * Domains 5 and 6, introduced, each with a home of its own, and a node of Domain-0's that all may read and write: what random
+ * requests (`requests.ts`) are about.
+ */
+export async function sharedScene(
+  quotas: Partial<Quotas> = {},
+  conflictPolicy: ConflictPolicy = 'eagain',
+): Promise<Scene> {
+  const s = new Scene(quotas, { conflictPolicy });
+  for (const domid of [5, 6]) {
+    s.run([
+      ['0', 'MKDIR', `/local/domain/${domid}|`, 'OK|'],
+      ['0', 'SET_PERMS', `/local/domain/${domid}|n${domid}|`, 'OK|'],
+    ]);
+    await s.introduce(domid);
+  }
+  s.run([
+    ['0', 'WRITE', '/shared|s', 'OK|'],
+    ['0', 'SET_PERMS', '/shared|b0|', 'OK|'],
+  ]);
+  return s;
+}
