@@ -12,6 +12,7 @@ export * from './vcpu.ts';
 export * from './version.ts';
 export * from './io-blkif.ts';
 export * from './io-console.ts';
+export * from './io-fb.ts';
 export * from './io-netif.ts';
 export * from './io-xenbus.ts';
 export * from './io-xenstore.ts';
