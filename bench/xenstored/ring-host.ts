@@ -6,7 +6,7 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { Errno, bytesOf, evtchnPort } from '@xenhost/base';
-import { servePrivcmd } from '@xenhost/privcmd';
+import { runSteps, servePrivcmd } from '@xenhost/privcmd';
 import type { Arena, EventSink, MemoryOp, MemoryResult, PrivcmdBackend } from '@xenhost/privcmd';
 import { answerDomainList } from '@xenhost/privcmd/testing';
 import { advance, appendToRing, copyFromRing } from '@xenhost/pv-ring';
@@ -80,13 +80,18 @@ class RingHost implements PrivcmdBackend {
   }
 
   memory(_connection: number, ops: readonly MemoryOp[]): MemoryResult[] {
-    return ops.map((op) => {
-      if (op.kind === 'notify') return { status: this.notify(0, op.port) };
-      const guest = this.#guests[op.page.domid - 1];
-      if (!guest) return { status: -Errno.ESRCH };
-      if (op.kind === 'read') return { status: 0, data: guest.bytes.slice(op.offset, op.offset + op.length) };
-      guest.bytes.set(op.data, op.offset);
-      return { status: 0 };
+    return runSteps(ops, {
+      read: ({ page, offset }, target) => {
+        const guest = this.#guests[page.domid - 1];
+        target.set(guest?.bytes.subarray(offset, offset + target.length) ?? []);
+        return guest ? 0 : -Errno.ESRCH;
+      },
+      write: ({ page, offset }, data) => {
+        const guest = this.#guests[page.domid - 1];
+        guest?.bytes.set(data, offset);
+        return guest ? 0 : -Errno.ESRCH;
+      },
+      notify: (port) => this.notify(0, port),
     });
   }
 

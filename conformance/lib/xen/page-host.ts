@@ -8,7 +8,7 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { Errno, evtchnPort } from '@xenhost/base';
-import { servePrivcmd } from '@xenhost/privcmd';
+import { runSteps, servePrivcmd } from '@xenhost/privcmd';
 import type { Arena, EventSink, MemoryOp, MemoryResult, PrivcmdBackend } from '@xenhost/privcmd';
 import { answerDomainList } from '@xenhost/privcmd/testing';
 
@@ -36,17 +36,18 @@ class PageBackend implements PrivcmdBackend {
   }
 
   memory(_connection: number, ops: readonly MemoryOp[]): MemoryResult[] {
-    return ops.map((op) => {
-      if (op.kind === 'notify') return { status: this.notify(0, op.port) };
-      const fd = this.#page(op.page.domid);
-      if (fd === undefined) return { status: -Errno.ESRCH };
-      if (op.kind === 'write') {
-        writeSync(fd, op.data, 0, op.data.length, op.offset);
-        return { status: 0 };
-      }
-      const data = new Uint8Array(op.length);
-      readSync(fd, data, 0, op.length, op.offset);
-      return { status: 0, data };
+    return runSteps(ops, {
+      read: ({ page, offset }, target) => {
+        const fd = this.#page(page.domid);
+        if (fd !== undefined) readSync(fd, target, 0, target.length, offset);
+        return fd === undefined ? -Errno.ESRCH : 0;
+      },
+      write: ({ page, offset }, data) => {
+        const fd = this.#page(page.domid);
+        if (fd !== undefined) writeSync(fd, data, 0, data.length, offset);
+        return fd === undefined ? -Errno.ESRCH : 0;
+      },
+      notify: (port) => this.notify(0, port),
     });
   }
 

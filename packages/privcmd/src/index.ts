@@ -6,3 +6,6 @@ export type { LocalPrivcmdOptions } from './local.ts';
 export { connectPrivcmd } from './remote.ts';
 export type { ConnectPrivcmdOptions } from './remote.ts';
 export { servePrivcmd } from './serve.ts';
+export { runSteps } from './steps.ts';
+export type { StepPages } from './steps.ts';
+export { MAX_EVENT_READ_BYTES, MAX_EVENT_READS } from './limits.ts';

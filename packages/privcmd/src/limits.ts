@@ -17,3 +17,9 @@ export const MEMORY_SLICE_OPS = 512;
 /** Arguments of a hypercall. */
 export const MAX_HYPERCALL_ARGS = 6;
 export const PAGE_BYTES = 4096;
+/** Bytes that come with one event. */
+export const MAX_EVENT_READ_BYTES = 16 * 1024;
+/** Reads for one event. */
+export const MAX_EVENT_READS = 16;
+/** Ports in one message of events: what comes with them stays below the payload's limit. */
+export const MAX_EVENTS_PER_MESSAGE = 256;

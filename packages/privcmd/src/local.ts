@@ -3,7 +3,15 @@ import { Errno, XenError } from '@xenhost/base';
 import type { Domid, EvtchnPort } from '@xenhost/base';
 import { arenaProblem, ArenaMemory } from './arena.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
-import type { HypercallRequest, MemoryOp, MemoryResult, PrivcmdPort, Restriction } from './port.ts';
+import type {
+  EventListener,
+  HypercallRequest,
+  MemoryOp,
+  MemoryResult,
+  PageRange,
+  PrivcmdPort,
+  Restriction,
+} from './port.ts';
 import type { PrivcmdBackend, PrivcmdLimits, PrivcmdServerEvent } from './server.ts';
 import { portOrThrow, SessionHub } from './session.ts';
 import type { Session } from './session.ts';
@@ -21,13 +29,16 @@ export function localPrivcmd(options: LocalPrivcmdOptions, backend: PrivcmdBacke
 
 export class LocalPrivcmd implements PrivcmdPort {
   readonly #session: Session;
-  readonly #listeners = new Set<(port: EvtchnPort) => void>();
+  readonly #listeners = new Set<EventListener>();
   readonly #closeListeners = new Set<(error?: Error) => void>();
   #closed = false;
 
   constructor(hub: SessionHub) {
     this.#session = hub.open((ports) => {
-      for (const port of ports) for (const listener of [...this.#listeners]) listener(port);
+      for (const raised of ports) {
+        const { port, reads } = this.#session.withReads(raised);
+        for (const listener of [...this.#listeners]) listener(port, reads);
+      }
     });
   }
 
@@ -65,9 +76,13 @@ export class LocalPrivcmd implements PrivcmdPort {
     await this.#port('unbind', () => this.#session.unbind(port));
   }
 
-  onEvent(listener: (port: EvtchnPort) => void): () => void {
+  onEvent(listener: EventListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  async readOnEvent(port: EvtchnPort, reads: readonly PageRange[]): Promise<void> {
+    await this.#port('readOnEvent', () => this.#session.readOnEvent(port, reads));
   }
 
   async restrict(restriction: Restriction): Promise<void> {

@@ -30,18 +30,43 @@ export type RemotePage =
   | { readonly space: 'foreign'; readonly domid: Domid; readonly gfn: number }
   | { readonly space: 'grant'; readonly domid: Domid; readonly gref: GrantRef };
 
+/** A place in a page. */
+export interface PagePlace {
+  readonly page: RemotePage;
+  readonly offset: number;
+}
+
+/** Bytes of a page. */
+export interface PageRange extends PagePlace {
+  readonly length: number;
+}
+
+/**
+ * The other end's event index (`rsp_event` or `req_event`, a u32 at a multiple of 4) and the move of our producer index that it is
+ * compared with: an event is sent when it lies behind `from` and not behind `to` (RING_PUSH_*_AND_CHECK_NOTIFY of io/ring.h).
+ */
+export interface RingPush extends PagePlace {
+  readonly from: number;
+  readonly to: number;
+}
+
 /** One step of a batch. Steps run in order; a failed step fails alone and later ones still run. */
 export type MemoryOp =
-  | { readonly kind: 'read'; readonly page: RemotePage; readonly offset: number; readonly length: number }
-  | { readonly kind: 'write'; readonly page: RemotePage; readonly offset: number; readonly data: Uint8Array }
-  /** Sends the local event channel port; orders after all writes before it. */
-  | { readonly kind: 'notify'; readonly port: EvtchnPort };
+  | ({ readonly kind: 'read' } & PageRange)
+  | ({ readonly kind: 'write'; readonly data: Uint8Array } & PagePlace)
+  /** From page to page, maybe of two domains, without passing through the caller. */
+  | { readonly kind: 'copy'; readonly from: PagePlace; readonly to: PagePlace; readonly length: number }
+  /** Sends the local event channel port, with `push` only if the other end wants to hear of it; orders after all writes before it. */
+  | { readonly kind: 'notify'; readonly port: EvtchnPort; readonly push?: RingPush };
 
 /** `status` 0 or -errno (grant failures give GNTST_* as -errno equivalents); `data` for reads that succeeded. */
 export interface MemoryResult {
   readonly status: number;
   readonly data?: Uint8Array;
 }
+
+/** Gets the port and, when there are reads for it, their results in order. */
+export type EventListener = (port: EvtchnPort, reads?: readonly MemoryResult[]) => void;
 
 /** What a connection may do; narrowing is one-way (as xc's restrict calls). */
 export type Restriction = { readonly kind: 'domain'; readonly domid: Domid } | { readonly kind: 'backend' };
@@ -61,9 +86,15 @@ export interface PrivcmdPort {
   unbind(port: EvtchnPort): Promise<void>;
   /**
    * Events of ports bound by this connection. Edge-like and coalesced: one call may stand for many sends; ports are
-   * unmasked by the implementation after delivery. Returns a function that removes the listener.
+   * unmasked by the implementation after delivery. `reads` when `readOnEvent` named some. Returns a function that removes the listener.
    */
-  onEvent(listener: (port: EvtchnPort) => void): () => void;
+  onEvent(listener: EventListener): () => void;
+  /**
+   * What is read whenever an event of a port bound here is delivered, and comes with it: a ring's page, so that its requests need no
+   * round trip. Replaces what was named before; an empty list ends it. Rejects with EINVAL (no such bytes), E2BIG (more than
+   * `MAX_EVENT_READ_BYTES`), EPERM (restricted), ENOTCONN (not bound here).
+   */
+  readOnEvent(port: EvtchnPort, reads: readonly PageRange[]): Promise<void>;
   /** Gives up rights for the rest of this connection. */
   restrict(restriction: Restriction): Promise<void>;
   /** Called once when the connection ends; `error` is undefined after `close`. */

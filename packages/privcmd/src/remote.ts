@@ -7,11 +7,19 @@ import type { Socket } from 'node:net';
 import { Errno, evtchnPort, XenError } from '@xenhost/base';
 import type { Domid, EvtchnPort } from '@xenhost/base';
 import { DEFAULT_LIMITS } from './limits.ts';
-import type { HypercallRequest, MemoryOp, MemoryResult, PrivcmdPort, Restriction } from './port.ts';
+import type {
+  EventListener,
+  HypercallRequest,
+  MemoryOp,
+  MemoryResult,
+  PageRange,
+  PrivcmdPort,
+  Restriction,
+} from './port.ts';
 import { fromWireU64, toSigned } from './protocol/convert.ts';
 import { encodeFrame, FrameReader } from './protocol/frames.ts';
 import type { Frame } from './protocol/frames.ts';
-import { encodable, encodeHypercall, encodeMemory, memoryResults } from './protocol/messages.ts';
+import { decodeEvents, encodable, encodeHypercall, encodeMemory, memoryResults } from './protocol/messages.ts';
 import { BindKind, RequestCodec, RestrictKind, ServerMessageCodec } from './protocol/schema.ts';
 import type { WireReply, WireRequest } from './protocol/schema.ts';
 import type { PrivcmdLimits } from './server.ts';
@@ -70,7 +78,7 @@ class RemotePrivcmd implements PrivcmdPort {
   readonly #limits: PrivcmdLimits;
   readonly #reader: FrameReader;
   readonly #waiting = new Map<number, Waiting>();
-  readonly #listeners = new Set<(port: EvtchnPort) => void>();
+  readonly #listeners = new Set<EventListener>();
   readonly #closeListeners = new Set<(error?: Error) => void>();
   #nextId = 1;
   #closed = false;
@@ -138,7 +146,7 @@ class RemotePrivcmd implements PrivcmdPort {
     let batch: MemoryOp[] = [];
     let bytes = 0;
     for (const op of ops) {
-      const size = op.kind === 'notify' ? 0 : op.kind === 'read' ? op.length : op.data.length;
+      const size = op.kind === 'read' ? op.length : op.kind === 'write' ? op.data.length : 0;
       if (
         batch.length >= this.#limits.maxMemoryOps ||
         (bytes + size > this.#limits.maxPayloadBytes && batch.length > 0)
@@ -174,9 +182,15 @@ class RemotePrivcmd implements PrivcmdPort {
     await this.#port('unbind', { unbind: { port } });
   }
 
-  onEvent(listener: (port: EvtchnPort) => void): () => void {
+  onEvent(listener: EventListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  async readOnEvent(port: EvtchnPort, reads: readonly PageRange[]): Promise<void> {
+    const ops = reads.map((read): MemoryOp => ({ kind: 'read', ...read }));
+    if (!ops.every(encodable)) throw new XenError(Errno.EINVAL, 'readOnEvent');
+    await this.#port('readOnEvent', { eventReads: { port, memory: encodeMemory(ops).wire } });
   }
 
   async restrict(restriction: Restriction): Promise<void> {
@@ -250,7 +264,9 @@ class RemotePrivcmd implements PrivcmdPort {
     if (events) {
       // From a turn of its own: who awaits the reply that came before it (a bind) has then seen it.
       setImmediate(() => {
-        for (const port of events.port) for (const listener of [...this.#listeners]) listener(evtchnPort(port));
+        for (const { port, reads } of decodeEvents(events, frame.payload)) {
+          for (const listener of [...this.#listeners]) listener(port, reads);
+        }
       });
     }
     if (!reply) return;

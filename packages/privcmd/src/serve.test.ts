@@ -103,6 +103,10 @@ describe('a privcmd server', () => {
       { id: 1, memory: columns(...Array.from({ length: 16 }, () => [0, 1, 1, 0, 5000])) },
       0,
     ],
+    ['a push without its rest', { id: 1, memory: columns([6, 1, 1, 0, 0]) }, 0],
+    ['a copy with half a target', { id: 1, memory: { ...columns([8, 1, 1, 0, 4]), more: [0, 1] } }, 0],
+    ['a rest that no step needs', { id: 1, memory: { ...columns([0, 1, 1, 0, 4]), more: [1] } }, 0],
+    ['event reads that write', { id: 1, eventReads: { port: 1, memory: columns([1, 1, 1, 0, 0]) } }, 0],
     ['an unknown step', { id: 1, memory: columns([9, 0, 0, 0, 0]) }, 0],
     ['a segment at 0', { id: 1, hypercall: { op: 17, args: [], arena: [segment(0n, 4)] } }, 0],
     [
@@ -254,7 +258,7 @@ describe('a privcmd server', () => {
 
 function columns(...ops: number[][]) {
   const column = (i: number): number[] => ops.map((op) => op[i] ?? 0);
-  return { kind: column(0), domid: column(1), frame: column(2), offset: column(3), length: column(4) };
+  return { kind: column(0), domid: column(1), frame: column(2), offset: column(3), length: column(4), more: [] };
 }
 
 function segment(address: bigint, length: number) {

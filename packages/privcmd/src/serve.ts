@@ -10,11 +10,19 @@ import { dirname } from 'node:path';
 import { domid, Errno, evtchnPort } from '@xenhost/base';
 import type { EvtchnPort } from '@xenhost/base';
 import { ArenaMemory } from './arena.ts';
-import { DEFAULT_LIMITS } from './limits.ts';
+import { DEFAULT_LIMITS, MAX_EVENTS_PER_MESSAGE } from './limits.ts';
 import { toWireU64 } from './protocol/convert.ts';
 import { encodeFrame, FrameReader } from './protocol/frames.ts';
 import type { Frame } from './protocol/frames.ts';
-import { BadRequest, decodeHypercall, decodeMemory, emptyReply, memoryReply } from './protocol/messages.ts';
+import {
+  BadRequest,
+  decodeEventReads,
+  decodeHypercall,
+  decodeMemory,
+  emptyReply,
+  encodeEvents,
+  memoryReply,
+} from './protocol/messages.ts';
 import { BindKind, RequestCodec, RestrictKind, ServerMessageCodec } from './protocol/schema.ts';
 import type { WireReply, WireRequest } from './protocol/schema.ts';
 import type { PrivcmdBackend, PrivcmdServer, ServePrivcmdOptions } from './server.ts';
@@ -179,6 +187,10 @@ class Connection {
     if (request.bind) return portAnswer(request.id, this.#bind(request.bind));
     if (request.notify) return portAnswer(request.id, session.notify(evtchnPort(request.notify.port)));
     if (request.unbind) return portAnswer(request.id, session.unbind(evtchnPort(request.unbind.port)));
+    if (request.eventReads) {
+      const { port, memory } = request.eventReads;
+      return portAnswer(request.id, session.readOnEvent(evtchnPort(port), decodeEventReads(memory, limits)));
+    }
     if (request.restrict) return portAnswer(request.id, this.#restrict(request.restrict));
     throw new BadRequest(Errno.ENOSYS, 'request of an unknown kind');
   }
@@ -197,11 +209,15 @@ class Connection {
   }
 
   #sendEvents(): void {
-    if (this.#raised.size === 0 || this.#socket.destroyed) return;
-    if (this.#socket.writableLength > this.#hub.limits.maxSendBacklogBytes) return; // sent with 'drain'
-    const port = [...this.#raised];
-    this.#raised.clear();
-    this.#send(ServerMessageCodec.encode({ events: { port } }), []);
+    if (this.#socket.destroyed) return;
+    // What does not fit now is sent with 'drain'.
+    const { maxSendBacklogBytes } = this.#hub.limits;
+    while (this.#raised.size > 0 && this.#socket.writableLength <= maxSendBacklogBytes) {
+      const ports = [...this.#raised].slice(0, MAX_EVENTS_PER_MESSAGE);
+      for (const port of ports) this.#raised.delete(port);
+      const { wire, payload } = encodeEvents(ports.map((port) => this.#session.withReads(port)));
+      this.#send(ServerMessageCodec.encode({ events: wire }), payload);
+    }
   }
 
   #send(header: Uint8Array, payload: readonly Uint8Array[]): void {

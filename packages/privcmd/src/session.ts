@@ -5,9 +5,11 @@
 import { Errno, evtchnPort, XenError } from '@xenhost/base';
 import type { Domid, EvtchnPort } from '@xenhost/base';
 import { Hypercall } from '@xenhost/xen-abi';
-import { MEMORY_SLICE_OPS, PAGE_BYTES } from './limits.ts';
-import type { MemoryOp, MemoryResult, Restriction } from './port.ts';
+import { MAX_EVENT_READ_BYTES, MAX_EVENT_READS, MEMORY_SLICE_OPS, PAGE_BYTES } from './limits.ts';
+import type { MemoryOp, MemoryResult, PagePlace, PageRange, Restriction } from './port.ts';
+import type { RaisedPort } from './protocol/messages.ts';
 import type { Arena, ConnectionId, PrivcmdBackend, PrivcmdLimits, PrivcmdServerEvent } from './server.ts';
+import { EVENT_INDEX_BYTES } from './steps.ts';
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -35,7 +37,7 @@ export class SessionHub {
     });
   }
 
-  /** `onEvents` is called from a turn of its own with the ports that were raised since the last call. */
+  /** `onEvents` is called once for the ports that are raised in one turn. */
   open(onEvents: (ports: readonly EvtchnPort[]) => void): Session {
     return new Session(this, this.#nextId++, onEvents);
   }
@@ -46,7 +48,12 @@ export class SessionHub {
     const port = call();
     if (port <= 0) return port;
     this.#owners.set(evtchnPort(port), session);
-    if (this.#early.has(evtchnPort(port))) session.raise(evtchnPort(port));
+    // In a turn of its own: the caller has its answer first.
+    if (this.#early.has(evtchnPort(port))) {
+      setImmediate(() => {
+        session.raise(evtchnPort(port));
+      });
+    }
     return port;
   }
 
@@ -62,7 +69,8 @@ export class Session {
   readonly id: ConnectionId;
   readonly #hub: SessionHub;
   readonly #onEvents: (ports: readonly EvtchnPort[]) => void;
-  readonly #ports = new Set<EvtchnPort>();
+  /** What is bound, and what is read for its events. */
+  readonly #ports = new Map<EvtchnPort, readonly MemoryOp[]>();
   readonly #raised = new Set<EvtchnPort>();
   #flushing = false;
   #restriction: Restriction | undefined;
@@ -78,13 +86,33 @@ export class Session {
     this.#raised.add(port);
     if (this.#flushing) return;
     this.#flushing = true;
-    setImmediate(() => {
+    queueMicrotask(() => {
       this.#flushing = false;
       if (this.#closed || this.#raised.size === 0) return;
       const ports = [...this.#raised];
       this.#raised.clear();
       this.#onEvents(ports);
     });
+  }
+
+  /** What comes with the event of a port, now. */
+  withReads(port: EvtchnPort): RaisedPort {
+    const reads = this.#ports.get(port);
+    return reads && reads.length > 0 ? { port, reads: this.#memorySlice(reads) } : { port };
+  }
+
+  /** 0 or -errno. */
+  readOnEvent(port: EvtchnPort, reads: readonly PageRange[]): number {
+    if (!this.#ports.has(port)) return -Errno.ENOTCONN;
+    const ops = reads.map((read): MemoryOp => ({ kind: 'read', ...read }));
+    for (const op of ops) {
+      const refused = this.#refusal(op);
+      if (refused !== 0) return refused;
+    }
+    const bytes = reads.reduce((sum, { length }) => sum + length, 0);
+    if (reads.length > MAX_EVENT_READS || bytes > MAX_EVENT_READ_BYTES) return -Errno.E2BIG;
+    this.#ports.set(port, ops);
+    return 0;
   }
 
   /** RAX, signed. Continuations are repeated with other connections served in between; ends early when closed. */
@@ -148,7 +176,7 @@ export class Session {
   /** Unbinds what is bound; idempotent. */
   close(): void {
     if (this.#closed) return;
-    for (const port of [...this.#ports]) this.unbind(port);
+    for (const port of [...this.#ports.keys()]) this.unbind(port);
     this.#closed = true;
     this.#guard('connectionClosed', undefined, () => {
       this.#hub.backend.connectionClosed(this.id);
@@ -171,7 +199,7 @@ export class Session {
     if (r && remote === undefined) return -Errno.EPERM;
     if (r?.kind === 'domain' && remote !== r.domid) return -Errno.EPERM;
     const port = this.#hub.bind(this, () => this.#guard('bind', -Errno.EIO, () => call(this.#hub.backend)));
-    if (port > 0) this.#ports.add(evtchnPort(port));
+    if (port > 0) this.#ports.set(evtchnPort(port), []);
     return port;
   }
 
@@ -183,9 +211,24 @@ export class Session {
   }
 
   #refusal(op: MemoryOp): number {
-    if (op.kind === 'notify') return this.#ports.has(op.port) ? 0 : -Errno.ENOTCONN;
-    const length = op.kind === 'read' ? op.length : op.data.length;
-    const { offset, page } = op;
+    switch (op.kind) {
+      case 'notify':
+        if (!this.#ports.has(op.port)) return -Errno.ENOTCONN;
+        return op.push ? this.#pushRefusal(op.push) : 0;
+      case 'copy':
+        return this.#rangeRefusal(op.from, op.length) || this.#rangeRefusal(op.to, op.length);
+      case 'read':
+        return this.#rangeRefusal(op, op.length);
+      case 'write':
+        return this.#rangeRefusal(op, op.data.length);
+    }
+  }
+
+  #pushRefusal(push: PagePlace): number {
+    return push.offset % EVENT_INDEX_BYTES === 0 ? this.#rangeRefusal(push, EVENT_INDEX_BYTES) : -Errno.EINVAL;
+  }
+
+  #rangeRefusal({ page, offset }: PagePlace, length: number): number {
     if (!(Number.isInteger(offset) && Number.isInteger(length) && offset >= 0 && length >= 0)) return -Errno.EINVAL;
     if (offset + length > PAGE_BYTES) return -Errno.EINVAL;
     const r = this.#restriction;

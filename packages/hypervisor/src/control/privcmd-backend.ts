@@ -4,7 +4,17 @@
  */
 import { Errno } from '@xenhost/base';
 import type { Domid, EvtchnPort } from '@xenhost/base';
-import type { Arena, ConnectionId, EventSink, MemoryOp, MemoryResult, PrivcmdBackend } from '@xenhost/privcmd';
+import { runSteps } from '@xenhost/privcmd';
+import type {
+  Arena,
+  ConnectionId,
+  EventSink,
+  MemoryOp,
+  MemoryResult,
+  PrivcmdBackend,
+  RemotePage,
+  StepPages,
+} from '@xenhost/privcmd';
 import { DOMID, PAGE_SIZE } from '@xenhost/xen-abi';
 import type { Lifecycle } from '../domain/lifecycle.ts';
 import type { EventChannels } from '../event/api.ts';
@@ -32,6 +42,13 @@ export interface PrivcmdBackendModules {
 
 /** Bound of one wait for a vCPU to leave its pCPU; the operation is tried again after it. */
 const DESCHEDULE_WAIT_MS = 1;
+
+/** What is done with a page. */
+interface PageAccess {
+  readonly offset: number;
+  readonly length: number;
+  readonly write: boolean;
+}
 
 export class HypervisorBackend implements PrivcmdBackend {
   readonly #m: PrivcmdBackendModules;
@@ -62,7 +79,7 @@ export class HypervisorBackend implements PrivcmdBackend {
   }
 
   memory(_connection: ConnectionId, ops: readonly MemoryOp[]): readonly MemoryResult[] {
-    return this.#locked((dom0) => ops.map((op) => this.#memoryOp(dom0, op)));
+    return this.#locked((dom0) => runSteps(ops, this.#pages(dom0)));
   }
 
   bindUnbound(_connection: ConnectionId, remote: Domid): number {
@@ -96,46 +113,55 @@ export class HypervisorBackend implements PrivcmdBackend {
     for (const port of ports) this.#sink(port);
   }
 
-  #memoryOp(dom0: DomainRef, op: MemoryOp): MemoryResult {
-    if (op.kind === 'notify') return { status: this.#m.events.send(dom0, op.port) };
-    if (op.page.domid === DOMID.XEN) return this.#xenFrame(op);
-    const domain = this.#m.lifecycle.lookup(op.page.domid);
-    if (!domain) return { status: -Errno.ESRCH };
-    return op.page.space === 'foreign'
-      ? this.#foreign(domain, op.page.gfn, op)
-      : this.#granted(dom0, domain, op.page.gref, op);
+  #pages(dom0: DomainRef): StepPages {
+    const { core, events, memory } = this.#m;
+    const { u8 } = core.memory;
+    return {
+      read: ({ page, offset }, target) =>
+        this.#withFrame(dom0, page, { offset, length: target.length, write: false }, (mfn) => {
+          const at = mfn * PAGE_SIZE + offset;
+          target.set(u8.subarray(at, at + target.length));
+        }),
+      write: ({ page, offset }, data) =>
+        this.#withFrame(dom0, page, { offset, length: data.length, write: true }, (mfn) => {
+          u8.set(data, mfn * PAGE_SIZE + offset);
+          memory.frameWritten(mfn);
+        }),
+      notify: (port) => events.send(dom0, port),
+    };
+  }
+
+  #withFrame(dom0: DomainRef, page: RemotePage, access: PageAccess, body: (mfn: number) => void): number {
+    if (page.domid === DOMID.XEN) return this.#withXenFrame(page, access, body);
+    const domain = this.#m.lifecycle.lookup(page.domid);
+    if (!domain) return -Errno.ESRCH;
+    if (page.space === 'grant') return this.#withGranted(dom0, domain, page.gref, access, body);
+    const mfn = this.#m.memory.foreignFrame(domain, page.gfn, access.write);
+    if (mfn < 0) return mfn;
+    body(mfn);
+    return 0;
   }
 
   /** Of Xen's own frames tools may map the trace buffers. */
-  #xenFrame(op: Exclude<MemoryOp, { kind: 'notify' }>): MemoryResult {
-    const { page } = op;
-    const mapped = page.space === 'foreign' && this.#m.traces.maps(page.gfn, op.kind === 'write');
-    return mapped ? this.#copy(page.gfn, op) : { status: -Errno.EINVAL };
+  #withXenFrame(page: RemotePage, access: PageAccess, body: (mfn: number) => void): number {
+    if (page.space !== 'foreign' || !this.#m.traces.maps(page.gfn, access.write)) return -Errno.EINVAL;
+    body(page.gfn);
+    return 0;
   }
 
-  #foreign(domain: DomainRef, gfn: number, op: Exclude<MemoryOp, { kind: 'notify' }>): MemoryResult {
-    const mfn = this.#m.memory.foreignFrame(domain, gfn, op.kind === 'write');
-    return mfn < 0 ? { status: mfn } : this.#copy(mfn, op);
-  }
-
-  #granted(dom0: DomainRef, domain: DomainRef, gref: number, op: Exclude<MemoryOp, { kind: 'notify' }>): MemoryResult {
-    const write = op.kind === 'write';
-    const access = this.#m.grants.openAccess(domain, dom0, gref, write);
-    if (access.kind === 'refused') return { status: -Errno.EACCES };
-    const length = op.kind === 'write' ? op.data.length : op.length;
-    const inside = op.offset >= access.offset && op.offset + length <= access.offset + access.length;
-    const result = inside ? this.#copy(access.mfn, op) : { status: -Errno.EINVAL };
-    this.#m.grants.closeAccess(domain, gref, write);
-    return result;
-  }
-
-  #copy(mfn: number, op: Exclude<MemoryOp, { kind: 'notify' }>): MemoryResult {
-    const { u8 } = this.#m.core.memory;
-    const at = mfn * PAGE_SIZE + op.offset;
-    if (op.kind === 'read') return { status: 0, data: u8.slice(at, at + op.length) };
-    u8.set(op.data, at);
-    this.#m.memory.frameWritten(mfn);
-    return { status: 0 };
+  #withGranted(
+    dom0: DomainRef,
+    granter: DomainRef,
+    gref: number,
+    { offset, length, write }: PageAccess,
+    body: (mfn: number) => void,
+  ): number {
+    const access = this.#m.grants.openAccess(granter, dom0, gref, write);
+    if (access.kind === 'refused') return -Errno.EACCES;
+    const inside = offset >= access.offset && offset + length <= access.offset + access.length;
+    if (inside) body(access.mfn);
+    this.#m.grants.closeAccess(granter, gref, write);
+    return inside ? 0 : -Errno.EINVAL;
   }
 
   /** Runs `body` as Domain-0 with the lock held; pCPUs step back for it. */

@@ -27,7 +27,10 @@ const descriptor = {
     Hypercall: {
       fields: { op: field(1, 'uint32'), args: repeated(2, 'uint64'), arena: repeated(3, 'Segment') },
     },
-    /** Columns of equal length; `kind` is a `MemoryKind`. For notify `frame` is the port. */
+    /**
+     * Columns of equal length; `kind` is a `MemoryKind`. For notify `frame` is the port. `more` has the rest of the steps that need more
+     * than a row, one after the other: a push its port and two indices, a copy its target (space, domid, frame, offset).
+     */
     Memory: {
       fields: {
         kind: repeated(1, 'uint32'),
@@ -35,13 +38,16 @@ const descriptor = {
         frame: repeated(3, 'uint32'),
         offset: repeated(4, 'uint32'),
         length: repeated(5, 'uint32'),
+        more: repeated(6, 'uint32'),
       },
     },
+    /** `memory` has reads only. */
+    EventReads: { fields: { port: field(1, 'uint32'), memory: field(2, 'Memory') } },
     Bind: { fields: { kind: field(1, 'uint32'), remote: field(2, 'uint32'), port: field(3, 'uint32') } },
     Port: { fields: { port: field(1, 'uint32') } },
     Restrict: { fields: { kind: field(1, 'uint32'), domid: field(2, 'uint32') } },
     Request: {
-      oneofs: { body: { oneof: ['hypercall', 'memory', 'bind', 'notify', 'unbind', 'restrict'] } },
+      oneofs: { body: { oneof: ['hypercall', 'memory', 'bind', 'notify', 'unbind', 'restrict', 'eventReads'] } },
       fields: {
         id: field(1, 'uint32'),
         hypercall: field(2, 'Hypercall'),
@@ -50,6 +56,7 @@ const descriptor = {
         notify: field(5, 'Port'),
         unbind: field(6, 'Port'),
         restrict: field(7, 'Restrict'),
+        eventReads: field(8, 'EventReads'),
       },
     },
     /** `errno` 0: done. `value`: RAX or a port. `status`: one for each memory step. `length`: of what is in the payload. */
@@ -63,7 +70,15 @@ const descriptor = {
         length: repeated(6, 'uint32'),
       },
     },
-    Events: { fields: { port: repeated(1, 'uint32') } },
+    /** `reads`: for each port the number of results that come with it; `status` and `length` as in a reply. */
+    Events: {
+      fields: {
+        port: repeated(1, 'uint32'),
+        reads: repeated(2, 'uint32'),
+        status: repeated(3, 'sint32'),
+        length: repeated(4, 'uint32'),
+      },
+    },
     ServerMessage: {
       oneofs: { body: { oneof: ['reply', 'events'] } },
       fields: { reply: field(1, 'Reply'), events: field(2, 'Events') },
@@ -88,6 +103,7 @@ export interface WireMemory {
   frame: number[];
   offset: number[];
   length: number[];
+  more: number[];
 }
 export interface WireRequest {
   id: number;
@@ -97,6 +113,7 @@ export interface WireRequest {
   notify?: { port: number };
   unbind?: { port: number };
   restrict?: { kind: number; domid: number };
+  eventReads?: { port: number; memory?: WireMemory };
 }
 export interface WireReply {
   id: number;
@@ -108,10 +125,28 @@ export interface WireReply {
 }
 export interface WireServerMessage {
   reply?: WireReply;
-  events?: { port: number[] };
+  events?: WireEvents;
+}
+export interface WireEvents {
+  port: number[];
+  reads: number[];
+  status: number[];
+  length: number[];
 }
 
-export const MemoryKind = { readForeign: 0, writeForeign: 1, readGrant: 2, writeGrant: 3, notify: 4 } as const;
+export const MemoryKind = {
+  readForeign: 0,
+  writeForeign: 1,
+  readGrant: 2,
+  writeGrant: 3,
+  notify: 4,
+  pushForeign: 5,
+  pushGrant: 6,
+  copyForeign: 7,
+  copyGrant: 8,
+} as const;
+/** `RemotePage.space` where it is a number of its own. */
+export const PageSpace = { foreign: 0, grant: 1 } as const;
 export const BindKind = { unbound: 0, interdomain: 1, virq: 2 } as const;
 export const RestrictKind = { domain: 0, backend: 1 } as const;
 

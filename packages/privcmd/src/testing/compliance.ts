@@ -123,6 +123,84 @@ export function privcmdCompliance(name: string, makeWorld: () => Promise<Complia
       );
     });
 
+    test('a copy goes from page to page; either end fails it alone', async () => {
+      const page = foreign();
+      const data = Uint8Array.from({ length: 64 }, (_, i) => i + 1);
+      const from = { page: grant(world.guest.gref), offset: 100 };
+      const results = await port.memory([
+        { kind: 'write', page, offset: 100, data },
+        { kind: 'copy', from, to: { page, offset: 1000 }, length: 64 },
+        { kind: 'copy', from, to: { page: grant(world.guest.readonlyGref), offset: 0 }, length: 64 },
+        { kind: 'copy', from: { page: grant(grantRef(500)), offset: 0 }, to: { page, offset: 1000 }, length: 64 },
+        { kind: 'copy', from, to: { page, offset: 4095 }, length: 2 },
+        { kind: 'read', page, offset: 1000, length: 64 },
+      ]);
+      expect(results.map(({ status }) => status === 0)).toEqual([true, true, false, false, false, true]);
+      expect(results[5]?.data && Uint8Array.from(results[5].data)).toEqual(data);
+    });
+
+    test.each([
+      [5, 4, 7, true],
+      [4, 4, 7, false],
+      [7, 4, 7, true],
+      [8, 4, 7, false],
+      [0, 0xffff_fffe, 2, true],
+      [0xffff_fffe, 0xffff_fffe, 2, false],
+      [3, 3, 3, false],
+    ])('an event index of %i makes a push from %i to %i send: %p', async (event, from, to, sent) => {
+      const offered = world.guest.offerPort();
+      const local = await port.bindInterdomain(world.guest.domid, offered);
+      const data = new Uint8Array(4);
+      new DataView(data.buffer).setUint32(0, event, true);
+      const place = { page: foreign(), offset: 8 };
+      const push = { ...place, from, to };
+      const results = await port.memory([
+        { kind: 'write', ...place, data },
+        { kind: 'notify', port: local, push },
+        { kind: 'notify', port: local, push: { ...push, offset: 9 } },
+        { kind: 'notify', port: evtchnPort(999), push },
+      ]);
+      expect(results.map(({ status }) => status)).toEqual([0, 0, -Errno.EINVAL, -Errno.ENOTCONN]);
+      expect(world.guest.received(offered)).toBe(sent);
+    });
+
+    test('what is to be read on an event comes with it', async () => {
+      const events: { readonly port: EvtchnPort; readonly bytes?: readonly number[] | undefined }[] = [];
+      port.onEvent((p, reads) => {
+        events.push({ port: p, bytes: reads?.flatMap(({ status, data }) => (data ? [...data] : [status])) });
+      });
+      const page = foreign();
+      const offered = world.guest.offerPort();
+      const local = await port.bindInterdomain(world.guest.domid, offered);
+      await waitFor(() => events.length === 1);
+      await port.memory([{ kind: 'write', page, offset: 50, data: Uint8Array.of(1, 2, 3) }]);
+      const absent = { page: { ...page, domid: ABSENT_DOMID }, offset: 0, length: 1 };
+      await port.readOnEvent(local, [{ page, offset: 51, length: 2 }, absent, { page, offset: 50, length: 1 }]);
+      world.guest.send(offered);
+      await waitFor(() => events.length === 2);
+      expect(events[1]).toEqual({ port: local, bytes: [2, 3, -Errno.ESRCH, 1] });
+      await port.readOnEvent(local, []);
+      world.guest.send(offered);
+      await waitFor(() => events.length === 3);
+      expect(events[2]).toEqual({ port: local, bytes: undefined });
+    });
+
+    test('reads of events are bounded and keep to the rights of the connection', async () => {
+      const page = foreign();
+      const local = await port.bindInterdomain(world.guest.domid, world.guest.offerPort());
+      const whole = { page, offset: 0, length: 4096 };
+      await port.readOnEvent(local, [whole, whole, whole, whole]);
+      const refused = async (code: string, ...reads: (typeof whole)[]): Promise<void> => {
+        await expect(port.readOnEvent(local, reads)).rejects.toMatchObject({ code });
+      };
+      await refused('E2BIG', whole, whole, whole, whole, { ...whole, length: 1 });
+      await refused('E2BIG', ...Array.from({ length: 17 }, () => ({ ...whole, length: 1 })));
+      await refused('EINVAL', { ...whole, offset: 1 });
+      await expect(port.readOnEvent(evtchnPort(999), [])).rejects.toMatchObject({ code: 'ENOTCONN' });
+      await port.restrict({ kind: 'backend' });
+      await refused('EPERM', whole);
+    });
+
     test('an interdomain channel carries events both ways', async () => {
       const events: EvtchnPort[] = [];
       port.onEvent((p) => events.push(p));

@@ -4,7 +4,8 @@
  */
 import { evtchnPort } from '@xenhost/base';
 import type { EvtchnPort } from '@xenhost/base';
-import type { MemoryOp, MemoryResult, PrivcmdPort } from '../port.ts';
+import type { EventListener, MemoryOp, MemoryResult, PageRange, PrivcmdPort, RemotePage } from '../port.ts';
+import { runSteps } from '../steps.ts';
 
 const ENOENT = -2;
 
@@ -17,12 +18,14 @@ export interface PageOwner {
 
 export class FakePages implements PrivcmdPort {
   readonly guests = new Map<number, PageOwner>();
-  readonly #listeners = new Set<(port: EvtchnPort) => void>();
+  readonly #listeners = new Set<EventListener>();
+  readonly #reads = new Map<EvtchnPort, readonly PageRange[]>();
   /** Number of batches so far. */
   batches = 0;
 
   deliver(port: EvtchnPort): void {
-    for (const listener of this.#listeners) listener(port);
+    const reads = this.#reads.get(port)?.map((read): MemoryOp => ({ kind: 'read', ...read }));
+    for (const listener of this.#listeners) listener(port, reads && this.#steps(reads));
   }
 
   memory(ops: readonly MemoryOp[]): Promise<readonly MemoryResult[]> {
@@ -32,19 +35,33 @@ export class FakePages implements PrivcmdPort {
   /** A batch at once. */
   run(ops: readonly MemoryOp[]): MemoryResult[] {
     this.batches++;
-    return ops.map((op): MemoryResult => {
-      if (op.kind === 'notify') {
-        for (const guest of this.guests.values()) if (guest.port === op.port) guest.notifications++;
-        return { status: 0 };
-      }
-      const guest = this.guests.get(op.page.domid);
-      if (!guest || op.page.space === 'grant') return { status: ENOENT };
-      if (op.kind === 'write') {
-        guest.bytes.set(op.data, op.offset);
-        return { status: 0 };
-      }
-      return { status: 0, data: guest.bytes.slice(op.offset, op.offset + op.length) };
+    return this.#steps(ops);
+  }
+
+  #steps(ops: readonly MemoryOp[]): MemoryResult[] {
+    const pageOf = (page: RemotePage): Uint8Array | undefined =>
+      page.space === 'grant' ? undefined : this.guests.get(page.domid)?.bytes;
+    return runSteps(ops, {
+      read: ({ page, offset }, target) => {
+        const bytes = pageOf(page);
+        target.set(bytes?.subarray(offset, offset + target.length) ?? []);
+        return bytes ? 0 : ENOENT;
+      },
+      write: ({ page, offset }, data) => {
+        const bytes = pageOf(page);
+        bytes?.set(data, offset);
+        return bytes ? 0 : ENOENT;
+      },
+      notify: (port) => {
+        for (const guest of this.guests.values()) if (guest.port === port) guest.notifications++;
+        return 0;
+      },
     });
+  }
+
+  readOnEvent(port: EvtchnPort, reads: readonly PageRange[]): Promise<void> {
+    this.#reads.set(port, reads);
+    return Promise.resolve();
   }
 
   bindInterdomain(domid: number): Promise<EvtchnPort> {
@@ -58,7 +75,7 @@ export class FakePages implements PrivcmdPort {
     return Promise.resolve(evtchnPort(1));
   }
 
-  onEvent(listener: (port: EvtchnPort) => void): () => void {
+  onEvent(listener: EventListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }

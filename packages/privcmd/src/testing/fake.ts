@@ -7,6 +7,7 @@ import type { Domid, EvtchnPort, GrantRef } from '@xenhost/base';
 import { Hypercall } from '@xenhost/xen-abi';
 import type { MemoryOp, MemoryResult, RemotePage } from '../port.ts';
 import type { Arena, ConnectionId, EventSink, PrivcmdBackend } from '../server.ts';
+import { runSteps } from '../steps.ts';
 
 export interface FakeCall {
   readonly connection: ConnectionId;
@@ -107,13 +108,20 @@ export class FakeBackend implements PrivcmdBackend {
   }
 
   memory(connection: ConnectionId, ops: readonly MemoryOp[]): readonly MemoryResult[] {
-    return ops.map((op) => {
-      if (op.kind === 'notify') return { status: this.notify(connection, op.port) };
-      const frame = this.#page(op.page, op.kind === 'write');
-      if (typeof frame === 'number') return { status: frame };
-      if (op.kind === 'read') return { status: 0, data: frame.slice(op.offset, op.offset + op.length) };
-      frame.set(op.data, op.offset);
-      return { status: 0 };
+    return runSteps(ops, {
+      read: ({ page, offset }, target) => {
+        const frame = this.#page(page, false);
+        if (typeof frame === 'number') return frame;
+        target.set(frame.subarray(offset, offset + target.length));
+        return 0;
+      },
+      write: ({ page, offset }, data) => {
+        const frame = this.#page(page, true);
+        if (typeof frame === 'number') return frame;
+        frame.set(data, offset);
+        return 0;
+      },
+      notify: (port) => this.notify(connection, port),
     });
   }
 

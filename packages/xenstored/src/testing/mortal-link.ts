@@ -1,6 +1,5 @@
 /** A daemon's link to the hypervisor that ends where a kill of the daemon would: in front of a batch, or behind it. */
-import type { EvtchnPort } from '@xenhost/base';
-import type { MemoryOp, MemoryResult, PrivcmdPort } from '@xenhost/privcmd';
+import type { EventListener, MemoryOp, MemoryResult, PrivcmdPort } from '@xenhost/privcmd';
 
 const never = <T>(): Promise<T> => new Promise<T>(() => undefined);
 
@@ -34,12 +33,13 @@ export class MortalLink implements PrivcmdPort {
     return never();
   }
 
-  onEvent(listener: (port: EvtchnPort) => void): () => void {
-    return this.#inner.onEvent((port) => {
-      if (!this.#dead) listener(port);
+  onEvent(listener: EventListener): () => void {
+    return this.#inner.onEvent((port, reads) => {
+      if (!this.#dead) listener(port, reads);
     });
   }
 
+  readOnEvent: PrivcmdPort['readOnEvent'] = (port, reads) => this.#inner.readOnEvent(port, reads);
   bindInterdomain: PrivcmdPort['bindInterdomain'] = (remote, port) => this.#inner.bindInterdomain(remote, port);
   bindVirq: PrivcmdPort['bindVirq'] = (virq) => this.#inner.bindVirq(virq);
   bindUnbound: PrivcmdPort['bindUnbound'] = (remote) => this.#inner.bindUnbound(remote);
