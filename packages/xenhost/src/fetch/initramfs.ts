@@ -8,7 +8,19 @@ import { type KernelModule, modulesAlias, modulesDep } from './modules.ts';
 /** Modules that a guest may want for its devices; those built into the kernel are no files and are left out. */
 export const wantedModules: readonly string[] = [
   ...['xen-blkfront', 'xen-netfront', 'xenfs', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc', 'xen-privcmd'],
-  ...['xen-fbfront', 'xen-kbdfront', 'ata_piix', 'sd_mod', 'sr_mod', 'e1000', '8139cp', '8139too'],
+  ...[
+    'xen-fbfront',
+    'xen-kbdfront',
+    'virtio_pci',
+    'virtio_blk',
+    'virtio_net',
+    'ata_piix',
+    'sd_mod',
+    'sr_mod',
+    'e1000',
+    '8139cp',
+    '8139too',
+  ],
   ...['ext4', 'crc32c_generic', 'isofs', 'vfat', 'nls_cp437', 'nls_ascii', 'squashfs', 'overlay', 'loop'],
 ];
 

@@ -1,0 +1,104 @@
+/**
+ * Debian's cloud kernel with the same initramfs on a host of ours and in QEMU's TCG: a shell on its console, with a disk, a
+ * network interface, or both. blkfront and netfront there, virtio-blk and virtio-net here.
+ */
+import { spawn } from 'node:child_process';
+import { ConsoleSession, type DeviceGuest, type TestHost } from '@xenhost/testkit';
+
+const READY = /GUEST-READY.*/;
+const BOOT_TIMEOUT_MS = 300_000;
+const MEMORY_MIB = 256;
+const QUICK_BOOT = 'cryptomgr.notests quiet';
+
+export interface DeviceMachine {
+  /** The disk's device file in the guest. */
+  readonly disk: string;
+  /** Runs a shell command and gives what was printed. */
+  command(line: string, timeoutMs: number): Promise<string>;
+  stop(): Promise<void>;
+}
+
+export interface OursOptions {
+  readonly disk?: readonly string[];
+  readonly vif?: readonly string[];
+  readonly memoryMiB?: number;
+  readonly vcpus?: number;
+}
+
+/** `xm create` of the guest on a host that runs; `disk` and `vif` as in a config file. */
+export async function startOurs(
+  host: TestHost,
+  guest: DeviceGuest,
+  name: string,
+  options: OursOptions,
+): Promise<DeviceMachine> {
+  const { disk = [], vif = [], memoryMiB = MEMORY_MIB, vcpus = 1 } = options;
+  const { kernel, ramdisk } = guest;
+  const extra = `console=hvc0 ${QUICK_BOOT}`;
+  const settings = { kernel, ramdisk, vcpus, memory: memoryMiB, extra, disk, vif, on_poweroff: 'destroy' };
+  await host.mustXm('create', '-q', host.config(name, settings));
+  const console = host.console(name);
+  await console.expect(READY, BOOT_TIMEOUT_MS);
+  return {
+    disk: '/dev/xvda',
+    command: (line, timeoutMs) => console.command(line, timeoutMs),
+    stop: async () => {
+      console.close();
+      await host.mustXm('destroy', name);
+    },
+  };
+}
+
+export interface TcgOptions {
+  /** A raw image. */
+  readonly disk?: string;
+  /** A network device each: the words after `-netdev`, without its id. */
+  readonly networks?: readonly string[];
+}
+
+/** A machine of Debian's qemu-system-x86; its serial console is standard input and output. */
+export async function startTcg(guest: DeviceGuest, { disk, networks = [] }: TcgOptions): Promise<DeviceMachine> {
+  const args = [
+    ...['-accel', 'tcg', '-smp', '1', '-m', String(MEMORY_MIB), '-nodefaults'],
+    ...['-display', 'none', '-monitor', 'none', '-serial', 'stdio', '-no-reboot'],
+    ...['-kernel', guest.kernel, '-initrd', guest.ramdisk, '-append', `console=ttyS0 ${QUICK_BOOT}`],
+    ...(disk === undefined ? [] : ['-drive', `file=${disk},if=virtio,format=raw`]),
+    ...networks.flatMap((network, i) => [
+      ...['-netdev', network.replace(',', `,id=n${i},`)],
+      ...[
+        '-device',
+        `virtio-net-pci,netdev=n${i},mac=52:54:00:77:00:${(process.pid & 0xff).toString(16).padStart(2, '0')}`,
+      ],
+    ]),
+  ];
+  const console = new ConsoleSession(spawn('qemu-system-x86_64', args, { stdio: 'pipe' }));
+  try {
+    await console.expect(READY, BOOT_TIMEOUT_MS);
+    // The bus of these devices is there only since /init has loaded virtio_pci.
+    await console.command('modprobe virtio_blk; modprobe virtio_net', BOOT_TIMEOUT_MS);
+  } catch (error) {
+    console.close();
+    throw error;
+  }
+  return {
+    disk: '/dev/vda',
+    command: (line, timeoutMs) => console.command(line, timeoutMs),
+    stop: () => {
+      console.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+export interface Done {
+  readonly ops: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/** The last line of gio, `GIO ops=N bytes=N ns=N`; throws with the output where there is none. */
+export function gioFigure(output: string): Done {
+  const [, ops, bytes, ns] = /^GIO ops=(\d+) bytes=(\d+) ns=(\d+)/m.exec(output) ?? [];
+  if (ns === undefined) throw new Error(`gio gave no figure: ${JSON.stringify(output.slice(-500))}`);
+  return { ops: Number(ops), bytes: Number(bytes), seconds: Number(ns) / 1e9 };
+}
