@@ -91,7 +91,8 @@ export interface PrivcmdPort {
   onEvent(listener: EventListener): () => void;
   /**
    * What is read whenever an event of a port bound here is delivered, and comes with it: a ring's page, so that its requests need no
-   * round trip. Replaces what was named before; an empty list ends it. Rejects with EINVAL (no such bytes), E2BIG (more than
+   * round trip. Events and answers are delivered in one order: the reads are never older than what an earlier answer told. Replaces what was
+   * named before; an empty list ends it. Rejects with EINVAL (no such bytes), E2BIG (more than
    * `MAX_EVENT_READ_BYTES`), EPERM (restricted), ENOTCONN (not bound here).
    */
   readOnEvent(port: EvtchnPort, reads: readonly PageRange[]): Promise<void>;

@@ -21,7 +21,7 @@ import { encodeFrame, FrameReader } from './protocol/frames.ts';
 import type { Frame } from './protocol/frames.ts';
 import { decodeEvents, encodable, encodeHypercall, encodeMemory, memoryResults } from './protocol/messages.ts';
 import { BindKind, RequestCodec, RestrictKind, ServerMessageCodec } from './protocol/schema.ts';
-import type { WireReply, WireRequest } from './protocol/schema.ts';
+import type { WireEvents, WireReply, WireRequest } from './protocol/schema.ts';
 import type { PrivcmdLimits } from './server.ts';
 
 export interface ConnectPrivcmdOptions {
@@ -32,6 +32,7 @@ export interface ConnectPrivcmdOptions {
 }
 
 const RETRY_MS = 10;
+const NOTHING = new Uint8Array(0);
 /** Batches on their way at once, of one call of `memory`. */
 const MEMORY_WINDOW = 3;
 
@@ -80,6 +81,9 @@ class RemotePrivcmd implements PrivcmdPort {
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Set<EventListener>();
   readonly #closeListeners = new Set<(error?: Error) => void>();
+  readonly #inbox: Frame[] = [];
+  /** A later turn goes on with the inbox. */
+  #delayed = false;
   #nextId = 1;
   #closed = false;
   #error: Error | undefined;
@@ -253,27 +257,44 @@ class RemotePrivcmd implements PrivcmdPort {
 
   #receive(chunk: Uint8Array): void {
     try {
-      for (const frame of this.#reader.push(chunk)) this.#message(frame);
+      this.#inbox.push(...this.#reader.push(chunk));
+      if (!this.#delayed) this.#deliver();
     } catch (error) {
       this.#socket.destroy(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
-  #message(frame: Frame): void {
-    const { reply, events } = ServerMessageCodec.decode(frame.header);
-    if (events) {
-      // From a turn of its own: who awaits the reply that came before it (a bind) has then seen it.
-      setImmediate(() => {
-        for (const { port, reads } of decodeEvents(events, frame.payload)) {
-          for (const listener of [...this.#listeners]) listener(port, reads);
-        }
-      });
+  /** Messages in the order of their arrival. Events behind a reply have a turn of their own: who awaits it (a bind) has then seen it. */
+  #deliver(): void {
+    let replied = false;
+    for (let frame = this.#inbox[0]; frame; frame = this.#inbox[0]) {
+      const { reply, events } = ServerMessageCodec.decode(frame.header);
+      if (events && replied) {
+        this.#delayed = true;
+        setImmediate(() => {
+          this.#delayed = false;
+          this.#receive(NOTHING);
+        });
+        return;
+      }
+      this.#inbox.shift();
+      if (events) this.#events(events, frame.payload);
+      replied ||= reply !== undefined;
+      if (reply) this.#reply(reply, frame.payload);
     }
-    if (!reply) return;
+  }
+
+  #events(events: WireEvents, payload: Uint8Array): void {
+    for (const { port, reads } of decodeEvents(events, payload)) {
+      for (const listener of [...this.#listeners]) listener(port, reads);
+    }
+  }
+
+  #reply(reply: WireReply, payload: Uint8Array): void {
     const waiting = this.#waiting.get(reply.id);
     this.#waiting.delete(reply.id);
     if (!waiting) throw new Error(`privcmd: reply to request ${reply.id}, which nobody sent`);
-    if (reply.errno === 0) waiting.resolve(reply, frame.payload);
+    if (reply.errno === 0) waiting.resolve(reply, payload);
     else
       waiting.reject(
         new XenError(reply.errno, reply.reason ? `${waiting.operation} (${reply.reason})` : waiting.operation),

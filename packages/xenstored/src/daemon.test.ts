@@ -169,7 +169,7 @@ describe('over rings', () => {
     g.put(encodeXsPacket(XsOp.READ, 2, 0, 'data/x\0'));
     g.send(XsOp.READ, 3, '/tool|');
     await settle();
-    expect(hypervisor.batches - before).toBe(2);
+    expect(hypervisor.batches - before).toBe(1);
     expect(g.notifications).toBe(1);
     expect(g.get('req_cons')).toBe(g.get('req_prod'));
     expect(g.texts()).toEqual(['OK|', 'hello', 'EACCES|']);

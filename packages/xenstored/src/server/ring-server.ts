@@ -89,9 +89,9 @@ export class RingServer implements DomainGate {
     this.#modules = modules;
     this.#privcmd = modules.privcmd;
     this.#log = modules.log;
-    modules.privcmd.onEvent((port) => {
+    modules.privcmd.onEvent((port, reads) => {
       const session = this.#byPort.get(port);
-      if (session) this.#event(session);
+      if (session) this.#event(session, reads);
     });
   }
 
@@ -226,6 +226,10 @@ export class RingServer implements DomainGate {
     };
     this.#byDomid.set(connection.domid, session);
     this.#byPort.set(port, session);
+    // A link that ends meanwhile takes the daemon with it; without the reads events are served too.
+    this.#privcmd.readOnEvent(port, ring.eventReads).catch((error: unknown) => {
+      this.#log.debug({ domid: connection.domid, err: error }, 'events come without their ring');
+    });
     return session;
   }
 
@@ -238,9 +242,23 @@ export class RingServer implements DomainGate {
     if (records.notedBytes !== notedBytes) records.requestDone(connection.domid, end);
   }
 
-  #event(session: Session): void {
-    session.ring.event();
-    this.#enqueue(session);
+  /** With what came with it the requests are run at once; without, or when a batch has the ring, a batch reads them. */
+  #event(session: Session, reads?: readonly MemoryResult[]): void {
+    const { ring } = session;
+    if (!reads || session.inFlight || session.state !== 'open') {
+      ring.event();
+      this.#enqueue(session);
+      return;
+    }
+    this.#outcome(session, ring.eventWith(reads));
+    this.#goOn(session);
+  }
+
+  /** To the line, if there is something to do. */
+  #goOn(session: Session): void {
+    if (session.state !== 'open') return;
+    if (session.ring.due) this.#enqueue(session);
+    else this.#waitFor(session);
   }
 
   #enqueue(session: Session): void {
@@ -314,8 +332,7 @@ export class RingServer implements DomainGate {
       if (session.state !== 'open') continue;
       this.#outcome(session, session.ring.settle(results.slice(from, to)));
       if (session.queued) this.#line.push(session);
-      else if (session.ring.due) this.#enqueue(session);
-      else this.#waitFor(session);
+      else this.#goOn(session);
     }
     this.#schedule();
   }

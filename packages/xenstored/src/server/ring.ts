@@ -9,7 +9,7 @@
  */
 import { bytesOf } from '@xenhost/base';
 import type { EvtchnPort } from '@xenhost/base';
-import type { MemoryOp, MemoryResult, RemotePage } from '@xenhost/privcmd';
+import type { MemoryOp, MemoryResult, PageRange, RemotePage } from '@xenhost/privcmd';
 import { advance, appendToRing, copyFromRing, ringUsed, u32Bytes } from '@xenhost/pv-ring';
 import { XENSTORE_RING_SIZE, XenstoreDomainInterface as Page, XenstoreRingError } from '@xenhost/xen-abi';
 import type { XenstoreRingErrorCode } from '@xenhost/xen-abi';
@@ -111,6 +111,23 @@ export class Ring {
   /** The guest has sent an event. */
   event(): void {
     this.#toRead = true;
+  }
+
+  /** What is to come with an event: what `collect` has read when the guest has sent one. */
+  get eventReads(): PageRange[] {
+    const { page } = this;
+    return [
+      { page, offset: offsets.req_cons, length: INDEX_BYTES },
+      { page, offset: offsets.req, length: XENSTORE_RING_SIZE },
+    ];
+  }
+
+  /** The guest has sent an event, and this came with it. Not while a batch is under way. */
+  eventWith(reads: readonly MemoryResult[]): RingOutcome {
+    this.#reading = 'all';
+    this.#toRead = false;
+    this.#left = false;
+    return this.settle(reads);
   }
 
   /** Requests have been run that the page does not know to be taken: the next batch tells it, with their replies. */
