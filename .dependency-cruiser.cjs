@@ -2,7 +2,7 @@
 const layer = {
   base: 'base|xen-abi',
   wire: 'xs-wire|xmlrpc-codec|sxp|pv-ring|elf|cpu',
-  library: 'privcmd|libxenctrl|xenstore-client|daemon-kit',
+  library: 'privcmd|libxenctrl|xenstore-client|daemon-kit|disk-image',
   daemon: 'hypervisor|xenstored|xenconsoled|blkback|netback|xend|qemu-dm',
   app: 'xm|xenhost|xentrace',
   image: 'guest-kernels',
