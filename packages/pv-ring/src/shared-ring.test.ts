@@ -29,7 +29,9 @@ test.each([
   ['none', 0, 0],
   ['a full ring', 32, 32],
   ['one more than the ring holds', 33, undefined],
-  ['behind what was consumed', -1, undefined],
+  ['an older copy of the page', -1, 0],
+  ['a whole ring back', -32, 0],
+  ['further back', -33, undefined],
   ['far away', 0x8000_0000, undefined],
 ])('unconsumed: %s', (_, ahead, expected) => {
   for (const position of [0, 7, 0xffff_fff0]) {
@@ -38,13 +40,12 @@ test.each([
   }
 });
 
-test('requests taken but unanswered take room, and a producer that goes back behind them is wild', () => {
+test('requests taken but unanswered take room', () => {
   const ring = new BackRing(ringShape(112), 100);
   ring.take(10);
   expect(ring.unconsumed(110)).toBe(0);
   expect(ring.unconsumed(132)).toBe(22);
   expect(ring.unconsumed(133)).toBeUndefined();
-  expect(ring.unconsumed(109)).toBeUndefined();
   ring.respond(new Uint8Array(16));
   expect(ring.unconsumed(133)).toBe(23);
 });
@@ -89,7 +90,7 @@ test('every request arrives once and in order, every response too, at any index 
           const waiting = back.unconsumed(ringIndex(ring, 'req_prod'));
           expect(waiting).toBe(sent - taken);
           const n = Math.min(count, waiting ?? 0);
-          for (let i = 0; i < n; i++) expect(back.peek(ring, i)).toEqual(entry(taken + i));
+          for (let i = 0; i < n; i++) expect(Uint8Array.from(back.peek(ring, i))).toEqual(entry(taken + i));
           back.take(n);
           taken += n;
         } else if (what === 'respond') {

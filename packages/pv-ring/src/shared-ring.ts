@@ -95,18 +95,21 @@ export class BackRing {
     return (this.#reqCons - this.#rspProd) >>> 0;
   }
 
-  /** Requests that wait; undefined when the producer index is wild: more than slots without an answer (RING_REQUEST_PROD_OVERFLOW). */
+  /**
+   * Requests that wait. 0 when the index lies behind what was taken, by no more than a ring: copies of the page may come out of order.
+   * Undefined when it is wild: more requests without an answer than slots (RING_REQUEST_PROD_OVERFLOW), or further behind.
+   */
   unconsumed(reqProd: number): number | undefined {
-    const outstanding = (reqProd - this.#rspProd) >>> 0;
-    return outstanding > this.shape.entries || outstanding < this.unanswered
-      ? undefined
-      : outstanding - this.unanswered;
+    const { entries } = this.shape;
+    const waiting = (reqProd - this.#reqCons) | 0;
+    if (waiting < 0) return waiting >= -entries ? 0 : undefined;
+    return waiting + this.unanswered > entries ? undefined : waiting;
   }
 
-  /** A copy of the bytes of a request that waits, `ahead` after the next one; `ring` is a copy of all pages. */
+  /** The bytes of a request that waits, `ahead` after the next one, in `ring`: a copy of all pages. */
   peek(ring: Uint8Array, ahead = 0): Uint8Array {
     const at = slotOffset(this.shape, (this.#reqCons + ahead) >>> 0);
-    return ring.slice(at, at + this.shape.entryBytes);
+    return ring.subarray(at, at + this.shape.entryBytes);
   }
 
   /** Counts `count` requests as taken. */
