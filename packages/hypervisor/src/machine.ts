@@ -33,6 +33,7 @@ import type { Pv } from './pv/api.ts';
 import { createPv } from './pv/pv.ts';
 import { pcpuViews } from './sched/runqueue.ts';
 import type { PcpuView } from './sched/runqueue.ts';
+import { CpuPools } from './sched/cpupools.ts';
 import { SchedOperations } from './sched/sched-op.ts';
 import { initScheduler, Scheduler } from './sched/scheduler.ts';
 import { HypervisorLock } from './state/lock.ts';
@@ -327,6 +328,7 @@ export class Machine {
       table: this.table,
       lifecycle: this.lifecycle,
       scheduler,
+      pools: new CpuPools(core, { pcpus: this.pcpus, table: this.table, scheduler, requests: this.requests }),
       pcpus: this.pcpus,
       console: this.console,
       memory,

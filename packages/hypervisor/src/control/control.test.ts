@@ -24,6 +24,7 @@ import {
   VcpuGuestContext,
   VGCF,
   XEN_DOMCTL_INTERFACE_VERSION,
+  XEN_SYSCTL_CPUPOOL_PAR_ANY,
   XEN_SYSCTL_INTERFACE_VERSION,
   XenCpuidLeaf,
   XenDomctl,
@@ -34,6 +35,7 @@ import type { GrantTables } from '../grant/api.ts';
 import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
 import type { MemoryManager } from '../mm/api.ts';
 import type { Pv } from '../pv/api.ts';
+import { CpuPools } from '../sched/cpupools.ts';
 import { pcpuViews } from '../sched/runqueue.ts';
 import { DomainFlag, VcpuFlag } from '../state/records.ts';
 import type { DomainRef } from '../state/refs.ts';
@@ -58,6 +60,19 @@ const AffinityWithMaps = layout('vcpuaffinity', {
   softBits: 'u32',
 });
 
+/** `xen_sysctl_cpupool_op` with its bitmap as plain fields. */
+const CpupoolWithMap = layout('cpupool_op', {
+  op: 'u32',
+  cpupool_id: 'u32',
+  sched_id: 'u32',
+  domid: 'u32',
+  cpu: 'u32',
+  n_dom: 'u32',
+  bitmap: 'u64',
+  nr_bits: 'u32',
+});
+const ANY = XEN_SYSCTL_CPUPOOL_PAR_ANY;
+
 class Tools {
   readonly host: TestHost;
   readonly contexts: string[] = [];
@@ -75,6 +90,12 @@ class Tools {
       table: host.table,
       lifecycle: host.lifecycle,
       scheduler: host.scheduler,
+      pools: new CpuPools(host.core, {
+        pcpus: pcpuViews(host.core),
+        table: host.table,
+        scheduler: host.scheduler,
+        requests: host.requests,
+      }),
       pcpus: pcpuViews(host.core),
       console: host.console,
       memory: {
@@ -116,13 +137,14 @@ class Tools {
     cmd: keyof typeof Sysctl,
     layout: Layout<F>,
     init: Partial<View<F>> = {},
+    args: bigint[] = [REQUEST],
   ): { result: HypercallResult; u: View<F> } {
     this.#bytes.fill(0, Number(REQUEST), Number(REQUEST) + XenSysctl.size);
     const op = XenSysctl.view(bytesOf(this.#bytes), Number(REQUEST));
     Object.assign(op, { cmd: Sysctl[cmd], interface_version: XEN_SYSCTL_INTERFACE_VERSION });
     const u = layout.view(bytesOf(this.#bytes), Number(REQUEST) + SYSCTL_U);
     Object.assign(u, init);
-    return { result: this.#sysctl.hypercall(this.#call([REQUEST])), u };
+    return { result: this.#sysctl.hypercall(this.#call(args)), u };
   }
 
   at(address: bigint, length: number): Uint8Array {
@@ -326,7 +348,7 @@ describe('sysctl', () => {
     expect(Buffer.from(tools.at(BUFFER, rest.u.count)).toString()).toBe('llo\n');
   });
 
-  test('physinfo, scheduler parameters, the one cpupool', () => {
+  test('physinfo, scheduler parameters', () => {
     const tools = new Tools(2);
     const info = tools.sysctl('physinfo', SysctlPhysinfo).u;
     expect([info.nr_cpus, info.free_pages, info.nr_nodes]).toEqual([2, 600n, 1]);
@@ -336,8 +358,92 @@ describe('sysctl', () => {
     expect(sched({ cmd: 0, tslice_ms: 5, ratelimit_us: 2000 }).result).toBe(0);
     expect(sched({ cmd: 0, tslice_ms: 1, ratelimit_us: 2000 }).result).toBe(-Errno.EINVAL);
     expect(sched({ cmd: 1 }).u.tslice_ms).toBe(5);
-    const pool = (cpupool_id: number) =>
-      tools.sysctl('cpupool_op', SysctlCpupoolOp, { op: CpupoolOp.INFO, cpupool_id });
-    expect([pool(0).result, pool(0).u.sched_id, pool(1).result]).toEqual([0, XenScheduler.CREDIT, -Errno.ENOENT]);
+    expect(sched({ cmd: 0, tslice_ms: 5, ratelimit_us: 99 }).result).toBe(-Errno.EINVAL);
+    expect(sched({ cmd: 1, cpupool_id: 1 }).result).toBe(-Errno.ESRCH);
+    expect(sched({ cmd: 2 }).result).toBe(-Errno.EINVAL);
+  });
+
+  test('cpupools: each operation and its errors', () => {
+    const tools = new Tools(2);
+    const { host } = tools;
+    const credit = XenScheduler.CREDIT;
+    const op = (name: keyof typeof CpupoolOp, init: object) => {
+      const map = { bitmap: BUFFER, nr_bits: 64 };
+      return tools.sysctl('cpupool_op', CpupoolWithMap, { op: CpupoolOp[name], ...map, ...init });
+    };
+    const result = (...args: Parameters<typeof op>) => op(...args).result;
+    const info = (cpupool_id: number) => {
+      const { result, u } = op('INFO', { cpupool_id });
+      return result === 0 ? [u.cpupool_id, u.sched_id, u.n_dom, tools.at(BUFFER, 1)[0]] : result;
+    };
+    expect([info(0), info(1)]).toEqual([[0, credit, 1, 3], -Errno.ENOENT]);
+    expect(result('CREATE', { cpupool_id: ANY, sched_id: XenScheduler.CREDIT2 })).toBe(-Errno.ENOENT);
+    expect(op('CREATE', { cpupool_id: ANY, sched_id: credit }).u.cpupool_id).toBe(1);
+    expect(result('CREATE', { cpupool_id: 1, sched_id: credit })).toBe(-Errno.EEXIST);
+    expect(info(1)).toEqual([1, credit, 0, 0]);
+    const domain = host.domain();
+    const { domid } = domain;
+    expect(result('MOVEDOMAIN', { cpupool_id: 1, domid })).toBe(-Errno.ENOENT);
+    expect(result('MOVEDOMAIN', { cpupool_id: 0, domid: 0 })).toBe(-Errno.EPERM);
+    expect(result('MOVEDOMAIN', { cpupool_id: 0, domid: 99 })).toBe(-Errno.ESRCH);
+    expect(result('MOVEDOMAIN', { cpupool_id: 0, domid })).toBe(0);
+    expect([result('RMCPU', { cpu: 0 }), result('RMCPU', { cpu: 2 })]).toEqual([-Errno.EINVAL, -Errno.EINVAL]);
+    host.schedule(0);
+    expect(result('RMCPU', { cpu: ANY })).toBe(0);
+    expect(result('FREEINFO', {})).toBe(0);
+    expect(tools.at(BUFFER, 1)[0]).toBe(2);
+    expect([result('ADDCPU', { cpupool_id: 1, cpu: ANY }), info(1)]).toEqual([0, [1, credit, 0, 2]]);
+    host.schedule(0);
+    host.vcpu(domain).v.isRunning = 1;
+    const args = [REQUEST];
+    const init = { op: CpupoolOp.MOVEDOMAIN, cpupool_id: 1, domid };
+    const move = () => tools.sysctl('cpupool_op', SysctlCpupoolOp, init, args).result;
+    expect([move(), domain.v.pauseCount]).toEqual(['continue', 1]);
+    host.schedule(0);
+    host.vcpu(domain).v.isRunning = 0;
+    expect([move(), domain.v.pauseCount, info(1)]).toEqual([0, 0, [1, credit, 1, 2]]);
+    expect(tools.domctl('getdomaininfo', domid, DomctlGetdomaininfo).u.cpupool).toBe(1);
+    expect([host.schedule(0), host.schedule(1)]).toEqual([undefined, `d${domid}v0`]);
+    expect(result('RMCPU', { cpupool_id: 1, cpu: 1 })).toBe(-Errno.EBUSY);
+    expect(result('DESTROY', { cpupool_id: 1 })).toBe(-Errno.EBUSY);
+    expect(result('DESTROY', { cpupool_id: 5 })).toBe(-Errno.ENOENT);
+    expect(result('INFO', { bitmap: 1n << 40n })).toBe(-Errno.EFAULT);
+    host.domain();
+    host.schedule(0);
+    tools.sysctl('cpupool_op', SysctlCpupoolOp, { op: CpupoolOp.CREATE, cpupool_id: 2, sched_id: credit });
+    const sched = { cmd: 0, cpupool_id: 2, sched_id: credit, tslice_ms: 7, ratelimit_us: 0 };
+    expect(tools.sysctl('scheduler_op', SysctlSchedulerOp, sched).result).toBe(0);
+    const read = (cpupool_id: number) =>
+      tools.sysctl('scheduler_op', SysctlSchedulerOp, { cmd: 1, cpupool_id, sched_id: credit }).u.tslice_ms;
+    expect([read(0), read(1), read(2)]).toEqual([30, 30, 7]);
+  });
+
+  test('a pCPU that is asked to leave its pool answers when it has left', () => {
+    const tools = new Tools(2);
+    const { host } = tools;
+    host.domain();
+    host.domain();
+    expect([host.schedule(0), host.schedule(1)]).toEqual(['d1v0', 'd2v0']);
+    const args = [REQUEST];
+    const leave = () => tools.sysctl('cpupool_op', SysctlCpupoolOp, { op: CpupoolOp.RMCPU, cpu: 1 }, args).result;
+    expect([leave(), leave()]).toEqual(['continue', 'continue']);
+    expect(host.schedule(1)).toBeUndefined();
+    expect(leave()).toBe(0);
+  });
+
+  test('hard affinity is within the pool', () => {
+    const tools = new Tools(2);
+    const { host } = tools;
+    tools.sysctl('cpupool_op', SysctlCpupoolOp, { op: CpupoolOp.RMCPU, cpu: 1 });
+    const { domid } = host.domain();
+    const set = (hard: number) => {
+      tools.at(BUFFER, 1)[0] = hard;
+      const init = { flags: VcpuAffinity.HARD, hard: BUFFER, hardBits: 8 };
+      return tools.domctl('setvcpuaffinity', domid, AffinityWithMaps, init).result;
+    };
+    expect([set(2), set(3), tools.at(BUFFER, 1)[0]]).toEqual([-Errno.EINVAL, 0, 1]);
+    const get = { flags: VcpuAffinity.HARD, hard: BUFFER, hardBits: 8 };
+    expect(tools.domctl('getvcpuaffinity', domid, AffinityWithMaps, get).result).toBe(0);
+    expect(tools.at(BUFFER, 1)[0]).toBe(3);
   });
 });

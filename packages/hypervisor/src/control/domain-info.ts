@@ -3,6 +3,7 @@ import type { Bytes } from '@xenhost/base';
 import { DomctlGetdomaininfo, Dominf, XEN_INVALID_MAX_VCPU_ID } from '@xenhost/xen-abi';
 import type { DomainTable } from '../domain/table.ts';
 import { SHUTDOWN_CODE_INVALID } from '../domain/lifecycle.ts';
+import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
 import { DomainFlag, DomainLayout, VcpuFlag } from '../state/records.ts';
 import type { DomainRef } from '../state/refs.ts';
@@ -12,6 +13,7 @@ import { cpuTime } from '../vcpu/runstate.ts';
 export type Dom0CpuTime = () => bigint;
 
 export interface DomainInfoModules {
+  readonly scheduler: Scheduler;
   readonly table: DomainTable;
   readonly dom0CpuTime: Dom0CpuTime;
 }
@@ -59,7 +61,7 @@ export function fillDomainInfo(
   info.shared_info_frame = BigInt(v.sharedInfoMfn);
   info.max_vcpu_id = maxVcpuId;
   info.ssidref = v.ssidref;
-  info.cpupool = v.cpupool;
+  info.cpupool = modules.scheduler.pools.ofDomain(domain).poolId;
   const uuid = domain.address + DomainLayout.offsets.uuid;
   into.u8.set(core.memory.u8.subarray(uuid, uuid + UUID_BYTES), at + DomctlGetdomaininfo.offsets.handle);
 }

@@ -59,6 +59,7 @@ export const DOMAIN_COMMANDS = {
         maxVersion: maxVersion === 0 ? undefined : maxVersion,
       },
       createFlags: u.flags,
+      cpupool: u.cpupool_id,
     });
     if (typeof made === 'number') return made;
     op.domain = made.domid;

@@ -104,6 +104,7 @@ function affinity(context: DomctlContext, set: boolean): DomctlResult {
   if ((u.flags & (VcpuAffinity.HARD | VcpuAffinity.SOFT)) === 0) return -Errno.EINVAL;
   const { nrPcpus } = m.core.map;
   const all = (1n << BigInt(nrPcpus)) - 1n;
+  const online = m.scheduler.pools.ofDomain(domain).cpus;
   const hardMap = bitmapAt(request, DomctlVcpuaffinity.offsets.cpumap_hard);
   const softMap = bitmapAt(request, DomctlVcpuaffinity.offsets.cpumap_soft);
   const vcpu = m.lifecycle.vcpu(domain, u.vcpu);
@@ -113,13 +114,14 @@ function affinity(context: DomctlContext, set: boolean): DomctlResult {
     const hard = u.flags & VcpuAffinity.HARD ? request.readBitmap(hardMap) : vcpu.v.affinity;
     const soft = u.flags & VcpuAffinity.SOFT ? request.readBitmap(softMap) : vcpu.v.affinitySoft;
     if (hard === undefined || soft === undefined) return -Errno.EFAULT;
-    if ((hard & all) === 0n) return -Errno.EINVAL;
+    if ((hard & online) === 0n) return -Errno.EINVAL;
     vcpu.v.affinity = hard;
     vcpu.v.affinitySoft = soft;
     m.scheduler.affinityChanged(vcpu);
   }
-  const hard = (vcpu?.v.affinity ?? all) & all;
-  const soft = (vcpu?.v.affinitySoft ?? all) & all;
+  // Setting answers with what it comes to in the domain's pool, asking with what was set.
+  const hard = (vcpu?.v.affinity ?? all) & (set ? online : all);
+  const soft = (vcpu?.v.affinitySoft ?? all) & (set ? online : all);
   const told =
     (!(u.flags & VcpuAffinity.HARD) || request.writeBitmap(hardMap, hard, nrPcpus)) &&
     (!(u.flags & VcpuAffinity.SOFT) || request.writeBitmap(softMap, set ? hard & soft : soft, nrPcpus));

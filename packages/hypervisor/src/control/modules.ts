@@ -5,6 +5,7 @@ import type { DomainTable } from '../domain/table.ts';
 import type { GrantTables } from '../grant/api.ts';
 import type { MemoryManager } from '../mm/api.ts';
 import type { Pv } from '../pv/api.ts';
+import type { CpuPools } from '../sched/cpupools.ts';
 import type { PcpuView } from '../sched/runqueue.ts';
 import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
@@ -19,6 +20,7 @@ export interface ControlModules {
   readonly table: DomainTable;
   readonly lifecycle: Lifecycle;
   readonly scheduler: Scheduler;
+  readonly pools: CpuPools;
   readonly pcpus: readonly PcpuView[];
   readonly console: ConsoleRing;
   readonly memory: MemoryManager;
@@ -58,6 +60,16 @@ export class ControlPauses {
       this.#held.delete(args);
       lifecycle.unpause(domain);
     }
+  }
+
+  /** Remembers a call that changed something and is asked to come again. */
+  hold(args: readonly bigint[]): void {
+    this.#held.add(args);
+  }
+
+  /** True for a call that has been asked to come again. */
+  holds(args: readonly bigint[]): boolean {
+    return this.#held.has(args);
   }
 
   /** To be called again once the domain may have left its pCPUs. */

@@ -4,7 +4,6 @@
  */
 import { bytesOf, Errno } from '@xenhost/base';
 import {
-  CpupoolOp,
   DomctlGetdomaininfo,
   PAGE_SIZE,
   Physcap,
@@ -13,7 +12,6 @@ import {
   SYSCTL_U,
   SysctlAvailheap,
   SysctlCpuinfo,
-  SysctlCpupoolOp,
   SysctlCputopo,
   SysctlCputopoinfo,
   SysctlDebugKeys,
@@ -24,9 +22,6 @@ import {
   SysctlPhysinfo,
   SysctlReadconsole,
   SysctlSchedId,
-  SysctlSchedop,
-  SysctlSchedulerOp,
-  XEN_SYSCTL_CPUPOOL_PAR_ANY,
   XEN_SYSCTL_INTERFACE_VERSION,
   XenScheduler,
   XenSysctl,
@@ -39,9 +34,10 @@ import { debugKey } from './debug-keys.ts';
 import { fillDomainInfo } from './domain-info.ts';
 import type { ControlModules } from './modules.ts';
 import { OBSERVE_HANDLERS, profileOp } from './observe.ts';
-import { bitmapAt, ControlRequest } from './request.ts';
+import { ControlRequest } from './request.ts';
+import { SCHED_HANDLERS } from './sysctl-sched.ts';
 
-export type SysctlResult = number | 'copyBack';
+export type SysctlResult = number | 'continue' | 'copyBack';
 export interface SysctlContext {
   readonly m: ControlModules;
   readonly call: HypercallCall;
@@ -51,12 +47,8 @@ export interface SysctlContext {
 /** Domains told of in one call. */
 const MAX_DOMAINS_PER_CALL = 1024;
 const MAX_DEBUG_KEYS = 64;
-const MIN_TSLICE_MS = 1;
-const MAX_TSLICE_MS = 1000;
-const MAX_RATELIMIT_US = 500_000;
 /** Distance of a node to itself. */
 const LOCAL_DISTANCE = 10;
-const CPUPOOL_0 = 0;
 
 /** Writes `count` structures of `size` made by `fill` to an array of the caller. */
 function putArray(
@@ -73,6 +65,7 @@ function putArray(
 
 const HANDLERS: Partial<Record<keyof typeof Sysctl, (context: SysctlContext) => SysctlResult>> = {
   ...OBSERVE_HANDLERS,
+  ...SCHED_HANDLERS,
 
   readconsole: ({ m, request }) => {
     const u = request.u(SysctlReadconsole);
@@ -198,46 +191,6 @@ const HANDLERS: Partial<Record<keyof typeof Sysctl, (context: SysctlContext) => 
       return -Errno.EFAULT;
     u.num_nodes = 1;
     return 'copyBack';
-  },
-
-  scheduler_op: ({ m, request }) => {
-    const u = request.u(SysctlSchedulerOp);
-    const { header } = m.core;
-    if (u.cpupool_id !== CPUPOOL_0) return -Errno.ESRCH;
-    if (u.sched_id !== XenScheduler.CREDIT) return -Errno.EINVAL;
-    if (u.cmd === SysctlSchedop.putinfo) {
-      const valid = u.tslice_ms >= MIN_TSLICE_MS && u.tslice_ms <= MAX_TSLICE_MS && u.ratelimit_us <= MAX_RATELIMIT_US;
-      if (!valid || u.ratelimit_us > u.tslice_ms * 1000) return -Errno.EINVAL;
-      header.timesliceUs = u.tslice_ms * 1000;
-      header.ratelimitUs = u.ratelimit_us;
-    } else if (u.cmd !== SysctlSchedop.getinfo) return -Errno.EINVAL;
-    u.tslice_ms = Math.round(header.timesliceUs / 1000);
-    u.ratelimit_us = header.ratelimitUs;
-    u.vcpu_migr_delay_us = 0;
-    return 'copyBack';
-  },
-
-  /** There is one pool with all pCPUs; it can be looked at, and domains may be "moved" into it. */
-  cpupool_op: ({ m, request }) => {
-    const u = request.u(SysctlCpupoolOp);
-    const all = (1n << BigInt(m.core.map.nrPcpus)) - 1n;
-    const map = bitmapAt(request, SysctlCpupoolOp.offsets.cpumap);
-    switch (u.op) {
-      case CpupoolOp.INFO:
-        // The next pool at or after the asked one; there is none after 0.
-        if (u.cpupool_id !== CPUPOOL_0 && u.cpupool_id !== XEN_SYSCTL_CPUPOOL_PAR_ANY) return -Errno.ENOENT;
-        u.cpupool_id = CPUPOOL_0;
-        u.sched_id = XenScheduler.CREDIT;
-        u.n_dom = m.core.header.nrDomains;
-        return request.writeBitmap(map, all, m.core.map.nrPcpus) ? 'copyBack' : -Errno.EFAULT;
-      case CpupoolOp.FREEINFO:
-        return request.writeBitmap(map, 0n, m.core.map.nrPcpus) ? 'copyBack' : -Errno.EFAULT;
-      case CpupoolOp.MOVEDOMAIN:
-        if (!m.lifecycle.lookup(u.domid)) return -Errno.ESRCH;
-        return u.cpupool_id === CPUPOOL_0 ? 0 : -Errno.ENOENT;
-      default:
-        return -Errno.EOPNOTSUPP;
-    }
   },
 };
 

@@ -9,6 +9,7 @@ import type { ConsolePort } from '../console/api.ts';
 import type { EventLimits } from '../event/api.ts';
 import type { GrantLimits } from '../grant/api.ts';
 import type { Progress } from '../mm/api.ts';
+import { POOL_0 } from '../sched/pool-table.ts';
 import type { PcpuView } from '../sched/runqueue.ts';
 import type { Scheduler } from '../sched/scheduler.ts';
 import type { Core } from '../state/core.ts';
@@ -68,6 +69,8 @@ export interface CreateOptions {
   readonly grants: GrantLimits;
   readonly createFlags?: number;
   readonly emulationFlags?: number;
+  /** Id of its CPU pool; Pool-0 when it is not said. */
+  readonly cpupool?: number;
 }
 
 /** What is left to do of a dying domain, in this order. */
@@ -256,6 +259,7 @@ export class Lifecycle implements DomainPort {
       scheduler.forget(vcpu);
       for (const pcpu of this.#m.pcpus) if (pcpu.current === vcpu.frame) pcpu.current = 0;
     });
+    scheduler.forgetDomain(domain);
     memory.freeDomain(domain);
     const frames: number[] = [];
     this.forEachVcpu(domain, (vcpu) => frames.push(vcpu.frame));
@@ -267,7 +271,9 @@ export class Lifecycle implements DomainPort {
   }
 
   #create(id: number, options: CreateOptions): DomainRef | number {
-    const { memory, table } = this.#m;
+    const { memory, scheduler, table } = this.#m;
+    const poolSlot = scheduler.pools.slotForDomain(options.cpupool ?? POOL_0);
+    if (poolSlot < 0) return poolSlot;
     const frame = memory.allocateXenFrame();
     if (frame === undefined) return -Errno.ENOMEM;
     const v = DomainLayout.view(this.#core.memory, frame * PAGE_SIZE);
@@ -285,6 +291,7 @@ export class Lifecycle implements DomainPort {
     this.#core.memory.u8.set(options.handle.subarray(0, 16), domain.address + DomainLayout.offsets.uuid);
     const error = this.#populate(domain, options);
     if (error === 0) {
+      scheduler.initDomain(domain, poolSlot);
       if (this.#core.tracer.on) this.#core.tracer.record(TraceEvent.DOM0_DOM_ADD, 1, id);
       return domain;
     }
@@ -295,7 +302,7 @@ export class Lifecycle implements DomainPort {
 
   /** The parts of a new domain, undone in reverse when one cannot be had. */
   #populate(domain: DomainRef, options: CreateOptions): number {
-    const { memory, events, grants, scheduler } = this.#m;
+    const { memory, events, grants } = this.#m;
     let error = memory.initDomain(domain);
     if (error) return error;
     const shared = memory.allocateXenFrame();
@@ -316,7 +323,6 @@ export class Lifecycle implements DomainPort {
       memory.freeDomain(domain);
       return error;
     }
-    scheduler.initDomain(domain);
     return 0;
   }
 

@@ -330,7 +330,7 @@ export class PcpuLoop {
     const { core, requests, scheduler } = this.#m;
     const wake = requests.word(this.#pcpu, 'wake');
     const seen = Atomics.load(this.#words, wake);
-    const deadline = earliest(this.#record.nextTimerNs, scheduler.idleDeadline());
+    const deadline = earliest(this.#record.nextTimerNs, scheduler.idleDeadline(this.#pcpu));
     core.lock.release();
     if (!mayWait) return;
     const started = core.systemTimeNs();

@@ -138,9 +138,11 @@ test('a paused domain leaves its pCPU and comes back', () => {
 
 test('a parked vCPU is forgotten with its domain', () => {
   const host = new TestHost();
-  const vcpu = host.vcpu(host.domain());
+  const domain = host.domain();
+  const vcpu = host.vcpu(domain);
+  const pool = host.scheduler.pools.ofDomain(domain);
   vcpu.v.schedFlags |= SchedVcpuFlag.parked;
-  host.core.header.nrParked = 1;
+  pool.nrParked = 1;
   host.scheduler.forget(vcpu);
-  expect(host.core.header.nrParked).toBe(0);
+  expect(pool.nrParked).toBe(0);
 });

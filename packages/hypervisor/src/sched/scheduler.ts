@@ -1,7 +1,7 @@
 /**
- * Which vCPU runs on which pCPU: run queues, waking, preemption, time slices, migration between pCPUs. Credits are
- * `credit.ts`. Called with the hypervisor lock held; on the control plane (no pCPU of its own) only `wake`, `sleep` and
- * the settings are used.
+ * Which vCPU runs on which pCPU: run queues, waking, preemption, time slices, migration between pCPUs of a CPU pool.
+ * Credits are `credit.ts`, pools `pool-table.ts`. Called with the hypervisor lock held; on the control plane (no pCPU of
+ * its own) only `wake`, `sleep`, the settings and moves are used.
  */
 import { Runstate, TraceEvent } from '@xenhost/xen-abi';
 import type { DomainTable } from '../domain/table.ts';
@@ -12,18 +12,12 @@ import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import { COUNTER } from '../trace/counter-table.ts';
 import { setRunstate } from '../vcpu/runstate.ts';
 import type { SchedulerPort } from './api.ts';
-import {
-  account,
-  burnCredits,
-  CREDITS_PER_TSLICE,
-  DEFAULT_RATELIMIT_US,
-  DEFAULT_WEIGHT,
-  TICK_MS,
-  TSLICE_MS,
-} from './credit.ts';
+import { account, burnCredits, CREDITS_PER_TSLICE, DEFAULT_WEIGHT, TICK_MS, TSLICE_MS } from './credit.ts';
 import type { ShareClaim, VcpuView } from './credit.ts';
+import type { PoolView } from './pool-table.ts';
+import { cpuList, hasCpu, POOL_0, PoolTable } from './pool-table.ts';
 import type { PcpuView } from './runqueue.ts';
-import { goesBefore, RunQueues } from './runqueue.ts';
+import { goesBefore, pcpuViews, RunQueues } from './runqueue.ts';
 
 const NS_PER_MS = 1_000_000n;
 const TICK_NS = BigInt(TICK_MS) * NS_PER_MS;
@@ -41,15 +35,22 @@ export interface SchedulerModules {
   vcpuMoved(vcpu: VcpuRef): void;
 }
 
-/** Writes the header's settings; once per host, by the control plane. */
+/** Makes Pool-0 with all pCPUs; once per host, by the control plane. */
 export function initScheduler(core: Core): void {
-  core.header.timesliceUs = TSLICE_MS * 1000;
-  core.header.ratelimitUs = DEFAULT_RATELIMIT_US;
-  core.header.accountDeadlineNs = 0n;
+  const pool = new PoolTable(core).create(POOL_0);
+  if (typeof pool === 'number') throw new Error(`Pool-0 cannot be made: error ${pool}`);
+  pool.cpus = (1n << BigInt(core.map.nrPcpus)) - 1n;
+  for (const pcpu of pcpuViews(core)) pcpu.pool = 1;
 }
+
+/** True when hard affinity and pool let the vCPU run on that pCPU. */
+const isAllowed = (vcpu: VcpuRef, pcpu: number): boolean => hasCpu(vcpu.v.allowed, pcpu);
 
 export class Scheduler implements SchedulerPort {
   readonly queues: RunQueues;
+  readonly pools: PoolTable;
+  /** Hard affinity of a vCPU that nobody has pinned. */
+  readonly anyCpu = (1n << 64n) - 1n;
   readonly #core: Core;
   readonly #modules: SchedulerModules;
 
@@ -57,21 +58,28 @@ export class Scheduler implements SchedulerPort {
     this.#core = core;
     this.#modules = modules;
     this.queues = new RunQueues(modules.pcpus, modules.table);
+    this.pools = new PoolTable(core);
   }
 
-  initDomain(domain: DomainRef): void {
+  /** A new domain, into the pool of a slot that `PoolTable.slotForDomain` gave. */
+  initDomain(domain: DomainRef, slot: number): void {
+    domain.v.poolSlot = slot;
     domain.v.weight = DEFAULT_WEIGHT;
     domain.v.cap = 0;
+    this.pools.ofDomain(domain).nrDomains++;
   }
 
-  /** A new vCPU: anywhere, on the pCPU with the fewest waiting. */
+  /** Its vCPUs have been forgotten, its record goes. */
+  forgetDomain(domain: DomainRef): void {
+    this.pools.ofDomain(domain).nrDomains--;
+  }
+
+  /** A new vCPU: any pCPU of its pool, one after the other. */
   initVcpu(vcpu: VcpuRef): void {
     const { v } = vcpu;
-    v.affinity = (1n << 64n) - 1n;
-    v.affinitySoft = (1n << 64n) - 1n;
-    v.credit = 0;
-    v.priority = SchedPriority.under;
-    v.processor = vcpu.vcpuId % this.#core.map.nrPcpus;
+    const { cpus } = this.#poolOf(vcpu);
+    this.#asNew(vcpu, cpus);
+    v.processor = turnOf(vcpu, cpus);
     v.runstate = Runstate.offline;
     v.runstateEntryNs = this.#core.systemTimeNs();
   }
@@ -141,17 +149,28 @@ export class Scheduler implements SchedulerPort {
     if (this.#core.pcpu !== undefined) this.#modules.requests.post(this.#core.pcpu, PcpuRequest.reschedule);
   }
 
-  /** Hard affinity changed, or a pCPU has to be left. */
+  /** Hard affinity or the pool's pCPUs have changed: the vCPU goes where it may run. */
   affinityChanged(vcpu: VcpuRef): void {
-    if ((vcpu.v.affinity >> BigInt(vcpu.v.processor)) & 1n) return;
-    if (this.#isCurrent(vcpu)) {
-      this.#modules.requests.post(vcpu.v.processor, PcpuRequest.reschedule);
-    } else if (vcpu.v.onRunq) {
-      this.queues.remove(vcpu);
-      this.#move(vcpu, this.#choosePcpu(vcpu));
-      this.queues.insert(vcpu);
-      this.#tickle(vcpu);
-    }
+    vcpu.v.allowed = vcpu.v.affinity & this.#poolOf(vcpu).cpus;
+    if (isAllowed(vcpu, vcpu.v.processor)) return;
+    if (this.#isCurrent(vcpu)) this.#modules.requests.post(vcpu.v.processor, PcpuRequest.reschedule);
+    else if (this.#relocate(vcpu)) this.#tickle(vcpu);
+  }
+
+  /** Puts a domain whose vCPUs are off their pCPUs into another pool, where it begins anew: no pinning, no cap. */
+  moveDomain(domain: DomainRef, slot: number): void {
+    const { table } = this.#modules;
+    table.forEachVcpu(domain, (vcpu) => {
+      this.forget(vcpu);
+    });
+    this.forgetDomain(domain);
+    this.initDomain(domain, slot);
+    const { cpus } = this.pools.ofDomain(domain);
+    table.forEachVcpu(domain, (vcpu) => {
+      this.#asNew(vcpu, cpus);
+      // A dead domain's vCPU may still have to leave its pCPU.
+      if (!this.#isCurrent(vcpu)) this.#move(vcpu, turnOf(vcpu, cpus));
+    });
   }
 
   /**
@@ -162,7 +181,7 @@ export class Scheduler implements SchedulerPort {
     const record = this.#pcpu(pcpu);
     this.#core.counters.count(COUNTER.schedRuns);
     this.#charge(record, now);
-    this.#accounting(now);
+    this.#accounting(record, now);
     const previous = record.running === 0 ? undefined : this.#modules.table.vcpuAt(record.running);
     const stays = previous && this.#keeps(previous) ? previous : undefined;
     const next = this.#pick(pcpu, stays, now);
@@ -207,7 +226,7 @@ export class Scheduler implements SchedulerPort {
     record.nextTickNs = now + TICK_NS;
     const { v } = this.#modules.table.vcpuAt(record.running);
     if (v.priority === SchedPriority.boost) v.priority = SchedPriority.under;
-    this.#accounting(now);
+    this.#accounting(record, now);
     return true;
   }
 
@@ -222,27 +241,43 @@ export class Scheduler implements SchedulerPort {
    */
   shouldPreempt(vcpu: VcpuRef, pcpu: number, now: bigint): boolean {
     if (!this.#keeps(vcpu) || this.#hasYielded(vcpu)) return true;
-    if (((vcpu.v.affinity >> BigInt(pcpu)) & 1n) === 0n) return true;
+    if (!isAllowed(vcpu, pcpu)) return true;
     return this.#pick(pcpu, vcpu, now)?.frame !== vcpu.frame && now >= this.preemptibleAt(pcpu);
   }
 
   /** System time from which the vCPU that runs here may be preempted. */
   preemptibleAt(pcpu: number): bigint {
-    const { running } = this.#pcpu(pcpu);
-    if (running === 0) return 0n;
-    return this.#modules.table.vcpuAt(running).v.runstateEntryNs + BigInt(this.#core.header.ratelimitUs) * 1000n;
+    const record = this.#pcpu(pcpu);
+    const pool = this.pools.ofPcpu(record);
+    if (record.running === 0 || !pool) return 0n;
+    return this.#modules.table.vcpuAt(record.running).v.runstateEntryNs + BigInt(pool.ratelimitUs) * 1000n;
   }
 
   /** System time at which an idle pCPU must look again for the scheduler's own sake; 0n for never. */
-  idleDeadline(): bigint {
-    return this.#core.header.nrParked > 0 ? this.#core.header.accountDeadlineNs : 0n;
+  idleDeadline(pcpu: number): bigint {
+    const pool = this.pools.ofPcpu(this.#pcpu(pcpu));
+    return pool && pool.nrParked > 0 ? pool.accountDeadlineNs : 0n;
   }
 
   /** Lets a vCPU of a dying domain out of every list. */
   forget(vcpu: VcpuRef): void {
     this.queues.remove(vcpu);
-    if (vcpu.v.schedFlags & SchedVcpuFlag.parked) this.#core.header.nrParked--;
+    if (vcpu.v.schedFlags & SchedVcpuFlag.parked) this.#poolOf(vcpu).nrParked--;
     vcpu.v.schedFlags = 0;
+  }
+
+  #poolOf(vcpu: VcpuRef): PoolView {
+    return this.pools.ofDomain(this.#modules.table.domainOf(vcpu));
+  }
+
+  /** What a vCPU begins with in a pool of these pCPUs. */
+  #asNew({ v }: VcpuRef, cpus: bigint): void {
+    v.affinity = this.anyCpu;
+    v.affinitySoft = this.anyCpu;
+    v.allowed = cpus;
+    v.credit = 0;
+    v.creditRemainderNs = 0;
+    v.priority = SchedPriority.under;
   }
 
   #keeps(vcpu: VcpuRef): boolean {
@@ -255,7 +290,7 @@ export class Scheduler implements SchedulerPort {
 
   #beginSlice(record: PcpuView, now: bigint): void {
     record.nextTickNs = now + TICK_NS;
-    record.sliceEndNs = now + BigInt(this.#core.header.timesliceUs) * 1000n;
+    record.sliceEndNs = now + BigInt(this.pools.ofPcpu(record)?.timesliceUs ?? 0) * 1000n;
   }
 
   /** Charges what runs on a pCPU for the time until now. */
@@ -269,17 +304,20 @@ export class Scheduler implements SchedulerPort {
 
   /** The vCPU leaves this pCPU: what it is from now on, and where it goes when it may not stay. */
   #letGo(previous: VcpuRef, pcpu: number, now: bigint): void {
-    if (!previous.v.onRunq) {
-      this.#setIdleRunstate(previous, now);
-      return;
-    }
-    setRunstate(this.#core, previous, Runstate.runnable, now);
-    if (((previous.v.affinity >> BigInt(pcpu)) & 1n) === 0n) {
-      this.queues.remove(previous);
-      this.#move(previous, this.#choosePcpu(previous));
-      this.queues.insert(previous);
-    }
-    this.#tickle(previous);
+    const waits = previous.v.onRunq !== 0;
+    if (waits) setRunstate(this.#core, previous, Runstate.runnable, now);
+    else this.#setIdleRunstate(previous, now);
+    if (!isAllowed(previous, pcpu)) this.#relocate(previous);
+    if (waits) this.#tickle(previous);
+  }
+
+  /** To a pCPU that it may use, with its place in the queue. True when it stands in one. */
+  #relocate(vcpu: VcpuRef): boolean {
+    const waits = vcpu.v.onRunq !== 0;
+    this.queues.remove(vcpu);
+    this.#move(vcpu, this.#choosePcpu(vcpu));
+    if (waits) this.queues.insert(vcpu);
+    return waits;
   }
 
   /**
@@ -294,10 +332,11 @@ export class Scheduler implements SchedulerPort {
       const givesWay = sliceIsOver ? !goesBefore(stays, head) : head.v.priority > stays.v.priority;
       if (!givesWay && !this.#hasYielded(stays)) best = stays;
     }
-    if (stays && best === stays && ((stays.v.affinity >> BigInt(pcpu)) & 1n) === 0n) best = head;
+    if (stays && best === stays && !isAllowed(stays, pcpu)) best = head;
     if (best && best.v.priority > SchedPriority.over) return best;
+    const { pool } = this.#pcpu(pcpu);
     for (let peer = 0; peer < this.#core.map.nrPcpus; peer++) {
-      if (peer === pcpu) continue;
+      if (peer === pcpu || this.#pcpu(peer).pool !== pool) continue;
       const candidate = this.#firstAllowed(peer, pcpu);
       if (candidate && candidate.v.priority > (best?.v.priority ?? SchedPriority.idle)) best = candidate;
     }
@@ -307,15 +346,14 @@ export class Scheduler implements SchedulerPort {
   /** First in the queue of `queue` that may run on `pcpu` and is not still loaded elsewhere. */
   #firstAllowed(queue: number, pcpu: number): VcpuRef | undefined {
     for (let at = this.queues.head(queue); at; at = this.queues.next(at)) {
-      const here = (at.v.affinity >> BigInt(pcpu)) & 1n;
-      if (here && (at.v.isRunning === 0 || at.v.processor === pcpu)) return at;
+      if (isAllowed(at, pcpu) && (at.v.isRunning === 0 || at.v.processor === pcpu)) return at;
     }
     return undefined;
   }
 
   #choosePcpu(vcpu: VcpuRef): number {
-    const { affinity, processor } = vcpu.v;
-    const allowed = (n: number): boolean => ((affinity >> BigInt(n)) & 1n) === 1n;
+    const { allowed: cpus, processor } = vcpu.v;
+    const allowed = (n: number): boolean => hasCpu(cpus, n);
     const idle = (n: number): boolean => this.#pcpu(n).running === 0 && this.queues.isEmpty(n);
     if (allowed(processor) && idle(processor)) return processor;
     // A vCPU whose registers are still in an engine stays until they are saved.
@@ -342,7 +380,7 @@ export class Scheduler implements SchedulerPort {
       return;
     }
     for (let n = 0; n < this.#core.map.nrPcpus; n++)
-      if (n !== target && this.#pcpu(n).running === 0 && (vcpu.v.affinity >> BigInt(n)) & 1n) {
+      if (n !== target && this.#pcpu(n).running === 0 && isAllowed(vcpu, n)) {
         requests.post(n, PcpuRequest.reschedule);
         return;
       }
@@ -359,22 +397,25 @@ export class Scheduler implements SchedulerPort {
     setRunstate(this.#core, vcpu, blocked ? Runstate.blocked : Runstate.offline, now);
   }
 
-  /** While all were idle nobody has earned anything: the first that runs begins a period. */
+  /** While all of a pool were idle nobody has earned anything: the first that runs begins a period. */
   #beginPeriod(first: PcpuView, now: bigint): void {
-    const { header } = this.#core;
-    const isIdle = (pcpu: PcpuView): boolean => pcpu === first || pcpu.running === 0;
-    if (header.nrParked === 0 && this.#modules.pcpus.every(isIdle)) header.accountDeadlineNs = now + ACCOUNT_NS;
+    const pool = this.pools.ofPcpu(first);
+    if (!pool || pool.nrParked !== 0) return;
+    const isIdle = (pcpu: PcpuView): boolean => pcpu === first || pcpu.running === 0 || pcpu.pool !== first.pool;
+    if (this.#modules.pcpus.every(isIdle)) pool.accountDeadlineNs = now + ACCOUNT_NS;
   }
 
-  /** Once a period, by whoever comes first. */
-  #accounting(now: bigint): void {
-    const { header } = this.#core;
-    if (now < header.accountDeadlineNs) return;
-    const elapsed = Number(now - (header.accountDeadlineNs - ACCOUNT_NS)) / Number(ACCOUNT_NS);
-    header.accountDeadlineNs = now + ACCOUNT_NS;
+  /** Once a period, by whichever pCPU of the pool comes first. */
+  #accounting(pcpu: PcpuView, now: bigint): void {
+    const pool = this.pools.ofPcpu(pcpu);
+    if (!pool || now < pool.accountDeadlineNs) return;
+    const elapsed = Number(now - (pool.accountDeadlineNs - ACCOUNT_NS)) / Number(ACCOUNT_NS);
+    pool.accountDeadlineNs = now + ACCOUNT_NS;
+    const slot = pcpu.pool - 1;
     const claims: ShareClaim[] = [];
     const refs = new Map<VcpuView, VcpuRef>();
     this.#modules.table.forEach((domain) => {
+      if (domain.v.poolSlot !== slot) return true;
       const active: VcpuView[] = [];
       this.#modules.table.forEachVcpu(domain, (vcpu) => {
         const { v } = vcpu;
@@ -387,24 +428,25 @@ export class Scheduler implements SchedulerPort {
       if (active.length > 0) claims.push({ weight: domain.v.weight, cap: domain.v.cap, vcpus: active });
       return true;
     });
-    const { park, unpark } = account(claims, this.#core.map.nrPcpus, Math.min(elapsed, MAX_PERIODS));
-    for (let pcpu = 0; pcpu < this.#core.map.nrPcpus; pcpu++) this.queues.sort(pcpu);
-    for (const v of park) this.#park(refs.get(v));
-    for (const v of unpark) this.#unpark(refs.get(v));
+    const cpus = cpuList(pool.cpus);
+    const { park, unpark } = account(claims, cpus.length, Math.min(elapsed, MAX_PERIODS));
+    for (const cpu of cpus) this.queues.sort(cpu);
+    for (const v of park) this.#park(pool, refs.get(v));
+    for (const v of unpark) this.#unpark(pool, refs.get(v));
   }
 
-  #park(vcpu: VcpuRef | undefined): void {
+  #park(pool: PoolView, vcpu: VcpuRef | undefined): void {
     if (!vcpu) return;
     vcpu.v.schedFlags |= SchedVcpuFlag.parked;
-    this.#core.header.nrParked++;
+    pool.nrParked++;
     if (this.#isCurrent(vcpu)) this.#modules.requests.post(vcpu.v.processor, PcpuRequest.reschedule);
     else this.queues.remove(vcpu);
   }
 
-  #unpark(vcpu: VcpuRef | undefined): void {
+  #unpark(pool: PoolView, vcpu: VcpuRef | undefined): void {
     if (!vcpu) return;
     vcpu.v.schedFlags &= ~SchedVcpuFlag.parked;
-    this.#core.header.nrParked--;
+    pool.nrParked--;
     if (!this.#isCurrent(vcpu) && !vcpu.v.onRunq && this.isRunnable(vcpu)) {
       this.queues.insert(vcpu);
       this.#tickle(vcpu);
@@ -416,6 +458,12 @@ export class Scheduler implements SchedulerPort {
     if (!view) throw new RangeError(`pCPU ${n}`);
     return view;
   }
+}
+
+/** The pCPU that a vCPU begins on: those of a domain take the pool's in turn. */
+function turnOf(vcpu: VcpuRef, cpus: bigint): number {
+  const list = cpuList(cpus);
+  return list[vcpu.vcpuId % list.length] ?? vcpu.v.processor;
 }
 
 export { CREDITS_PER_TSLICE };

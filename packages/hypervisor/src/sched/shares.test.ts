@@ -1,81 +1,13 @@
 /** Who gets how much over ten seconds: several pCPUs in turns over a clock that only the test moves. */
 import { VcpuFlag } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
-import { MS, TestHost } from '../test-host.test-kit.ts';
+import { MS } from '../test-host.test-kit.ts';
+import type { Claim } from './spinning.test-kit.ts';
+import { Spinning, STEP_NS } from './spinning.test-kit.ts';
 
 const SECONDS = 10;
-/** Between two looks of a pCPU: what a run of the engine takes at most. */
-const STEP_NS = MS / 10n;
 const STEPS = (SECONDS * 1_000_000_000) / Number(STEP_NS);
 const TOLERANCE = 0.05;
-
-interface Claim {
-  readonly weight?: number;
-  readonly cap?: number;
-  readonly vcpus?: number;
-}
-
-/** A pCPU as its loop drives the scheduler, guests that never stop. */
-class Spinning {
-  readonly host: TestHost;
-  readonly ranNs = new Map<number, number>();
-  readonly #running: (VcpuRef | undefined)[];
-
-  constructor(nrPcpus: number, claims: readonly Claim[]) {
-    this.host = new TestHost({ nrPcpus });
-    this.#running = Array.from({ length: nrPcpus }, () => undefined);
-    for (const { weight = 256, cap = 0, vcpus = 1 } of claims) {
-      const domain = this.host.domain({ maxVcpus: vcpus });
-      domain.v.weight = weight;
-      domain.v.cap = cap;
-    }
-  }
-
-  /** Time passes on all pCPUs; `before` may wake and block vCPUs. */
-  run(steps: number, before: (step: number) => void = () => undefined, stepNs = STEP_NS): void {
-    const { clock } = this.host;
-    for (let step = 0; step < steps; step++) {
-      before(step);
-      this.#running.forEach((_, pcpu) => {
-        this.#look(pcpu);
-      });
-      clock.advance(stepNs);
-      for (const vcpu of this.#running)
-        if (vcpu) this.ranNs.set(vcpu.frame, (this.ranNs.get(vcpu.frame) ?? 0) + Number(stepNs));
-    }
-  }
-
-  isRunning(vcpu: VcpuRef): boolean {
-    return this.#running.some((running) => running?.frame === vcpu.frame);
-  }
-
-  #look(pcpu: number): void {
-    const { scheduler, requests, core } = this.host;
-    const now = core.systemTimeNs();
-    const vcpu = this.#running[pcpu];
-    const asked = requests.take(pcpu) !== 0;
-    const ticked = scheduler.tick(pcpu, now);
-    const goesOn = vcpu && scheduler.mayContinue(vcpu, pcpu, now);
-    if (goesOn && !((ticked || asked) && scheduler.shouldPreempt(vcpu, pcpu, now))) return;
-    if (vcpu) vcpu.v.isRunning = 0;
-    const next = scheduler.schedule(pcpu, now);
-    if (next) next.v.isRunning = 1;
-    this.#running[pcpu] = next;
-  }
-
-  /** Seconds of pCPU that each domain has had. */
-  seconds(): number[] {
-    const { table } = this.host;
-    const result: number[] = [];
-    table.forEach((domain) => {
-      let ns = 0;
-      table.forEachVcpu(domain, (vcpu) => (ns += this.ranNs.get(vcpu.frame) ?? 0));
-      result.push(ns / 1e9);
-      return true;
-    });
-    return result;
-  }
-}
 
 const ws = (...weights: number[]): Claim[] => weights.map((weight) => ({ weight }));
 const caps = (...of: number[]): Claim[] => of.map((cap) => ({ cap }));

@@ -10,14 +10,19 @@ export const NR_DOMIDS = 0x7ff0;
 /** Bytes of one record in the frame table (`state/frame.ts`). */
 export const FRAME_RECORD_SIZE = 32;
 export const PCPU_RECORD_SIZE = 512;
+export const POOL_RECORD_SIZE = 64;
+/** As in Xen: CPU pools of a host, for each pCPU. */
+const POOLS_PER_PCPU = 2;
 export const CONSOLE_RING_SIZE = 64 * 1024;
 
 export interface MemoryMap {
   readonly nrFrames: number;
   readonly nrPcpus: number;
+  readonly maxPools: number;
   /** First frame of each area. */
   readonly header: number;
   readonly pcpus: number;
+  readonly pools: number;
   /** u32 for each domid: frame of its domain record, 0 for none. */
   readonly domainIndex: number;
   readonly consoleRing: number;
@@ -45,6 +50,8 @@ export function memoryMap(nrFrames: number, nrPcpus: number): MemoryMap {
   };
   const header = take(1);
   const pcpus = take(framesFor(MAX_PCPUS * PCPU_RECORD_SIZE));
+  const maxPools = POOLS_PER_PCPU * nrPcpus;
+  const pools = take(framesFor(maxPools * POOL_RECORD_SIZE));
   const domainIndex = take(framesFor(NR_DOMIDS * 4));
   const consoleRing = take(framesFor(CONSOLE_RING_SIZE));
   const counters = take(nrPcpus + 1);
@@ -56,8 +63,10 @@ export function memoryMap(nrFrames: number, nrPcpus: number): MemoryMap {
   return {
     nrFrames,
     nrPcpus,
+    maxPools,
     header,
     pcpus,
+    pools,
     domainIndex,
     consoleRing,
     counters,

@@ -32,11 +32,8 @@ export const HeaderLayout = layout('header', {
   mmPrivate: array('u64', 32),
   /* domain: records in order of domid, linked by `nextDomain` */
   domainListHead: 'u32',
-  /* sched: next credit accounting; number of parked (capped) vCPUs */
-  accountDeadlineNs: 'u64',
-  nrParked: 'u32',
-  timesliceUs: 'u32',
-  ratelimitUs: 'u32',
+  /* sched: pCPU + 1 that is leaving its pool, 0 for none */
+  movingPcpu: 'u32',
   /** Atomic: 1 while the control plane waits for the lock; pCPUs step back for it. */
   controlWaiting: 'u32',
   /** Atomic: raised when a vCPU left its pCPU; the control plane waits on it. */
@@ -68,7 +65,8 @@ export const DomainLayout = layout('domain', {
   nrVcpus: 'u32',
   maxVcpus: 'u32',
   ssidref: 'u32',
-  cpupool: 'u32',
+  /** Slot of its CPU pool, see PoolLayout. */
+  poolSlot: 'u32',
   createdNs: 'u64',
   uuid: array('u8', 16),
   /** Frames of the vCPU records, 0 for none. */
@@ -104,8 +102,6 @@ export const DomainLayout = layout('domain', {
   /* sched */
   weight: 'u32',
   cap: 'u32',
-  /** vCPUs that took part in the present accounting period. */
-  activeVcpus: 'u32',
   /* domain */
   /** Frame of the next domain record in order of domid, 0 at the end. */
   nextDomain: 'u32',
@@ -148,6 +144,8 @@ export const VcpuLayout = layout('vcpu', {
   /** Atomic: 1 while a pCPU has it loaded. */
   isRunning: 'u32',
   affinity: 'u64',
+  /** pCPUs that it may run on: hard affinity within its pool. */
+  allowed: 'u64',
   /* runstate (public/vcpu.h) */
   runstate: 'u32',
   runstateEntryNs: 'u64',
@@ -261,10 +259,29 @@ export const PcpuLayout = layout('pcpu', {
   chargedNs: 'u64',
   sliceEndNs: 'u64',
   idleSinceNs: 'u64',
+  /** Slot of its CPU pool + 1, 0 while it is in none. */
+  pool: 'u32',
   /* trace: atomic lock of its buffer; records that found no room since the last one that did, TSC of the first */
   traceLock: 'u32',
   traceLost: 'u32',
   traceLostTsc: 'u64',
+});
+
+/** CPU pools, in slots of `MemoryMap.pools`; Pool-0 is in slot 0. Each has a credit scheduler of its own. */
+export const PoolLayout = layout('pool', {
+  /** 1 while there is such a pool. */
+  used: 'u32',
+  poolId: 'u32',
+  /** Its pCPUs, one that is leaving no more among them. */
+  cpus: 'u64',
+  /** Domains in it, those included that are dead and not gone. */
+  nrDomains: 'u32',
+  /** Number of parked (capped) vCPUs. */
+  nrParked: 'u32',
+  /** Next credit accounting. */
+  accountDeadlineNs: 'u64',
+  timesliceUs: 'u32',
+  ratelimitUs: 'u32',
 });
 
 /** `VcpuLayout.priority`: as the credit scheduler orders its run queues. */
