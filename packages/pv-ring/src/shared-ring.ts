@@ -53,6 +53,21 @@ export function ringWrites(at: number, data: Uint8Array): RingWrite[] {
   return writes;
 }
 
+/** Puts responses into slots from index `from` on; those in adjoining slots become one write, with zeros in between. */
+export function responseWrites(shape: RingShape, from: number, responses: readonly Uint8Array[]): RingWrite[] {
+  const { entries, entryBytes } = shape;
+  const writes: RingWrite[] = [];
+  for (let done = 0; done < responses.length; ) {
+    const first = (from + done) >>> 0;
+    const run = responses.slice(done, done + entries - (first & (entries - 1)));
+    const bytes = new Uint8Array((run.length - 1) * entryBytes + (run.at(-1)?.length ?? 0));
+    for (const [i, response] of run.entries()) bytes.set(response, i * entryBytes);
+    writes.push(...ringWrites(slotOffset(shape, first), bytes));
+    done += run.length;
+  }
+  return writes;
+}
+
 /** A u32 of a copy of the ring. */
 export const ringIndex = (ring: Uint8Array, field: keyof typeof SRING): number => {
   const at = SRING[field];
@@ -128,15 +143,8 @@ export class BackRing {
   /** The staged responses and the new rsp_prod (RING_PUSH_RESPONSES_AND_CHECK_NOTIFY); undefined when there are none. */
   push(): RingPush | undefined {
     if (this.#staged.length === 0) return undefined;
-    const { entries } = this.shape;
     const from = this.#pushed;
-    const writes: RingWrite[] = [];
-    for (let done = 0; done < this.#staged.length;) {
-      const first = (from + done) >>> 0;
-      const count = Math.min(this.#staged.length - done, entries - (first & (entries - 1)));
-      writes.push(...ringWrites(slotOffset(this.shape, first), this.#run(done, count)));
-      done += count;
-    }
+    const writes = responseWrites(this.shape, from, this.#staged);
     writes.push({ page: 0, offset: SRING.rsp_prod, data: u32Bytes(this.#rspProd) });
     this.#staged = [];
     this.#pushed = this.#rspProd;
@@ -146,14 +154,5 @@ export class BackRing {
   /** Asks for an event at the next request; read req_prod after it (RING_FINAL_CHECK_FOR_REQUESTS). `ahead` 1: the very next. */
   askEvent(ahead = 1): RingWrite {
     return { page: 0, offset: SRING.req_event, data: u32Bytes((this.#reqCons + ahead) >>> 0) };
-  }
-
-  /** Staged responses in adjoining slots as one piece. */
-  #run(start: number, count: number): Uint8Array {
-    const { entryBytes } = this.shape;
-    const last = this.#staged[start + count - 1]?.length ?? 0;
-    const bytes = new Uint8Array((count - 1) * entryBytes + last);
-    for (let i = 0; i < count; i++) bytes.set(this.#staged[start + i] ?? [], i * entryBytes);
-    return bytes;
   }
 }
