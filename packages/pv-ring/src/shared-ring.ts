@@ -57,7 +57,7 @@ export function ringWrites(at: number, data: Uint8Array): RingWrite[] {
 export function responseWrites(shape: RingShape, from: number, responses: readonly Uint8Array[]): RingWrite[] {
   const { entries, entryBytes } = shape;
   const writes: RingWrite[] = [];
-  for (let done = 0; done < responses.length; ) {
+  for (let done = 0; done < responses.length;) {
     const first = (from + done) >>> 0;
     const run = responses.slice(done, done + entries - (first & (entries - 1)));
     const bytes = new Uint8Array((run.length - 1) * entryBytes + (run.at(-1)?.length ?? 0));
