@@ -3,7 +3,13 @@
  * network interface, or both. blkfront and netfront there, virtio-blk and virtio-net here.
  */
 import { spawn } from 'node:child_process';
-import { ConsoleSession, type DeviceGuest, type TestHost } from '@xenhost/testkit';
+import {
+  ConsoleSession,
+  type DeviceGuest,
+  type DeviceGuestOptions,
+  startDeviceGuest,
+  type TestHost,
+} from '@xenhost/testkit';
 
 const READY = /GUEST-READY.*/;
 const BOOT_TIMEOUT_MS = 300_000;
@@ -18,27 +24,14 @@ export interface DeviceMachine {
   stop(): Promise<void>;
 }
 
-export interface OursOptions {
-  readonly disk?: readonly string[];
-  readonly vif?: readonly string[];
-  readonly memoryMiB?: number;
-  readonly vcpus?: number;
-}
-
-/** `xm create` of the guest on a host that runs; `disk` and `vif` as in a config file. */
+/** The guest on a host that runs; `disk` and `vif` as in a config file. */
 export async function startOurs(
   host: TestHost,
   guest: DeviceGuest,
   name: string,
-  options: OursOptions,
+  options: DeviceGuestOptions,
 ): Promise<DeviceMachine> {
-  const { disk = [], vif = [], memoryMiB = MEMORY_MIB, vcpus = 1 } = options;
-  const { kernel, ramdisk } = guest;
-  const extra = `console=hvc0 ${QUICK_BOOT}`;
-  const settings = { kernel, ramdisk, vcpus, memory: memoryMiB, extra, disk, vif, on_poweroff: 'destroy' };
-  await host.mustXm('create', '-q', host.config(name, settings));
-  const console = host.console(name);
-  await console.expect(READY, BOOT_TIMEOUT_MS);
+  const console = await startDeviceGuest(host, guest, name, options);
   return {
     disk: '/dev/xvda',
     command: (line, timeoutMs) => console.command(line, timeoutMs),

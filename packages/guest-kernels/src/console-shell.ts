@@ -2,13 +2,14 @@
  * The embedded guest: a shell on the PV console. It echoes, tells the time, reads and lists xenstore, shows its event
  * channels, and obeys control/shutdown as a Linux guest does. A kernel of its own, in assembly, over `runtime.ts`.
  */
+import { lineSource, type ShellCommand } from './line.ts';
 import { guestKernel, hypercall } from './runtime.ts';
 import { timeSource } from './time.ts';
 import { xenstoreSource } from './xenstore.ts';
 
 export const consoleShellPrompt = 'shell> ';
 
-const commands: readonly (readonly [name: string, routine: string, help: string])[] = [
+const commands: readonly ShellCommand[] = [
   ['help', 'do_help', 'this list'],
   ['echo', 'do_echo', 'TEXT: says it again'],
   ['time', 'do_time', 'system time and wall clock'],
@@ -22,16 +23,6 @@ const commands: readonly (readonly [name: string, routine: string, help: string]
   ['crash', 'do_crash', 'execute an undefined instruction'],
 ];
 
-const commandTable = [
-  ...commands.map(([name], i) => `cmd_name_${i}: db "${name}", 0`),
-  'align 8',
-  'command_table:',
-  ...commands.map(([, routine], i) => `dq cmd_name_${i}, ${routine}`),
-  'dq 0, 0',
-].join('\n');
-
-const helpText = commands.map(([name, , help]) => `${name.padEnd(9)} ${help}\\n`).join('');
-
 const source = `
 main:
     lea rdi, [rel banner]
@@ -44,136 +35,7 @@ main:
     call run_line
     jmp .prompt
 
-; Reads a line into 'line' with echo and backspace; does the control/shutdown work while it waits.
-read_line:
-    push rbx
-    xor ebx, ebx
-.next:
-    call getc
-    cmp rax, -1
-    jne .have
-    call poll_shutdown
-    call wait_event
-    jmp .next
-.have:
-    cmp al, 13
-    je .end
-    cmp al, 10
-    je .end
-    cmp al, 127
-    je .erase
-    cmp al, 8
-    je .erase
-    cmp al, 32
-    jb .next
-    cmp ebx, LINE_MAX
-    jae .next
-    lea rdx, [rel line]
-    mov [rdx + rbx], al
-    inc ebx
-    mov edi, eax
-    call putc
-    call console_notify
-    jmp .next
-.erase:
-    test ebx, ebx
-    je .next
-    dec ebx
-    lea rdi, [rel erase]
-    call puts
-    jmp .next
-.end:
-    lea rdx, [rel line]
-    mov byte [rdx + rbx], 0
-    lea rdi, [rel newline]
-    call puts
-    pop rbx
-    ret
-
-; Sleeps unless console input or a xenstore reply is there already. Events are masked from the look to the sleep.
-wait_event:
-    mov byte [rel shared_info + VI_upcall_mask], 1
-    mov rdx, [rel console_ring]
-    mov eax, [rdx + CONS_in_cons]
-    cmp eax, [rdx + CONS_in_prod]
-    jne .awake
-    mov rdx, [rel store_ring]
-    mov eax, [rdx + XS_rsp_cons]
-    cmp eax, [rdx + XS_rsp_prod]
-    jne .awake
-    call block
-    ret
-.awake:
-    mov byte [rel shared_info + VI_upcall_mask], 0
-    ret
-
-; Finds the command of 'line' and calls it with rdi = the rest of the line.
-run_line:
-    push rbx
-    push r12
-    lea rdi, [rel line]
-    call skip_spaces
-    cmp byte [rdi], 0
-    je .end
-    mov r12, rdi
-    lea rbx, [rel command_table]
-.next:
-    mov rsi, [rbx]
-    test rsi, rsi
-    je .unknown
-    mov rdi, r12
-    call match_word
-    test rax, rax
-    jne .found
-    add rbx, 16
-    jmp .next
-.found:
-    mov rdi, rax
-    call skip_spaces
-    call qword [rbx + 8]
-    jmp .end
-.unknown:
-    lea rdi, [rel unknown]
-    call puts
-.end:
-    pop r12
-    pop rbx
-    ret
-
-; rdi = text; moves it past spaces
-skip_spaces:
-    cmp byte [rdi], 32
-    jne .end
-    inc rdi
-    jmp skip_spaces
-.end:
-    ret
-
-; rdi = text, rsi = word ended by 0; rax = what follows the word in the text, or 0
-match_word:
-    mov al, [rsi]
-    test al, al
-    je .whole
-    cmp al, [rdi]
-    jne .no
-    inc rsi
-    inc rdi
-    jmp match_word
-.whole:
-    cmp byte [rdi], 32
-    je .yes
-    cmp byte [rdi], 0
-    jne .no
-.yes:
-    mov rax, rdi
-    ret
-.no:
-    xor eax, eax
-    ret
-
-do_help:
-    lea rdi, [rel help_text]
-    jmp puts
+${lineSource(commands)}
 
 do_echo:
     call puts
@@ -263,15 +125,9 @@ do_crash:
 ${xenstoreSource}
 ${timeSource}
 
-LINE_MAX equ 255
-line: resb 256
 banner: db "xenhost console shell: a PV guest in assembly. 'help' lists the commands.\\n", 0
 prompt: db "${consoleShellPrompt}", 0
-newline: db "\\n", 0
 space: db " ", 0
-erase: db 8, " ", 8, 0
-unknown: db "no such command; help lists them\\n", 0
-help_text: db "${helpText}", 0
 info_magic: db "magic ", 0
 info_pages: db "\\npages ", 0
 info_console: db "\\nconsole port ", 0
@@ -291,7 +147,6 @@ dw 0
 status_port: dd 0
 status_status: dd 0
 resb 20
-${commandTable}
 `;
 
 let image: Uint8Array | undefined;

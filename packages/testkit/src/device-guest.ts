@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { AptCache, fetchGuest, type FetchedGuest } from '@xenhost/xenhost';
 import type { GuestFile } from './bench-guest.ts';
+import type { ConsoleSession } from './console-session.ts';
+import type { TestHost } from './test-host.ts';
 
 export interface DeviceGuest extends FetchedGuest {
   /** The compiled gio, which also runs on this machine; undefined without gcc. */
@@ -33,6 +35,34 @@ export async function deviceGuest(
   const files: GuestFile[] = [...(await e2fsprogs(join(cache, '.packages'), say)), ...more];
   if (gio !== undefined) files.push({ path: 'bin/gio', data: readFileSync(gio), mode: 0o755 });
   return { ...(await fetchGuest(cache, 'cloud', true, say, files)), gio };
+}
+
+const READY = /GUEST-READY.*/;
+const BOOT_TIMEOUT_MS = 300_000;
+const MEMORY_MIB = 256;
+
+export interface DeviceGuestOptions {
+  /** As in a config file. */
+  readonly disk?: readonly string[];
+  readonly vif?: readonly string[];
+  readonly memoryMiB?: number;
+  readonly vcpus?: number;
+}
+
+/** `xm create` of the guest on a host that runs; resolves to the shell on its console. */
+export async function startDeviceGuest(
+  host: TestHost,
+  guest: DeviceGuest,
+  name: string,
+  { disk = [], vif = [], memoryMiB = MEMORY_MIB, vcpus = 1 }: DeviceGuestOptions,
+): Promise<ConsoleSession> {
+  const { kernel, ramdisk } = guest;
+  const extra = 'console=hvc0 cryptomgr.notests quiet';
+  const settings = { kernel, ramdisk, vcpus, memory: memoryMiB, extra, disk, vif, on_poweroff: 'destroy' };
+  await host.mustXm('create', '-q', host.config(name, settings));
+  const console = host.console(name);
+  await console.expect(READY, BOOT_TIMEOUT_MS);
+  return console;
 }
 
 async function e2fsprogs(work: string, say: (line: string) => void): Promise<GuestFile[]> {

@@ -23,6 +23,11 @@ export class Report {
     this.#write(`     ${text}`);
   }
 
+  /** A case that cannot be run here, and why; it counts as neither. */
+  skip(name: string, reason: string): void {
+    this.#write(`skip ${name.padEnd(44)} ${reason}`);
+  }
+
   /** Runs a case: it passes when the body does not throw; what the body returns is its detail. */
   async case(name: string, body: () => Promise<string | void> | string | void): Promise<boolean> {
     const start = Date.now();

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Host, hostDefaults, program, readState } from '@xenhost/xenhost';
 import { ConsoleSession } from './console-session.ts';
+import { until } from './until.ts';
 
 export interface CommandResult {
   readonly code: number | null;
@@ -96,9 +97,31 @@ export class TestHost {
     return session;
   }
 
+  /** The process of a daemon; 0 while there is none. */
+  pidOf(daemon: string): number {
+    return readState(this.host.paths.run)?.daemons.find(({ name }) => name === daemon)?.pid ?? 0;
+  }
+
+  /** kill -9 of a daemon; resolves once the supervisor's next one is up. */
+  async killDaemon(daemon: string): Promise<void> {
+    const pid = this.pidOf(daemon);
+    if (pid === 0) throw new Error(`no ${daemon} to kill`);
+    process.kill(pid, 'SIGKILL');
+    await until(`${daemon} is up again`, () => {
+      const state = readState(this.host.paths.run)?.daemons.find(({ name }) => name === daemon);
+      return Promise.resolve(state?.state === 'up' && state.pid !== pid);
+    });
+  }
+
+  /** All that a daemon has logged. */
+  logOf(daemon: string): string {
+    const path = join(this.host.paths.log, `${daemon}.log`);
+    return existsSync(path) ? readFileSync(path, 'utf8') : '';
+  }
+
   /** Ends of the daemons' logs, for the message of a failure. */
   logs(): string {
-    return ['hypervisor', 'xenstored', 'xenconsoled', 'xend']
+    return ['hypervisor', 'xenstored', 'xenconsoled', 'blkback', 'netback', 'xend']
       .map((name) => ({ name, path: join(this.host.paths.log, `${name}.log`) }))
       .filter(({ path }) => existsSync(path))
       .map(({ name, path }) => `--- ${name}.log\n${readFileSync(path, 'utf8').slice(-TAIL_BYTES)}`)
