@@ -1,22 +1,22 @@
 /** Calls to xend: XML-RPC over HTTP on its Unix socket, on TCP or through ssh. One call at a time, one connection. */
-import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { pythonUnescape } from '@xenhost/sxp';
 import { decodeResponse, encodeCall, RESPONSE_LIMITS, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { ConnectionError, ProtocolError, UnknownMethod } from './errors.ts';
 import type { ServerAddress } from './server/address.ts';
+import { HttpConnection } from './server/http.ts';
 import type { World } from './world.ts';
 
-/** Not by import: that would evaluate every lazy export of the module, the whole of undici among them (35 ms). */
-const http = process.getBuiltinModule('node:http');
-
 export class XendClient {
-  readonly #address: ServerAddress;
-  readonly #world: World;
-  #agent: Agent | undefined;
+  readonly #connection: HttpConnection;
+  readonly #path: string;
 
   constructor(address: ServerAddress, world: World) {
-    this.#address = address;
-    this.#world = world;
+    this.#path = address.kind === 'ssh' ? `/${address.path}` : '/RPC2';
+    this.#connection = new HttpConnection(
+      { host: hostField(address), maxBodyBytes: RESPONSE_LIMITS.maxLength, signal: world.signal },
+      () => dial(address, world),
+    );
   }
 
   /** Throws XmlRpcFault, UnknownMethod, ConnectionError, ProtocolError. */
@@ -33,62 +33,48 @@ export class XendClient {
   }
 
   close(): void {
-    this.#agent?.destroy();
+    this.#connection.close();
   }
 
-  async #post(body: string): Promise<string> {
-    const address = this.#address;
-    const options: RequestOptions = {
-      method: 'POST',
-      path: address.kind === 'ssh' ? `/${address.path}` : '/RPC2',
-      headers: {
-        'content-type': 'text/xml',
-        'content-length': Buffer.byteLength(body),
-        'user-agent': 'xenhost-xm',
-      },
-      signal: this.#world.signal,
-    };
-    const response = await this.#send(options, body);
-    const text = await readBody(response);
-    if (response.statusCode !== 200) throw new ProtocolError(response.statusCode, response.statusMessage ?? '');
-    return text;
-  }
-
-  async #send(options: RequestOptions, body: string): Promise<IncomingMessage> {
-    const ask = await this.#asker(options);
-    return new Promise((resolve, reject) => {
-      const asking = ask();
-      asking.on('response', resolve);
-      asking.on('error', (error: NodeJS.ErrnoException) => {
-        reject(asCallError(error));
-      });
-      asking.end(body);
+  async #post(document: string): Promise<string> {
+    const { status, reason, body } = await this.#connection.post(this.#path, document).catch((error: unknown) => {
+      throw asCallError(error as NodeJS.ErrnoException);
     });
+    if (status !== 200) throw new ProtocolError(status, reason);
+    return body;
   }
+}
 
-  async #asker(options: RequestOptions): Promise<() => ClientRequest> {
-    const address = this.#address;
-    const keepAlive = { keepAlive: true, maxSockets: 1 };
-    switch (address.kind) {
-      case 'unix': {
-        const agent = (this.#agent ??= new http.Agent(keepAlive));
-        return () => http.request({ ...options, socketPath: address.path, agent });
-      }
-      case 'ssh': {
-        const { SshAgent } = await import('./server/ssh.ts');
-        const agent = (this.#agent ??= new SshAgent(address, this.#world));
-        return () => http.request({ ...options, host: address.host, agent });
-      }
-      case 'http':
-      case 'https': {
-        const { request, Agent } = address.kind === 'http' ? http : process.getBuiltinModule('node:https');
-        const agent = (this.#agent ??= new Agent(keepAlive));
-        const { hostname, port } = address.url;
-        return () => request({ ...options, host: hostname.replace(/^\[|\]$/g, ''), port, agent });
-      }
+/** xm of Xen 4.4 gave the socket's path here. */
+function hostField(address: ServerAddress): string {
+  if (address.kind === 'unix') return address.path.replace(/[^\x21-\x7e]/g, '?');
+  return address.kind === 'ssh' ? address.host : address.url.host;
+}
+
+function dial(address: ServerAddress, world: World): Duplex {
+  switch (address.kind) {
+    case 'unix':
+      return process.getBuiltinModule('node:net').connect({ path: address.path });
+    // No shell on this side; the far side's shell gets one fixed command (Xen 4.4 `SSHTransport.py`).
+    case 'ssh':
+      return world.connect('ssh', [`${address.user}@${address.host}`, 'xm serve']);
+    case 'http': {
+      const { host, port } = hostAndPort(address.url, 80);
+      return process.getBuiltinModule('node:net').connect({ host, port });
+    }
+    case 'https': {
+      const { host, port } = hostAndPort(address.url, 443);
+      const net = process.getBuiltinModule('node:net');
+      const servername = net.isIP(host) === 0 ? { servername: host } : {};
+      return process.getBuiltinModule('node:tls').connect({ host, port, ...servername });
     }
   }
 }
+
+const hostAndPort = (url: URL, defaultPort: number): { readonly host: string; readonly port: number } => ({
+  host: url.hostname.replace(/^\[|\]$/g, ''),
+  port: url.port === '' ? defaultPort : Number(url.port),
+});
 
 /** How xend's legacy server answers for what it does not have: not with a fault. */
 function isUnknownMethod(result: XmlRpcValue): boolean {
@@ -97,26 +83,8 @@ function isUnknownMethod(result: XmlRpcValue): boolean {
 }
 
 function asCallError(error: NodeJS.ErrnoException): Error {
-  if (error.name === 'AbortError') return error;
+  if (error instanceof ProtocolError || error.name === 'AbortError') return error;
   const code = error.code ?? '';
-  if (code === 'ECONNRESET' || code.startsWith('HPE_')) return new ProtocolError(undefined, error.message);
+  if (code === 'ECONNRESET' || code === 'EPIPE') return new ProtocolError(undefined, error.message);
   return new ConnectionError(code === '' ? error.message : code, { cause: error });
-}
-
-function readBody(response: IncomingMessage): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    response.on('data', (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > RESPONSE_LIMITS.maxLength) response.destroy(new ProtocolError(undefined, 'answer too long'));
-      else chunks.push(chunk);
-    });
-    response.on('end', () => {
-      resolve(Buffer.concat(chunks).toString('utf8'));
-    });
-    response.on('error', (error: NodeJS.ErrnoException) => {
-      reject(error instanceof ProtocolError ? error : asCallError(error));
-    });
-  });
 }
