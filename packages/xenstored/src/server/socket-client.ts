@@ -7,8 +7,11 @@ import { XsPacketReader } from '@xenhost/xs-wire';
 import type { StoreConnection } from '../core/connection.ts';
 import type { XenstoreCore } from '../core/core.ts';
 import { SOCKET_HIGH_WATER_BYTES, SOCKET_OUTPUT_MAX_BYTES } from './limits.ts';
-import { startReading, stopReading, unsentBytes, writeNow } from './socket-handle.ts';
+import { readingInto, startReading, stopReading, unsentBytes, writeNow } from './socket-handle.ts';
 import type { Turns, Worker } from './turns.ts';
+
+/** Where all clients' bytes arrive; what has come is copied out at once. */
+const CHUNK = Buffer.alloc(64 * 1024);
 
 export interface SocketClientModules {
   readonly core: XenstoreCore;
@@ -37,7 +40,10 @@ export class SocketClient implements Worker {
   #state: 'open' | 'frozen' | 'closed' = 'open';
 
   constructor(socket: Socket, connection: StoreConnection, modules: SocketClientModules, leftover?: ClientLeftover) {
-    this.#socket = socket;
+    this.#socket = readingInto(socket, CHUNK, (length) => {
+      this.#reader.push(Buffer.from(CHUNK.subarray(0, length)));
+      modules.turns.ready(this);
+    });
     this.connection = connection;
     this.#modules = modules;
     connection.wake = () => {
@@ -47,23 +53,19 @@ export class SocketClient implements Worker {
       this.#reader.push(leftover.rest);
       if (leftover.unsent.length > 0) this.#write(leftover.unsent);
     }
-    socket.on('data', (chunk) => {
-      this.#reader.push(chunk);
-      modules.turns.ready(this);
-    });
     // A client that vanishes in the middle of a write is no news.
-    socket.on('error', () => undefined);
-    socket.on('close', () => {
+    this.#socket.on('error', () => undefined);
+    this.#socket.on('close', () => {
       if (this.#state === 'closed') return;
       this.#state = 'closed';
       modules.core.disconnect(connection);
       modules.onClose(this);
     });
     if (!leftover) {
-      socket.resume();
+      this.#socket.resume();
       return;
     }
-    startReading(socket);
+    startReading(this.#socket);
     modules.turns.ready(this);
     this.#scheduleFlush();
   }

@@ -1,10 +1,11 @@
 /**
  * What node:net does not offer of a socket's handle, in one place: to stop reading at once (pause() lets one more chunk come), how
- * much of a write the kernel has not taken, and to write without the machinery of a stream. All have been members of the handle since
- * Node 0.x; without a handle they are no-ops.
+ * much of a write the kernel has not taken, to write without the machinery of a stream, and to read into a buffer of ours, which
+ * net.connect's `onread` does but a server's sockets cannot be asked for. All have been members of the handle since Node 0.x; without a
+ * handle they are no-ops.
  */
 import { writeSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 
 interface StreamHandle {
   reading?: boolean;
@@ -55,4 +56,28 @@ export function writeNow(socket: Socket, bytes: Buffer): number {
   } catch {
     return 0;
   }
+}
+
+/**
+ * A socket over the handle of `socket`, which is given up: what comes is read into `buffer`, which many may share, and told at once by
+ * its length. Saves an allocation of 64 KiB a chunk. Reads after `resume()`. Without a handle `socket` itself, which is closed then.
+ */
+export function readingInto(socket: Socket, buffer: Uint8Array, onBytes: (length: number) => void): Socket {
+  const handle = handleOf(socket);
+  if (!handle) return socket;
+  const onread = {
+    buffer,
+    callback: (length: number) => {
+      onBytes(length);
+      return true;
+    },
+  };
+  // `handle` and `manualStart` are what node:net gives its own sockets.
+  const options = { handle, onread, readable: true, writable: true, manualStart: true };
+  handle.readStop();
+  handle.reading = false;
+  const own = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
+  (socket as unknown as { _handle: StreamHandle | null })._handle = null;
+  socket.destroy();
+  return own;
 }
