@@ -269,6 +269,10 @@ export interface Xenctrl {
   vcpuGetextstate(domid: number, vcpu: number): Promise<ExtendedState | undefined>;
   /** XEN_DOMCTL_setvcpuextstate: before the domain runs. */
   vcpuSetextstate(domid: number, vcpu: number, state: ExtendedState): Promise<void>;
+  /** XEN_DOMCTL_get_ext_vcpucontext: `xen_domctl_ext_vcpucontext` as it is. */
+  vcpuGetextcontext(domid: number, vcpu: number): Promise<Uint8Array>;
+  /** XEN_DOMCTL_set_ext_vcpucontext, of that vCPU whatever number `context` has. */
+  vcpuSetextcontext(domid: number, vcpu: number, context: Uint8Array): Promise<void>;
   /** xc_vcpu_getcontext: of a paused domain. */
   vcpuGetcontext(domid: number, vcpu: number): Promise<Uint8Array>;
 

@@ -378,6 +378,26 @@ export class FakeXenctrl {
     return Promise.resolve();
   };
 
+  vcpuGetextcontext = async (domid: number, vcpu: number): Promise<Uint8Array> => {
+    this.#enter('vcpuGetextcontext', domid, vcpu);
+    return Promise.resolve(this.extendedContext);
+  };
+
+  /** Callbacks of 32-bit system calls of every vCPU, as the hypervisor lays them. */
+  extendedContext = new Uint8Array(64);
+
+  vcpuSetextcontext = async (domid: number, vcpu: number, context: Uint8Array): Promise<void> => {
+    this.#enter(
+      'vcpuSetextcontext',
+      domid,
+      vcpu,
+      Buffer.from(context)
+        .toString('hex')
+        .replace(/(00)+$/, ''),
+    );
+    return Promise.resolve();
+  };
+
   vcpuSetcontext = async (domid: number, vcpu: number, _context?: Uint8Array): Promise<void> => {
     this.#enter('vcpuSetcontext', domid, vcpu);
     return Promise.resolve();

@@ -183,3 +183,28 @@ export const DomctlCpuPolicy = layout('xen_domctl_cpu_policy', {
   err_subleaf: 'u32',
   err_msr: 'u32',
 });
+
+/** `buffer`: XCR0, all of it that was ever set, then the XSAVE area in the standard format. */
+export const DomctlVcpuextstate = layout('xen_domctl_vcpuextstate', {
+  vcpu: 'u32',
+  pad: 'u32',
+  xfeature_mask: 'u64',
+  size: 'u64',
+  buffer: handle,
+});
+
+/** What a `vcpu_guest_context` of 64 bits has no place for. The last four are `hvm_vmce_vcpu`. */
+export const DomctlExtVcpucontext = layout('xen_domctl_ext_vcpucontext', {
+  vcpu: 'u32',
+  size: 'u32',
+  syscall32_callback_eip: 'u64',
+  sysenter_callback_eip: 'u64',
+  syscall32_callback_cs: 'u16',
+  sysenter_callback_cs: 'u16',
+  syscall32_disables_events: 'u8',
+  sysenter_disables_events: 'u8',
+  vmce_caps: 'u64',
+  vmce_mci_ctl2_bank0: 'u64',
+  vmce_mci_ctl2_bank1: 'u64',
+  vmce_mcg_ext_ctl: 'u64',
+});

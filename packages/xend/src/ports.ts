@@ -46,6 +46,8 @@ export type Hypervisor = Pick<
   | 'vcpuSetcontext'
   | 'vcpuGetextstate'
   | 'vcpuSetextstate'
+  | 'vcpuGetextcontext'
+  | 'vcpuSetextcontext'
   | 'domainGetAddressSize'
   | 'domainSethandle'
   | 'readFrames'

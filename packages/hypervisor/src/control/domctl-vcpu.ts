@@ -1,19 +1,30 @@
 /** Domctls about single vCPUs: contexts, affinity, state, triggers. */
 import { Errno } from '@xenhost/base';
 import {
+  DomctlExtVcpucontext,
   DomctlGetvcpuinfo,
   DomctlSendtrigger,
   DomctlTrigger,
   DomctlVcpuaffinity,
   DomctlVcpucontext,
+  DomctlVcpuextstate,
   VcpuAffinity,
   VcpuGuestContext,
   VGCF,
 } from '@xenhost/xen-abi';
+import {
+  extendedStateSize,
+  HOST_XSTATE,
+  readExtendedContext,
+  readExtendedState,
+  writeExtendedContext,
+  writeExtendedState,
+} from '../pv/extended-state.ts';
 import { VcpuFlag } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
 import { writeWallclock } from '../time/shared-time.ts';
 import { cpuTime } from '../vcpu/runstate.ts';
+import { XSTATE_LEAF } from './cpu-features.ts';
 import type { DomctlContext, DomctlHandler, DomctlResult } from './domctl.ts';
 import { bitmapAt } from './request.ts';
 
@@ -57,6 +68,55 @@ export const VCPU_COMMANDS = {
     u.cpu_time = cpuTime(m.core.memory, vcpu, m.core.systemTimeNs());
     u.cpu = vcpu.v.processor;
     return 'copyBack';
+  },
+
+  getvcpuextstate: (context) => {
+    const { m, call, request, domain } = context;
+    const u = request.u(DomctlVcpuextstate);
+    const vcpu = m.lifecycle.vcpu(domain, u.vcpu);
+    if (!vcpu) return -Errno.ESRCH;
+    if ((u.size === 0n && u.xfeature_mask === 0n) || u.buffer === 0n) {
+      u.xfeature_mask = HOST_XSTATE;
+      u.size = BigInt(extendedStateSize(HOST_XSTATE));
+      return 'copyBack';
+    }
+    return m.pauses.paused(call.args, domain, () => {
+      const bytes = readExtendedState(m.core.memory, vcpu);
+      if (u.size < BigInt(bytes.length) || u.xfeature_mask !== HOST_XSTATE) return -Errno.EINVAL;
+      if (!request.memory.write(u.buffer, bytes)) return -Errno.EFAULT;
+      u.size = BigInt(bytes.length);
+      return 'copyBack';
+    });
+  },
+
+  setvcpuextstate: (context) => {
+    const { m, call, request, domain } = context;
+    const u = request.u(DomctlVcpuextstate);
+    const vcpu = m.lifecycle.vcpu(domain, u.vcpu);
+    if (!vcpu) return -Errno.ESRCH;
+    if (u.size > BigInt(extendedStateSize(HOST_XSTATE))) return -Errno.EINVAL;
+    const bytes = request.memory.read(u.buffer, Number(u.size));
+    if (!bytes) return -Errno.EFAULT;
+    const { eax, edx } = m.policies.cpuid(domain, 0, XSTATE_LEAF, 0);
+    const supported = (BigInt(edx) << 32n) | BigInt(eax);
+    return m.pauses.paused(call.args, domain, () => writeExtendedState(m.core.memory, vcpu, bytes, supported));
+  },
+
+  get_ext_vcpucontext: ({ m, call, request, domain }) => {
+    const u = request.u(DomctlExtVcpucontext);
+    const vcpu = m.lifecycle.vcpu(domain, u.vcpu);
+    if (!vcpu) return -Errno.ESRCH;
+    return m.pauses.paused(call.args, domain, () => {
+      readExtendedContext(vcpu, u);
+      return 'copyBack';
+    });
+  },
+
+  set_ext_vcpucontext: ({ m, call, request, domain }) => {
+    const u = request.u(DomctlExtVcpucontext);
+    const vcpu = m.lifecycle.vcpu(domain, u.vcpu);
+    if (!vcpu) return -Errno.ESRCH;
+    return m.pauses.paused(call.args, domain, () => writeExtendedContext(vcpu, u));
   },
 
   setvcpuaffinity: (context) => affinity(context, true),

@@ -115,7 +115,9 @@ export class GuestContexts {
     this.#states.setCtrlreg(vcpu, 4, cr4);
 
     const state = this.#saved(vcpu);
+    const { xcr0 } = state;
     state.reset();
+    if (v.xcr0Accum !== 0n) state.xcr0 = xcr0;
     for (const name of GENERAL) state[name] = regs[name];
     state.rip = regs.rip;
     state.rsp = regs.rsp;

@@ -216,6 +216,7 @@ export class PrivilegedEmulator {
       (value & XCR0_SSE_AVX) !== 4n;
     if (!valid) return 'fault';
     state.xcr0 = value;
+    vcpu.v.xcr0Accum |= value;
     engine.stateChanged();
     return undefined;
   }

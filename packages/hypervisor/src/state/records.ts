@@ -191,6 +191,8 @@ export const VcpuLayout = layout('vcpu', {
   ctrlreg: array('u64', 8),
   /** The guest's view of debug registers; the engine's hold what is really armed. */
   debugreg: array('u64', 8),
+  /** All that XCR0 has ever been; 0 before the guest's first XSETBV. */
+  xcr0Accum: 'u64',
   pendingException: 'u32',
   pvPrivate: array('u64', 32),
   /* event */

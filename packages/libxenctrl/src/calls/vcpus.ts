@@ -1,7 +1,7 @@
 /** vCPUs of domains: information, placement, register contexts. */
-import { bytesOf, layout } from '@xenhost/base';
+import { bytesOf } from '@xenhost/base';
 import {
-  Domctl, DomctlGetvcpuinfo, DomctlVcpuaffinity, DomctlVcpucontext, VcpuAffinity, VcpuGuestContext, XenctlBitmap,
+  Domctl, DomctlExtVcpucontext, DomctlGetvcpuinfo, DomctlVcpuaffinity, DomctlVcpucontext, DomctlVcpuextstate, VcpuAffinity, VcpuGuestContext, XenctlBitmap,
 } from '@xenhost/xen-abi'; // prettier-ignore
 import type { Xenctrl } from '../api.ts';
 import { CallArena } from '../caller.ts';
@@ -9,13 +9,6 @@ import type { Caller } from '../caller.ts';
 
 /** More than any XSAVE area with Xen's two words before it. */
 const MAX_XSAVE_BYTES = 65_536n;
-const DomctlVcpuextstate = layout('xen_domctl_vcpuextstate', {
-  vcpu: 'u32',
-  pad: 'u32',
-  xfeature_mask: 'u64',
-  size: 'u64',
-  buffer: 'u64',
-});
 /** pCPUs a map may name; a bigint holds all. */
 const CPUMAP_BITS = 64;
 
@@ -57,13 +50,29 @@ export const vcpuCalls = (caller: Caller) => {
       if (xfeature_mask === 0n || size === 0n || size > MAX_XSAVE_BYTES) return undefined;
       const arena = new CallArena();
       const { address, bytes } = arena.output(Number(size));
-      await extended(Domctl.getvcpuextstate, domid, vcpu, { xfeature_mask, size, buffer: address }, arena);
-      return { featureMask: xfeature_mask, data: bytes };
+      const asks = { xfeature_mask, size, buffer: address };
+      const told = await extended(Domctl.getvcpuextstate, domid, vcpu, asks, arena);
+      // At first the most that there might be, now what this vCPU has.
+      return { featureMask: xfeature_mask, data: bytes.slice(0, Number(told.size)) };
     },
     async vcpuSetextstate(domid, vcpu, { featureMask, data }) {
       const arena = new CallArena();
       const init = { xfeature_mask: featureMask, size: BigInt(data.length), buffer: arena.put(data).address };
       await extended(Domctl.setvcpuextstate, domid, vcpu, init, arena);
+    },
+    async vcpuGetextcontext(domid, vcpu) {
+      const operation = `extended context of domain ${domid}, vCPU ${vcpu}`;
+      const { bytes } = await caller.domctl(operation, Domctl.get_ext_vcpucontext, domid, DomctlExtVcpucontext, {
+        vcpu,
+      });
+      return bytes;
+    },
+    async vcpuSetextcontext(domid, vcpu, context) {
+      const { bytes, view } = DomctlExtVcpucontext.create();
+      bytes.set(context.subarray(0, bytes.length));
+      view.vcpu = vcpu;
+      const operation = `extended context of domain ${domid}, vCPU ${vcpu}`;
+      await caller.domctlBytes(operation, Domctl.set_ext_vcpucontext, domid, bytes);
     },
     async vcpuGetinfo(domid, vcpu) {
       const operation = `xc_vcpu_getinfo of domain ${domid}, vCPU ${vcpu}`;

@@ -18,6 +18,10 @@ export const EXTENDED_INFO = 0xffff_ffff_ffff_ffffn;
  * to them and which a context that is set must not have.
  */
 export const VALID_ASSISTS = 0x1_0000_0037n;
+/** Bytes for the `xen_domctl_ext_vcpucontext` of a vCPU: the domctl's whole union. */
+export const EXTENDED_CONTEXT_BYTES = 128;
+/** Words before the XSAVE state of a vCPU: features that it has room for, bytes. */
+export const EXTENDED_STATE_HEAD = 16;
 /** Chunks that are no pages (XC_SAVE_ID_*). */
 export const SaveId = { vcpuInfo: -2, tscInfo: -7, lastCheckpoint: -9 } as const;
 

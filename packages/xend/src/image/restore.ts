@@ -12,7 +12,9 @@ import { INVALID_MFN } from '../domain/guest-memory.ts';
 import { XendError } from '../errors.ts';
 import { MAX_GUEST_PFNS, MAX_VCPUS } from '../limits.ts';
 import type { Hypervisor } from '../ports.ts';
-import { BATCH_PAGES, EXTENDED_INFO, SaveId, VALID_ASSISTS, type FileSource } from './format.ts';
+import {
+  BATCH_PAGES, EXTENDED_CONTEXT_BYTES, EXTENDED_INFO, EXTENDED_STATE_HEAD, SaveId, VALID_ASSISTS, type FileSource,
+} from './format.ts'; // prettier-ignore
 import { hasPage, tableLevel, translateTable } from './tables.ts';
 
 const AT = VcpuGuestContext.offsets;
@@ -40,6 +42,7 @@ interface ImageIndex {
   /** Type of each pfn that there is. */
   readonly types: ReadonlyMap<number, number>;
   readonly contexts: ReadonlyMap<number, Uint8Array>;
+  readonly extendedContexts: ReadonlyMap<number, Uint8Array>;
   readonly extended: ReadonlyMap<number, ExtendedState>;
   readonly tsc: { readonly mode: number; readonly gtscKhz: number; readonly incarnation: number; readonly elapsedNs: bigint }; // prettier-ignore
   readonly sharedInfo: Uint8Array;
@@ -70,6 +73,8 @@ export async function restoreGuestImage(
   for (const [vcpu, context] of index.contexts) {
     localContext(context, vcpu, index, mfnOf);
     await xc.vcpuSetcontext(domid, vcpu, context);
+    const callbacks = index.extendedContexts.get(vcpu);
+    if (callbacks) await xc.vcpuSetextcontext(domid, vcpu, callbacks);
     const extended = index.extended.get(vcpu);
     if (extended) await xc.vcpuSetextstate(domid, vcpu, extended);
   }
@@ -89,7 +94,7 @@ async function readIndex(source: FileSource): Promise<ImageIndex> {
   const p2mSize = Number(await source.word());
   if (p2mSize === 0 || p2mSize > MAX_GUEST_PFNS) throw bad(`${p2mSize} frames of memory`);
   if ((await source.word()) !== EXTENDED_INFO) throw bad('no extended information');
-  const extendedBytes = await readExtendedInfo(source);
+  const { hasExtendedContexts, extendedBytes } = await readExtendedInfo(source);
   const nrP2mFrames = Math.ceil(p2mSize / ENTRIES_PER_PAGE);
   const list = await source.bytes(nrP2mFrames * 8);
   const p2mFramePfns = Array.from({ length: nrP2mFrames }, (_, i) => Number(list.readBigUInt64LE(i * 8)));
@@ -112,36 +117,46 @@ async function readIndex(source: FileSource): Promise<ImageIndex> {
   if (nrUnmapped < 0 || nrUnmapped > p2mSize) throw bad(`${nrUnmapped} frames that are not there`);
   await source.bytes(nrUnmapped * 8);
   const contexts = new Map<number, Uint8Array>();
+  const extendedContexts = new Map<number, Uint8Array>();
   const extended = new Map<number, ExtendedState>();
   for (const vcpu of vcpus) {
     contexts.set(vcpu, await source.bytes(VcpuGuestContext.size));
+    if (hasExtendedContexts) extendedContexts.set(vcpu, await source.bytes(EXTENDED_CONTEXT_BYTES));
     if (extendedBytes === 0) continue;
     const [featureMask, size] = [await source.word(), await source.word()];
-    const data = await source.bytes(extendedBytes - 2 * 8);
-    if (size !== BigInt(data.length)) throw bad(`XSAVE state of vCPU ${vcpu}`);
-    extended.set(vcpu, { featureMask, data });
+    if (size > BigInt(extendedBytes - EXTENDED_STATE_HEAD)) throw bad(`XSAVE state of vCPU ${vcpu}`);
+    extended.set(vcpu, { featureMask, data: await source.bytes(Number(size)) });
   }
-  return { p2mSize, p2mFramePfns, batches, types, contexts, extended, tsc, sharedInfo: await source.bytes(PAGE_SIZE) };
+  const sharedInfo = await source.bytes(PAGE_SIZE);
+  return { p2mSize, p2mFramePfns, batches, types, contexts, extendedContexts, extended, tsc, sharedInfo };
 }
 
-/** Blocks of four letters and a length; the size of a context tells 64-bit guests. Resolves to the bytes of XSAVE state of a vCPU. */
-async function readExtendedInfo(source: FileSource): Promise<number> {
+interface ExtendedInfo {
+  readonly hasExtendedContexts: boolean;
+  /** Most bytes of a vCPU's XSAVE state with what stands before it; 0 for none. */
+  readonly extendedBytes: number;
+}
+
+/** Blocks of four letters and a length; the size of a context tells 64-bit guests. */
+async function readExtendedInfo(source: FileSource): Promise<ExtendedInfo> {
   const total = await source.int();
   if (total < 8 || total > MAX_EXTENDED_INFO) throw bad('extended information without end');
   const block = await source.bytes(total);
   let extendedBytes = 0;
+  let hasExtendedContexts = false;
   for (let at = 0; at + 8 <= total;) {
     const name = block.toString('latin1', at, at + 4);
     const size = block.readUInt32LE(at + 4);
     if (name === 'vcpu' && size !== VcpuGuestContext.size) throw new XendError('only 64-bit guests can be restored');
     if (name === 'xcnt' && size === 4 && at + 12 <= total) extendedBytes = block.readUInt32LE(at + 8);
+    else if (name === 'extv') hasExtendedContexts = true;
     else if (name !== 'vcpu') throw bad(`a block of an unknown kind, ${JSON.stringify(name)}`);
     at += 8 + size;
   }
-  if (extendedBytes !== 0 && (extendedBytes < 2 * 8 || extendedBytes > MAX_EXTENDED_STATE)) {
+  if (extendedBytes !== 0 && (extendedBytes < EXTENDED_STATE_HEAD || extendedBytes > MAX_EXTENDED_STATE)) {
     throw bad(`XSAVE state of ${extendedBytes} bytes`);
   }
-  return extendedBytes;
+  return { hasExtendedContexts, extendedBytes };
 }
 
 async function readBatch(source: FileSource, count: number, p2mSize: number): Promise<Batch> {

@@ -1,15 +1,16 @@
 /** Writes a suspended PV guest (Xen 4.4 `xc_domain_save.c`, without its live rounds: the guest stands still). */
-import { bytesOf, Errno, XenError } from '@xenhost/base';
+import { bytesOf } from '@xenhost/base';
 import type { ExtendedState } from '@xenhost/libxenctrl';
 import { ArchSharedInfo, CpuUserRegs, PAGE_SIZE, SharedInfo, VcpuGuestContext } from '@xenhost/xen-abi';
 import { INVALID_MFN, readGuestMemory, type GuestMemory } from '../domain/guest-memory.ts';
 import { XendError } from '../errors.ts';
 import type { Hypervisor } from '../ports.ts';
-import { BATCH_PAGES, EXTENDED_INFO, SaveId, type FileSink } from './format.ts';
+import {
+  BATCH_PAGES, EXTENDED_CONTEXT_BYTES, EXTENDED_INFO, EXTENDED_STATE_HEAD, SaveId, type FileSink,
+} from './format.ts'; // prettier-ignore
 import { hasPage, tableLevel, translateTable } from './tables.ts';
 
 const AT = VcpuGuestContext.offsets;
-const CR4_OSXSAVE = 1n << 18n;
 
 /** Throws XendError when the guest's own tables are nonsense, XenError when the hypervisor refuses. */
 export async function writeGuestImage(xc: Hypervisor, domid: number, sink: FileSink): Promise<void> {
@@ -22,41 +23,24 @@ export async function writeGuestImage(xc: Hypervisor, domid: number, sink: FileS
   for (let vcpu = 0; vcpu <= info.maxVcpuId; vcpu += 1) {
     if (!(await xc.vcpuGetinfo(domid, vcpu)).online) continue;
     const context = await xc.vcpuGetcontext(domid, vcpu);
-    const extended = await extendedState(xc, domid, vcpu, context);
+    const extendedContext = await xc.vcpuGetextcontext(domid, vcpu);
+    const extended = await xc.vcpuGetextstate(domid, vcpu);
     canonicalContext(context, vcpu, pfnOf);
-    contexts.set(vcpu, { context, extended });
+    contexts.set(vcpu, { context, extendedContext, extended });
   }
   const first = contexts.get(0);
   if (!first) throw new XendError('its first vCPU is offline');
-  await writeHead(sink, memory, pfnOf, first);
+  await writeHead(sink, memory, pfnOf, contexts);
   const unmapped = await writePages(xc, domid, sink, memory, pfnOf);
   await writeTail(xc, domid, sink, memory, { maxVcpuId: info.maxVcpuId, contexts, unmapped });
 }
 
 interface SavedVcpu {
   readonly context: Uint8Array;
+  /** Callbacks of 32-bit system calls. */
+  readonly extendedContext: Uint8Array;
+  /** XSAVE state; undefined where the hypervisor has none. */
   readonly extended: ExtendedState | undefined;
-}
-
-/** XSAVE state. A guest that uses it would not survive without: it is not saved where the hypervisor does not tell. */
-async function extendedState(
-  xc: Hypervisor,
-  domid: number,
-  vcpu: number,
-  context: Uint8Array,
-): Promise<ExtendedState | undefined> {
-  try {
-    return await xc.vcpuGetextstate(domid, vcpu);
-  } catch (error) {
-    if (!(error instanceof XenError) || error.errno !== Errno.ENOSYS) throw error;
-    if (bytesOf(context).dv.getBigUint64(AT.ctrlreg + 4 * 8, true) & CR4_OSXSAVE) {
-      throw new XendError(
-        'the guest uses XSAVE, whose state the hypervisor does not tell; boot it with noxsave to save it',
-        { cause: error },
-      );
-    }
-    return undefined;
-  }
 }
 
 /** Frame of the machine to frame of the guest. */
@@ -86,22 +70,26 @@ function canonicalContext(context: Uint8Array, vcpu: number, pfnOf: (mfn: number
   }
 }
 
+const bytesOfInt = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
+
 async function writeHead(
   sink: FileSink,
   memory: GuestMemory,
   pfnOf: (mfn: number) => number,
-  { context, extended }: SavedVcpu,
+  contexts: ReadonlyMap<number, SavedVcpu>,
 ): Promise<void> {
+  const context = contexts.get(0)?.context ?? new Uint8Array(0);
+  const extended = [...contexts.values()].flatMap((vcpu) => (vcpu.extended ? [vcpu.extended.data.length] : []));
+  const blocks: Uint8Array[] = [];
+  const block = (name: string, data: Uint8Array): void => {
+    blocks.push(Buffer.from(name, 'latin1'), bytesOfInt(data.length), data);
+  };
+  block('vcpu', context);
+  block('extv', new Uint8Array(0));
+  if (extended.length > 0) block('xcnt', bytesOfInt(Math.max(...extended) + EXTENDED_STATE_HEAD));
   await sink.words(BigInt(memory.p2m.length), EXTENDED_INFO);
-  await sink.int(8 + context.length + (extended ? 12 : 0));
-  await sink.bytes(Buffer.from('vcpu', 'latin1'));
-  await sink.int(context.length);
-  await sink.bytes(context);
-  if (extended) {
-    await sink.bytes(Buffer.from('xcnt', 'latin1'));
-    await sink.int(4);
-    await sink.int(extended.data.length + 2 * 8);
-  }
+  await sink.int(blocks.reduce((total, { length }) => total + length, 0));
+  for (const bytes of blocks) await sink.bytes(bytes);
   await sink.words(
     ...Array.from(memory.p2mFrames, (mfn) => {
       const pfn = pfnOf(mfn);
@@ -190,8 +178,11 @@ async function writeTail(
   await sink.int(0);
   await sink.int(unmapped.length);
   await sink.words(...unmapped.map(BigInt));
-  for (const { context, extended } of contexts.values()) {
+  for (const { context, extendedContext, extended } of contexts.values()) {
     await sink.bytes(context);
+    const union = new Uint8Array(EXTENDED_CONTEXT_BYTES);
+    union.set(extendedContext.subarray(0, EXTENDED_CONTEXT_BYTES));
+    await sink.bytes(union);
     if (!extended) continue;
     await sink.words(extended.featureMask, BigInt(extended.data.length));
     await sink.bytes(extended.data);
