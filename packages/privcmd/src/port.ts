@@ -50,14 +50,19 @@ export interface RingPush extends PagePlace {
   readonly to: number;
 }
 
-/** One step of a batch. Steps run in order; a failed step fails alone and later ones still run. */
+/** One step of a batch. Steps run in order; a failed step fails alone and later ones still run, unless a `check` stands between. */
 export type MemoryOp =
   | ({ readonly kind: 'read' } & PageRange)
   | ({ readonly kind: 'write'; readonly data: Uint8Array } & PagePlace)
   /** From page to page, maybe of two domains, without passing through the caller. */
   | { readonly kind: 'copy'; readonly from: PagePlace; readonly to: PagePlace; readonly length: number }
   /** Sends the local event channel port, with `push` only if the other end wants to hear of it; orders after all writes before it. */
-  | { readonly kind: 'notify'; readonly port: EvtchnPort; readonly push?: RingPush };
+  | { readonly kind: 'notify'; readonly port: EvtchnPort; readonly push?: RingPush }
+  /**
+   * If a step before it failed, it and all behind it fail with ECANCELED and are not done: an answer that must not go out without
+   * its data. A batch with one has to fit into one frame, else E2BIG.
+   */
+  | { readonly kind: 'check' };
 
 /** `status` 0 or -errno (grant failures give GNTST_* as -errno equivalents); `data` for reads that succeeded. */
 export interface MemoryResult {

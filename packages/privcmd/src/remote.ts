@@ -23,6 +23,7 @@ import { decodeEvents, encodable, encodeHypercall, encodeMemory, memoryResults }
 import { BindKind, RequestCodec, RestrictKind, ServerMessageCodec } from './protocol/schema.ts';
 import type { WireEvents, WireReply, WireRequest } from './protocol/schema.ts';
 import type { PrivcmdLimits } from './server.ts';
+import { CANCELLED } from './steps.ts';
 
 export interface ConnectPrivcmdOptions {
   /** Keep trying for this long while nobody listens yet; 0 (default): one try. */
@@ -123,6 +124,7 @@ class RemotePrivcmd implements PrivcmdPort {
     const batches = this.#split(ops);
     const [only] = batches;
     if (only && batches.length === 1) return this.#memoryBatch(only);
+    if (ops.some(({ kind }) => kind === 'check')) throw new XenError(Errno.E2BIG, 'memory: a check beyond one frame');
     const results: (readonly MemoryResult[])[] = [];
     let next = 0;
     const worker = async (): Promise<void> => {
@@ -133,7 +135,13 @@ class RemotePrivcmd implements PrivcmdPort {
   }
 
   async #memoryBatch(ops: readonly MemoryOp[]): Promise<readonly MemoryResult[]> {
-    const sent = ops.every(encodable) ? ops : ops.filter(encodable);
+    const unsound = ops.findIndex((op) => !encodable(op));
+    // The server does not see what cannot be sent: its checks would find nothing amiss.
+    const check = unsound < 0 ? -1 : ops.findIndex(({ kind }, i) => kind === 'check' && i > unsound);
+    if (check >= 0) {
+      return [...(await this.#memoryBatch(ops.slice(0, check))), ...ops.slice(check).map(() => CANCELLED)];
+    }
+    const sent = unsound < 0 ? ops : ops.filter(encodable);
     const { wire, payload } = encodeMemory(sent);
     const results = await this.#call('memory', { memory: wire }, payload, (reply, bytes) =>
       memoryResults(sent, reply, bytes),

@@ -9,7 +9,7 @@ import { MAX_EVENT_READ_BYTES, MAX_EVENT_READS, MEMORY_SLICE_OPS, PAGE_BYTES } f
 import type { MemoryOp, MemoryResult, PagePlace, PageRange, Restriction } from './port.ts';
 import type { RaisedPort } from './protocol/messages.ts';
 import type { Arena, ConnectionId, PrivcmdBackend, PrivcmdLimits, PrivcmdServerEvent } from './server.ts';
-import { EVENT_INDEX_BYTES } from './steps.ts';
+import { CANCELLED, EVENT_INDEX_BYTES } from './steps.ts';
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -135,7 +135,10 @@ export class Session {
     const results: MemoryResult[] = [];
     for (let at = 0; at < ops.length && !this.#closed; at += MEMORY_SLICE_OPS) {
       if (at > 0) await nextTurn();
-      for (const result of this.#memorySlice(ops.slice(at, at + MEMORY_SLICE_OPS))) results.push(result);
+      const failed = results.some(({ status }) => status !== 0);
+      for (const result of this.#memorySlice(ops.slice(at, at + MEMORY_SLICE_OPS), failed)) results.push(result);
+      const tripped = ops.findIndex(({ kind }, i) => kind === 'check' && i >= at && results[i]?.status !== 0);
+      if (tripped >= 0 && tripped < results.length) return ops.map((_, i) => results[i] ?? CANCELLED);
     }
     return results;
   }
@@ -221,6 +224,8 @@ export class Session {
         return this.#rangeRefusal(op, op.length);
       case 'write':
         return this.#rangeRefusal(op, op.data.length);
+      case 'check':
+        return 0;
     }
   }
 
@@ -237,8 +242,13 @@ export class Session {
     return 0;
   }
 
-  #memorySlice(ops: readonly MemoryOp[]): readonly MemoryResult[] {
+  /** `failed`: a step of an earlier slice did. */
+  #memorySlice(ops: readonly MemoryOp[], failed = false): readonly MemoryResult[] {
     const refusals = ops.map((op) => this.#refusal(op));
+    const refused = failed ? 0 : refusals.findIndex((status) => status !== 0);
+    // The backend does not see what was refused: its checks would find nothing amiss.
+    const check = refused < 0 ? -1 : ops.findIndex(({ kind }, i) => kind === 'check' && i >= refused);
+    if (check >= 0) return [...this.#memorySlice(ops.slice(0, check)), ...ops.slice(check).map(() => CANCELLED)];
     const allowed = refusals.every((status) => status === 0) ? ops : ops.filter((_, i) => refusals[i] === 0);
     const broken = (): MemoryResult[] => allowed.map(() => ({ status: -Errno.EIO }));
     const results = this.#guard('memory', undefined, () => this.#hub.backend.memory(this.id, allowed)) ?? broken();

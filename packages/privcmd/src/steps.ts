@@ -2,6 +2,7 @@
  * Runs the steps of a memory batch over whatever the pages of a backend are: the hypervisor's machine memory, files or
  * arrays of tests. What a step means stands here, once.
  */
+import { Errno } from '@xenhost/base';
 import type { EvtchnPort } from '@xenhost/base';
 import { PAGE_BYTES } from './limits.ts';
 import type { MemoryOp, MemoryResult, PagePlace, RingPush } from './port.ts';
@@ -26,7 +27,7 @@ export function runSteps(ops: readonly MemoryOp[], pages: StepPages): MemoryResu
     if (written) Atomics.exchange(barrier, 0, 0);
     written = false;
   };
-  return ops.map((op): MemoryResult => {
+  const step = (op: MemoryOp): MemoryResult => {
     switch (op.kind) {
       case 'read': {
         settle();
@@ -50,9 +51,23 @@ export function runSteps(ops: readonly MemoryOp[], pages: StepPages): MemoryResu
         if (!op.push) return { status: pages.notify(op.port) };
         settle();
         return { status: push(pages, op.port, op.push) };
+      case 'check':
+        cancelled = failed;
+        return cancelled ? CANCELLED : { status: 0 };
     }
+  };
+  let failed = false;
+  let cancelled = false;
+  return ops.map((op) => {
+    if (cancelled) return CANCELLED;
+    const result = step(op);
+    failed ||= result.status !== 0;
+    return result;
   });
 }
+
+/** Of steps that a check held back, and of the check itself. */
+export const CANCELLED: MemoryResult = { status: -Errno.ECANCELED };
 
 /** A ring's event index: u32. */
 export const EVENT_INDEX_BYTES = 4;

@@ -133,6 +133,10 @@ export function encodeMemory(ops: readonly MemoryOp[]): { wire: WireMemory; payl
         wire.kind.push(MemoryKind.notify);
         wire.frame.push(op.port);
         for (const column of [wire.domid, wire.offset, wire.length]) column.push(0);
+        break;
+      case 'check':
+        wire.kind.push(MemoryKind.check);
+        for (const column of [wire.domid, wire.frame, wire.offset, wire.length]) column.push(0);
     }
   }
   return { wire, payload };
@@ -149,6 +153,8 @@ export function encodable(op: MemoryOp): boolean {
       return isPlace(op) && isU32(op.length);
     case 'write':
       return isPlace(op);
+    case 'check':
+      return true;
   }
 }
 
@@ -181,6 +187,10 @@ export function decodeMemory(wire: WireMemory, payload: Uint8Array, limits: Priv
     const length = wire.length[i] ?? 0;
     if (kind === MemoryKind.notify) {
       ops.push({ kind: 'notify', port: evtchnPort(frame) });
+      continue;
+    }
+    if (kind === MemoryKind.check) {
+      ops.push({ kind: 'check' });
       continue;
     }
     const space = SPACE_OF_KIND[kind];

@@ -28,7 +28,7 @@ const descriptor = {
       fields: { op: field(1, 'uint32'), args: repeated(2, 'uint64'), arena: repeated(3, 'Segment') },
     },
     /**
-     * Columns of equal length; `kind` is a `MemoryKind`. For notify `frame` is the port. `more` has the rest of the steps that need more
+     * Columns of equal length; `kind` is a `MemoryKind`. For notify `frame` is the port, a check has nothing. `more` has the rest of the steps that need more
      * than a row, one after the other: a push its port and two indices, a copy its target (space, domid, frame, offset).
      */
     Memory: {
@@ -144,6 +144,7 @@ export const MemoryKind = {
   pushGrant: 6,
   copyForeign: 7,
   copyGrant: 8,
+  check: 9,
 } as const;
 /** `RemotePage.space` where it is a number of its own. */
 export const PageSpace = { foreign: 0, grant: 1 } as const;

@@ -139,6 +139,39 @@ export function privcmdCompliance(name: string, makeWorld: () => Promise<Complia
       expect(results[5]?.data && Uint8Array.from(results[5].data)).toEqual(data);
     });
 
+    const CHECK = { kind: 'check' } as const;
+    const EINVAL = -Errno.EINVAL;
+    const ECANCELED = -Errno.ECANCELED;
+    test.each([
+      ['nothing before it failed', [0], [0, 0, 0]],
+      ['a step was refused', [0, -1], [0, EINVAL, ECANCELED, ECANCELED]],
+      [
+        'a step failed far before it',
+        [-1, ...Array<number>(1200).fill(0)],
+        [EINVAL, ...Array<number>(1200).fill(0), ECANCELED, ECANCELED],
+      ],
+      ['a step beyond the page', [4096], [EINVAL, ECANCELED, ECANCELED]],
+    ])('what stands behind a check is done if all before it was: %s', async (_, offsets, expected) => {
+      const page = foreign();
+      const write = (offset: number, value: number): MemoryOp => ({
+        ...{ kind: 'write', page, offset, data: Uint8Array.of(value) },
+      });
+      await port.memory([write(7, 0)]);
+      const ops = [...offsets.map((offset) => write(offset, 1)), CHECK, write(7, 9)];
+      expect((await port.memory(ops)).map(({ status }) => status)).toEqual(expected);
+      const [found] = await port.memory([{ kind: 'read', page, offset: 7, length: 1 }]);
+      expect(found?.data?.[0]).toBe(expected.includes(ECANCELED) ? 0 : 9);
+    });
+
+    test('a check sees what the pages refused, and the first that trips ends the batch', async () => {
+      const page = foreign();
+      const read: MemoryOp = { kind: 'read', page, offset: 0, length: 1 };
+      const absent: MemoryOp = { ...read, page: grant(grantRef(500)) };
+      const results = await port.memory([read, CHECK, absent, read, CHECK, read, CHECK]);
+      expect(results.map(({ status }) => status === 0)).toEqual([true, true, false, true, false, false, false]);
+      expect(results.slice(4).map(({ status }) => status)).toEqual([ECANCELED, ECANCELED, ECANCELED]);
+    });
+
     test.each([
       [5, 4, 7, true],
       [4, 4, 7, false],
