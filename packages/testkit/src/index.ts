@@ -1,5 +1,6 @@
 export * from './console-session.ts';
 export * from './report.ts';
+export * from './rfb-client.ts';
 export * from './rpc-connection.ts';
 export * from './test-host.ts';
 export * from './bench-guest.ts';
@@ -7,5 +8,6 @@ export * from './device-guest.ts';
 export { FakeXenctrl, type FakeXenctrlOptions } from './fake-xenctrl.ts';
 export * from './hypervisor-memory.ts';
 export * from './jit-modes.ts';
+export { providePasst } from './passt.ts';
 export * from './run-named.ts';
 export * from './until.ts';
