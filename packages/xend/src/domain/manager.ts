@@ -54,6 +54,10 @@ export class DomainManager {
   /** When a domain was ended that may still stand in a list under way. */
   readonly #endedAt = new Map<number, number>();
   #refreshing: Promise<void> | undefined;
+  /** Looks at single domains that are under way. */
+  readonly #looking = new Map<Live, Promise<void>>();
+  /** When the hypervisor was asked for what is known of a running machine. */
+  readonly #askedAt = new WeakMap<Live, number>();
 
   constructor(ports: XendPorts, managed: ManagedStore) {
     this.ports = ports;
@@ -156,6 +160,39 @@ export class DomainManager {
     return this.#refreshing;
   }
 
+  /**
+   * As `refresh`, for what one call is about: costs the same however many domains there are. Whoever is not known to run,
+   * or is gone, makes it look at all of them.
+   */
+  async refreshOf(ref: Vm | string | number): Promise<void> {
+    const live = (ref instanceof Vm ? ref : this.find(ref))?.live;
+    if (!live) return this.refresh();
+    let look = this.#looking.get(live);
+    if (!look) {
+      look = Promise.resolve().then(() => {
+        this.#looking.delete(live);
+        return this.#look(live);
+      });
+      this.#looking.set(live, look);
+    }
+    return look;
+  }
+
+  async #look(live: Live): Promise<void> {
+    const asked = ++this.#sequence;
+    const info = await this.ports.xc.domainGetinfo(live.domid);
+    const vm = this.#running.get(live.domid);
+    if (!info || vm?.live !== live || info.uuid !== live.info.uuid) return this.refresh();
+    this.#learn(vm, live, info, asked);
+  }
+
+  #learn(vm: Vm, live: Live, info: DomainInfo, asked: number): void {
+    if (asked < (this.#askedAt.get(live) ?? 0)) return;
+    this.#askedAt.set(live, asked);
+    live.info = info;
+    this.#noticeExit(vm, live);
+  }
+
   #apply(infos: readonly DomainInfo[], asked: number): Promise<void> {
     return this.#applyLock.run(async () => {
       const present = new Set<number>();
@@ -164,8 +201,7 @@ export class DomainManager {
         present.add(info.domid);
         const vm = this.#running.get(info.domid);
         if (vm?.live?.domid === info.domid) {
-          vm.live.info = info;
-          this.#noticeExit(vm, vm.live);
+          this.#learn(vm, vm.live, info, asked);
         } else if (!building.has(info.uuid) && !info.dying && (this.#endedAt.get(info.domid) ?? 0) < asked) {
           await this.#adopt(info);
         }
@@ -234,13 +270,16 @@ export class DomainManager {
   /** By name of a running one, name of a stored one, id, UUID. */
   find(ref: string | number): Vm | undefined {
     const text = String(ref);
-    const running = [...this.#running.values()].filter((vm) => vm.live !== undefined);
-    const stored = [...this.#stored.values()];
-    const byName = running.find((vm) => vm.name === text) ?? stored.find((vm) => vm.name === text);
-    if (byName) return byName;
+    let byUuid: Vm | undefined;
+    for (const vm of this.#running.values()) {
+      if (!vm.live) continue;
+      if (vm.name === text) return vm;
+      if (vm.uuid === text) byUuid ??= vm;
+    }
+    for (const vm of this.#stored.values()) if (vm.name === text) return vm;
     const byId = /^\d{1,9}$/.test(text) ? this.#running.get(Number(text)) : undefined;
     if (byId?.live) return byId;
-    return running.find((vm) => vm.uuid === text) ?? this.#stored.get(text);
+    return byUuid ?? this.#stored.get(text);
   }
 
   /** As `find`; looks at the hypervisor again before it gives up. Throws InvalidDomainError. */

@@ -40,7 +40,7 @@ async function refused<T>(what: string, work: Promise<T>): Promise<T> {
 
 export async function pause(manager: DomainManager, vm: Vm, asked: string): Promise<void> {
   notDom0(vm, 'pause', asked);
-  await manager.refresh();
+  await manager.refreshOf(vm);
   const live = started(vm, asked, ['running', 'paused', 'crashed']);
   // The hypervisor counts pauses and xend does not: paused is paused.
   if (live.info.paused) return;
@@ -51,7 +51,7 @@ export async function pause(manager: DomainManager, vm: Vm, asked: string): Prom
 
 export async function unpause(manager: DomainManager, vm: Vm, asked: string): Promise<void> {
   notDom0(vm, 'unpause', asked);
-  await manager.refresh();
+  await manager.refreshOf(vm);
   const live = started(vm, asked, ['running', 'paused']);
   if (live.info.paused) {
     await refused('Domain unable to be unpaused', manager.ports.xc.domainUnpause(live.domid));
@@ -98,7 +98,7 @@ const SHUTDOWN_REASONS = ['poweroff', 'reboot', 'suspend', 'crash', 'halt'];
 
 /** Asks the guest: it reads control/shutdown, and obeys or not. */
 export async function shutdown(manager: DomainManager, vm: Vm, reason: string): Promise<void> {
-  await manager.refresh();
+  await manager.refreshOf(vm);
   const live = vm.live;
   if (!live || vm.state === 'halted' || vm.state === 'shutdown') throw new XendError('Domain cannot be shutdown');
   if (live.domid === 0) throw new XendError('Domain 0 cannot be shutdown');
@@ -123,7 +123,7 @@ export async function markUnresponsive(manager: DomainManager, vm: Vm): Promise<
 /** Destroy, then create again from the same configuration, running. */
 export async function reset(manager: DomainManager, vm: Vm, asked: string): Promise<void> {
   notDom0(vm, 'reset', asked);
-  await manager.refresh();
+  await manager.refreshOf(vm);
   started(vm, asked, ['running', 'paused']);
   await vm.lock.run(async () => {
     if (vm.live) await manager.restartLocked(vm);
@@ -278,7 +278,7 @@ export async function sendTrigger(
   name: string,
   vcpu: number,
 ): Promise<void> {
-  await manager.refresh();
+  await manager.refreshOf(vm);
   const live = started(vm, asked, ['running', 'paused']);
   const trigger = TRIGGERS[name.toLowerCase()];
   if (trigger === undefined) throw new XendError(`Invalid trigger: ${name}`);

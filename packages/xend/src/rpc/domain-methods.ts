@@ -33,7 +33,7 @@ export const domainMethods: readonly Method[] = [
     returns: 'array',
     faults: [INVALID_DOMAIN],
     async run(context, dom, full) {
-      await context.manager.refresh();
+      await context.manager.refreshOf(dom);
       return vmSxp(await vmOf(context, dom), full);
     },
   }),
@@ -241,7 +241,7 @@ export const domainMethods: readonly Method[] = [
     returns: 'array',
     faults: DOM_FAULTS,
     async run(context, dom) {
-      await context.manager.refresh();
+      await context.manager.refreshOf(dom);
       return operations.vcpuInfo(context.manager, await vmOf(context, dom));
     },
   }),

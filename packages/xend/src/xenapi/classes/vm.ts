@@ -27,7 +27,7 @@ const VALUE = { name: 'value', kind: 'int' } as const;
 
 /** Throws VM_BAD_POWER_STATE unless the machine is in one of the states; the first is the one it should be in. */
 async function require(world: World, vm: Vm, ...states: readonly [string, ...PowerStateName[]]): Promise<void> {
-  await world.manager.refresh();
+  await world.manager.refreshOf(vm);
   const [expected, ...allowed] = states;
   if (!allowed.includes(vm.state)) throw badPowerState(vm.uuid, expected, powerState(vm));
 }
@@ -270,7 +270,10 @@ export const vm = defineClass<Vm>({
   name: 'VM',
   doc: 'A virtual machine.',
   all: machines,
-  find: async (world, ref) => (await machines(world)).find(({ uuid }) => uuid === ref),
+  async find(world, ref) {
+    await world.manager.refreshOf(ref);
+    return findVm(world, ref);
+  },
   refOf: ({ uuid }) => uuid,
   label: ({ name }) => name,
   fields: vmFields,
