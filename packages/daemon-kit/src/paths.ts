@@ -28,6 +28,10 @@ export interface HostPaths {
   readonly dumps: string;
   /** Managed domains' configs. */
   readonly xendState: string;
+  /** What a Domain-0 kernel has at /sys: the backends' statistics, `class/net/vif1.0/statistics/rx_bytes`. */
+  readonly sysfs: string;
+  /** Socket of netback's metrics, HTTP. */
+  readonly netbackMetrics: string;
 }
 
 export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
@@ -52,6 +56,8 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
       own === undefined && env['XENHOST_RUN'] === undefined ? '/etc/xen/xend-config.sxp' : join(run, 'xend-config.sxp'),
     dumps: lib === '/var/lib' ? '/var/xen/dump' : join(lib, 'xen', 'dump'),
     xendState: join(lib, 'xend'),
+    sysfs: join(run, 'sys'),
+    netbackMetrics: join(run, 'netback', 'metrics.sock'),
   };
 }
 
