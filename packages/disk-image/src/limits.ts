@@ -19,3 +19,5 @@ export const MAX_BAT_ENTRIES = 2 ** 21;
 export const PIECE_BYTES = 1 << 20;
 /** Buffers of one readv or writev (Linux: IOV_MAX is 1024). */
 export const MAX_VECTOR = 1024;
+/** Clusters of a qcow2 file that is checked or repaired: 1 TiB at 64 KiB clusters, and 64 MiB of memory. */
+export const MAX_CHECKED_CLUSTERS = 2 ** 24;
