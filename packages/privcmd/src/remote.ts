@@ -33,6 +33,7 @@ export interface ConnectPrivcmdOptions {
 }
 
 const RETRY_MS = 10;
+const CHUNK_BYTES = 256 * 1024;
 const NOTHING = new Uint8Array(0);
 /** Batches on their way at once, of one call of `memory`. */
 const MEMORY_WINDOW = 3;
@@ -58,15 +59,33 @@ const isAbsent = (error: unknown): boolean =>
   'code' in error &&
   (error.code === 'ENOENT' || error.code === 'ECONNREFUSED');
 
-function open(path: string): Promise<Socket> {
+/** What comes is read into one buffer: answers with a megabyte of pages come in few pieces, and none is allocated for. */
+function open(path: string): Promise<Link> {
   return new Promise((resolve, reject) => {
-    const socket = connect(path);
+    const chunk = new Uint8Array(CHUNK_BYTES);
+    let onChunk: (bytes: Uint8Array) => void = () => undefined;
+    const callback = (length: number): boolean => {
+      onChunk(chunk.subarray(0, length));
+      return true;
+    };
+    const socket = connect({ path, onread: { buffer: chunk, callback } });
     socket.once('error', reject);
     socket.once('connect', () => {
       socket.off('error', reject);
-      resolve(socket);
+      resolve({
+        socket,
+        onChunk: (listener) => {
+          onChunk = listener;
+        },
+      });
     });
   });
+}
+
+interface Link {
+  readonly socket: Socket;
+  /** Who gets what is received; the bytes are overwritten by what comes next. */
+  readonly onChunk: (listener: (bytes: Uint8Array) => void) => void;
 }
 
 interface Waiting {
@@ -89,13 +108,14 @@ class RemotePrivcmd implements PrivcmdPort {
   #closed = false;
   #error: Error | undefined;
 
-  constructor(socket: Socket, limits: PrivcmdLimits) {
+  constructor({ socket, onChunk }: Link, limits: PrivcmdLimits) {
     this.#socket = socket;
     this.#limits = limits;
     this.#reader = new FrameReader(limits);
-    socket.on('data', (chunk: Buffer) => {
+    onChunk((chunk) => {
       this.#receive(chunk);
     });
+    socket.resume();
     socket.on('error', (error) => {
       this.#error = error;
     });

@@ -15,7 +15,8 @@ export interface FrameLimits {
 }
 
 const PREFIX = 8;
-const FIRST_ALLOCATION = 64 * 1024;
+/** Pages of it that nothing was received for cost nothing: the system gives them when they are written. */
+const FIRST_ALLOCATION = 1024 * 1024 + 64 * 1024;
 
 /** The peer broke the framing; the connection cannot go on. */
 export class FrameError extends Error {
@@ -50,6 +51,9 @@ function merged(parts: readonly Uint8Array[]): Uint8Array[] {
   }
   return out;
 }
+
+/** Bytes that will all be overwritten before anybody sees them. */
+const fresh = (length: number): Uint8Array<ArrayBuffer> => Buffer.allocUnsafe(length);
 
 export class FrameReader {
   readonly #limits: FrameLimits;
@@ -106,12 +110,12 @@ export class FrameReader {
     this.#headerLength = header;
     this.#total = header + payload;
     this.#fill = 0;
-    this.#body = new Uint8Array(Math.min(this.#total, FIRST_ALLOCATION));
+    this.#body = fresh(Math.min(this.#total, FIRST_ALLOCATION));
   }
 
   #reserve(size: number): void {
     if (size <= this.#body.length) return;
-    const grown = new Uint8Array(Math.min(this.#total, Math.max(size, this.#body.length * 4)));
+    const grown = fresh(Math.min(this.#total, Math.max(size, this.#body.length * 4)));
     grown.set(this.#body.subarray(0, this.#fill));
     this.#body = grown;
   }
