@@ -61,3 +61,12 @@ export const MAX_GUEST_PFNS = 1 << 24;
 /** How long a guest may take to suspend itself. */
 export const SUSPEND_TIMEOUT_MS = 120_000;
 export const SUSPEND_POLL_MS = 20;
+/** A device model that dies more often than so many times in so long is left dead. */
+export const DEVICE_MODEL_RESTARTS = 5;
+export const DEVICE_MODEL_RESTARTS_MS = 60_000;
+/** How often device models that an earlier xend started are looked at. */
+export const DEVICE_MODEL_CHECK_MS = 1_000;
+/** How long a device model may take to end before it is killed. */
+export const DEVICE_MODEL_END_MS = 10_000;
+/** How long a device model may take to come up before its guest is started without it. */
+export const DEVICE_MODEL_WAIT_MS = 10_000;

@@ -1,12 +1,16 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import os from 'node:os';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { systemClock } from '@xenhost/base';
 import { hostPaths, parseDaemonArgs, runDaemon, type HostPaths } from '@xenhost/daemon-kit';
 import { buildPvDomain, openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { XenstoreClient } from '@xenhost/xenstore-client';
+import type { ScreenSettings } from './device-model/arguments.ts';
+import { processLauncher } from './device-model/launcher.ts';
 import { pamAuthenticator } from './http/pam.ts';
 import { openXendLog } from './node/log.ts';
 import { readConfig, type XendConfig } from './options/config.ts';
@@ -44,6 +48,29 @@ function servers(config: XendConfig, paths: HostPaths, given: { socket: string; 
   const key = 'xend-tcp-xmlrpc-server';
   const { host = 'localhost', port } = parsePort(given.tcp);
   return [...specs.filter((spec) => spec.key !== key), { service: 'xmlrpc', key, address: { host, port } }];
+}
+
+function screenSettings(config: XendConfig): ScreenSettings {
+  const certificates = `x509${config['vnc-x509-verify'] ? 'verify' : ''}=${config['vnc-x509-cert-dir']}`;
+  return {
+    listen: config['vnc-listen'],
+    password: config.vncpasswd,
+    keymap: config.keymap,
+    tls: config['vnc-tls'] ? `,tls,${certificates}` : '',
+  };
+}
+
+/** qemu-dm lies beside this program: as a bundle beside a bundle, as a source in its own package. */
+const deviceModelEntry = (): string =>
+  fileURLToPath(
+    new URL(import.meta.url.endsWith('.ts') ? '../../qemu-dm/src/main.ts' : './qemu-dm.mjs', import.meta.url),
+  );
+
+/** Ours, without what is told about this process alone. */
+function deviceModelEnv(own: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { ...process.env, ...own };
+  delete env['XENHOST_READY_FILE'];
+  return env;
 }
 
 runDaemon('xend', async ({ shutdown }) => {
@@ -97,10 +124,18 @@ runDaemon('xend', async ({ shutdown }) => {
         machine: os.machine(),
       },
       dumpDirectory: paths.dumps,
+      sysfs: paths.sysfs,
       settings: {
         enableDump: config['enable-dump'],
         deviceCreateTimeoutMs: config['device-create-timeout'] * 1000,
+        screen: screenSettings(config),
       },
+      deviceModels: processLauncher({
+        command: [process.execPath, deviceModelEntry()],
+        logDirectory: dirname(paths.xendLog),
+        nrOldLogs: config['qemu-dm-logrotate-count'],
+        env: deviceModelEnv({ XENHOST_PRIVCMD: args.privcmd, XENSTORED_PATH: args.xenstore }),
+      }),
       readFile: (path) => readFile(path),
       sleep: (ms) => sleep(ms),
     },

@@ -2,6 +2,7 @@
 import type { Clock } from '@xenhost/base';
 import type { BuildPvOptions, BuiltDomain, Xenctrl } from '@xenhost/libxenctrl';
 import type { XenstoreAccess, XenstoreClient } from '@xenhost/xenstore-client';
+import type { ScreenSettings } from './device-model/arguments.ts';
 import type { XendLog } from './node/log.ts';
 
 /** The calls of libxenctrl that xend makes. */
@@ -88,6 +89,30 @@ export interface XendSettings {
   readonly enableDump: boolean;
   /** How long a device's backend may take to announce itself (device-create-timeout). */
   readonly deviceCreateTimeoutMs: number;
+  /** Screens of guests; Xen 4.4's defaults without. */
+  readonly screen?: ScreenSettings;
+}
+
+export interface DeviceModelStart {
+  /** Of the domain: the log is called after it. */
+  readonly name: string;
+  readonly args: readonly string[];
+  /** Whether the log begins anew. */
+  readonly fresh: boolean;
+  /** Called once when the process has ended; null when a signal ended it. Not for processes of an earlier xend. */
+  readonly onExit: (code: number | null) => void;
+}
+
+/** Runs device models. */
+export interface DeviceModelLauncher {
+  /** The number of the process. Throws when there can be none. */
+  start(start: DeviceModelStart): number;
+  /** Whether the process is there and is the device model of that domain. */
+  isAlive(pid: number, domid: number): boolean;
+  /** Does nothing to a process that is gone. */
+  end(pid: number, signal: 'SIGHUP' | 'SIGKILL'): void;
+  /** The end of its log. */
+  lastWords(name: string): string;
 }
 
 export interface XendPorts {
@@ -100,6 +125,10 @@ export interface XendPorts {
   /** Folder of cores of crashed domains; Xen's own by default. */
   readonly dumpDirectory?: string;
   readonly settings?: XendSettings;
+  /** Without it no domain gets a device model. */
+  readonly deviceModels?: DeviceModelLauncher;
+  /** Where the backends keep their counters; without it nothing is known to have moved. */
+  readonly sysfs?: string;
   /** Reads a kernel or ramdisk whole; rejects with a node error. */
   readFile(path: string): Promise<Uint8Array>;
   /** Waits; tests make it short. */

@@ -89,6 +89,7 @@ export class Xend {
     this.#abort.abort();
     clearInterval(this.#poll);
     await closeServers(this.#servers);
+    this.manager.deviceModels.close();
     await this.xenApi.close();
     await this.#watching;
   }

@@ -8,10 +8,13 @@ import { HttpConnection } from './server/http.ts';
 import type { World } from './world.ts';
 
 export class XendClient {
+  /** Whether xend is on this host: what it tells of files is true of ours. */
+  readonly isLocal: boolean;
   readonly #connection: HttpConnection;
   readonly #path: string;
 
   constructor(address: ServerAddress, world: World) {
+    this.isLocal = address.kind === 'unix';
     this.#path = address.kind === 'ssh' ? `/${address.path}` : '/RPC2';
     this.#connection = new HttpConnection(
       { host: hostField(address), maxBodyBytes: RESPONSE_LIMITS.maxLength, signal: world.signal },

@@ -6,7 +6,8 @@ import { atomText, type Sxp, type SxpList } from '@xenhost/sxp';
 import type { DeviceConfig } from '../config/types.ts';
 import { domainPath, type Live, type Vm } from '../domain/vm.ts';
 import { XendError } from '../errors.ts';
-import { DEVICE_CREATE_TIMEOUT_MS, DEVICE_DESTROY_TIMEOUT_MS } from '../limits.ts';
+import { DEVICE_MODEL_PID } from '../device-model/device-models.ts';
+import { DEVICE_CREATE_TIMEOUT_MS, DEVICE_DESTROY_TIMEOUT_MS, DEVICE_MODEL_WAIT_MS } from '../limits.ts';
 import type { Store, XendPorts } from '../ports.ts';
 import { owner, reader, removeTree } from '../store/nodes.ts';
 import { blockDeviceNumber } from './blkdev.ts';
@@ -187,12 +188,34 @@ function hotplugFailure(device: ConnectedDevice, outcome: HotplugOutcome): strin
 
 const WAITING_CLASSES = new Set(['vif', 'vif2', 'vbd', 'tap', 'tap2']);
 
+/** Backends in a device model: what they offer must stand there before the guest looks. */
+const SCREEN_CLASSES = new Set(['vfb', 'vkbd']);
+
+/** Throws XendError when the device model cannot live; one that is slow is not waited for long. */
+async function waitForDeviceModel(store: Store, device: ConnectedDevice): Promise<void> {
+  const domain = device.frontendPath.split('/device/')[0] ?? '';
+  if (!(await store.exists(`${domain}/${DEVICE_MODEL_PID}`))) return;
+  const changes = store.watch(device.backendPath, { signal: AbortSignal.timeout(DEVICE_MODEL_WAIT_MS) });
+  try {
+    while (!(await changes.next()).done) {
+      const state = await store.tryRead(`${device.backendPath}/state`);
+      if (state !== String(XenbusState.initialising)) return;
+      if ((await store.tryRead(`${device.backendPath}/hotplug-status`)) !== 'error') continue;
+      const text = await store.tryRead(`${device.backendPath}/hotplug-error`);
+      throw new XendError(hotplugFailure(device, { kind: 'error', text }) ?? '');
+    }
+  } finally {
+    await changes.return();
+  }
+}
+
 /** Waits for one device, when its class has hotplug. Throws XendError after it was closed. */
 export async function waitForDevice(
   store: Store,
   device: ConnectedDevice,
   timeoutMs: number = DEVICE_CREATE_TIMEOUT_MS,
 ): Promise<void> {
+  if (SCREEN_CLASSES.has(device.class)) await waitForDeviceModel(store, device);
   if (!WAITING_CLASSES.has(device.class)) return;
   const failure = hotplugFailure(device, await waitForBackend(store, device, timeoutMs));
   if (failure === undefined) return;

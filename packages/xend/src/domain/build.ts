@@ -6,6 +6,7 @@ import { Errno, XenError } from '@xenhost/base';
 import { DomBuildError, type BuiltDomain } from '@xenhost/libxenctrl';
 import { cpuMask } from '../config/cpus.ts';
 import { createDevice, connectedDevices, removeDevice, type DeviceModules } from '../device/controller.ts';
+import type { DeviceModels } from '../device-model/device-models.ts';
 import { XendError, messageOf } from '../errors.ts';
 import { DESTROY_WAIT_MS, MAX_IMAGE_BYTES, MEMORY_POLL_MS, MEMORY_WAIT_MS } from '../limits.ts';
 import type { BuildPvDomain, XendPorts } from '../ports.ts';
@@ -27,6 +28,7 @@ const NOTHING = new Uint8Array(0);
 export interface BuildModules extends XendPorts, DeviceModules {
   /** The hypervisor's id of the pool that a configuration names. Throws XendError. */
   poolId(name: string): Promise<number>;
+  readonly screens: Pick<DeviceModels, 'start' | 'stop'>;
   /** Puts a saved guest's memory into the domain, in place of a kernel. */
   readonly restore?: BuildPvDomain | undefined;
 }
@@ -116,6 +118,8 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
     for (const device of await connectedDevices(vm, store)) await removeDevice(vm, store, device);
   });
   for (const device of config.devices) await createDevice(vm, live, device, modules);
+  undo.push('stop its device model', () => modules.screens.stop(domid));
+  await modules.screens.start(vm, live);
   await store.rm(`${vm.vmPath}/${CREATION_IN_PROGRESS}`);
   log.info('XendDomainInfo', `Domain ${config.name} (${domid}) created.`);
   return live;

@@ -15,6 +15,7 @@ import {
   type ConnectedDevice,
 } from '../device/controller.ts';
 import { completeDevice } from '../device/plan.ts';
+import { DeviceModels, withLocation } from '../device-model/device-models.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
 import type { BuildPvDomain, XendPorts } from '../ports.ts';
 import { CREATION_IN_PROGRESS, RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
@@ -36,6 +37,7 @@ const DEFAULT_DUMP_DIRECTORY = '/var/xen/dump';
 export class DomainManager {
   readonly ports: XendPorts;
   readonly pools: CpuPools;
+  readonly deviceModels: DeviceModels;
   readonly #managed: ManagedStore;
   /** Machines with a domain, by its id. */
   readonly #running = new Map<number, Vm>();
@@ -63,6 +65,7 @@ export class DomainManager {
     this.ports = ports;
     this.#managed = managed;
     this.pools = new CpuPools(ports, managed);
+    this.deviceModels = new DeviceModels(ports);
   }
 
   /** Folder of cores. */
@@ -239,6 +242,7 @@ export class DomainManager {
     vm.config = adopted.config;
     vm.live = live;
     this.#enroll(vm, live);
+    await this.deviceModels.adopt(vm, live);
     if (info.domid !== 0) await this.save(vm);
     this.#noticeExit(vm, live);
   }
@@ -320,6 +324,8 @@ export class DomainManager {
 
   async #build(vm: Vm, restore?: BuildPvDomain): Promise<Vm> {
     this.#building.add(vm);
+    // Where the last domain's screen was.
+    vm.config = withLocation(vm.config, undefined);
     try {
       const live = await this.#buildLock.run(() => buildDomain(vm, { ...this.modules, restore }));
       vm.pausedByAdmin = false;
@@ -342,6 +348,7 @@ export class DomainManager {
   get modules(): BuildModules {
     return {
       ...this.ports,
+      screens: this.deviceModels,
       poolId: (name) => this.pools.idForConfig(name),
       resolveDomain: (ref) => {
         const domid = this.find(ref)?.live?.domid;
@@ -379,6 +386,7 @@ export class DomainManager {
         log.error('XendDomainInfo', `${vm.name} (${live.domid}): cannot ${what}`, error);
       }
     };
+    await attempt('stop its device model', () => this.deviceModels.stop(live.domid));
     let devices: ConnectedDevice[] = [];
     await attempt('close its devices', async () => {
       devices = await connectedDevices(vm, store);
@@ -438,6 +446,7 @@ export class DomainManager {
     const successor = new Vm(vm.config);
     successor.managed = vm.managed;
     vm.managed = false;
+    await this.deviceModels.stop(live.domid);
     const devices = await connectedDevices(vm, store);
     for (const device of devices) await closeDevice(store, device);
     for (const device of devices) await retireBackend(store, device);

@@ -2,6 +2,7 @@
  * After a crash of xend: removes what a creation or destruction that was cut short left in xenstore. Runs at start, before
  * anything is created.
  */
+import { DEVICE_MODELS } from '../device-model/device-models.ts';
 import { CREATION_IN_PROGRESS } from './exit-notes.ts';
 import { removeTree } from './nodes.ts';
 import type { Store } from '../ports.ts';
@@ -14,6 +15,9 @@ export async function sweepStore(
   const dead: string[] = [];
   for (const name of await store.tryDirectory('/local/domain')) {
     if (/^\d+$/.test(name) && !present.domids.has(Number(name))) dead.push(`/local/domain/${name}`);
+  }
+  for (const name of await store.tryDirectory(DEVICE_MODELS)) {
+    if (!present.domids.has(Number(name))) dead.push(`${DEVICE_MODELS}/${name}`);
   }
   // Backends may be in any domain; those of domains that are gone went with them.
   for (const backendDomain of present.domids) {

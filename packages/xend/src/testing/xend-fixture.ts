@@ -2,7 +2,7 @@
  * A xend for tests: the real xenstored on a Unix socket, a hypervisor that is a fake, a clock that stands. Fresh for each
  * test; asked over XML-RPC as xm does.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request, type IncomingHttpHeaders } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -43,6 +43,7 @@ class XendFixture {
         : Promise.reject(Object.assign(new Error(`ENOENT: no such file, open '${path}'`), { code: 'ENOENT' })),
     dumpDirectory: join(this.directory, 'dump'),
     settings: this.settings,
+    sysfs: join(this.directory, 'sys'),
     sleep: () => Promise.resolve(),
   });
 
@@ -120,6 +121,13 @@ class XendFixture {
       lines.push(`${child} = ${(await this.store.tryRead(child)) ?? ''}`, ...(await this.tree(child)));
     }
     return lines;
+  };
+
+  /** What a backend counts of a device, `class/net/vif1.0` or `bus/xen-backend/devices/vbd-1-51712`. */
+  readonly counted = (device: string, counters: Readonly<Record<string, number>>): void => {
+    const folder = join(this.directory, 'sys', device, 'statistics');
+    mkdirSync(folder, { recursive: true });
+    for (const [name, value] of Object.entries(counters)) writeFileSync(join(folder, name), `${value}\n`);
   };
 
   /** The domain shuts down; xend has seen it and done what follows. */

@@ -1,22 +1,10 @@
-/**
- * What goes through a device. A backend publishes its counters in `statistics/` of its nodes, under the names that Linux's
- * backends have in sysfs; without them nothing is known to have moved.
- */
+/** What goes through a device: rates and sums of the counters that its backend keeps (Xen 4.4 `XendMonitor.py`). */
+import { vbdCounters, vifCounters } from '@xenhost/daemon-kit';
 import { connectionOf, isDisk, type Device } from './devices.ts';
 import type { World } from './world.ts';
 
 const SECTOR_BYTES = 512;
 const KIB = 1024;
-
-interface Counters {
-  readonly read: string;
-  readonly write: string;
-  readonly unit: number;
-}
-
-const DISK: Counters = { read: 'rd_sect', write: 'wr_sect', unit: SECTOR_BYTES };
-/** What the guest sends, the backend receives. */
-const NET: Counters = { read: 'tx_bytes', write: 'rx_bytes', unit: 1 };
 
 export interface Moved {
   /** KiB a second. */
@@ -28,16 +16,29 @@ export interface Moved {
 }
 
 export async function byteRates(world: World, device: Device): Promise<Moved> {
-  const connection = await connectionOf(world, device);
-  const counters = isDisk(device.config) ? DISK : NET;
-  const { store } = world.manager.ports;
-  const total = async (name: string): Promise<number> => {
-    const text = connection && (await store.tryRead(`${connection.backendPath}/statistics/${name}`));
-    const count = Number(text ?? 0);
-    return Number.isFinite(count) ? (count * counters.unit) / KIB : 0;
-  };
-  const [totalRead, totalWrite] = await Promise.all([total(counters.read), total(counters.write)]);
+  const { read, write } = await bytes(world, device);
   const now = world.now().getTime();
   const rate = (what: string, value: number): number => world.samples.rate(`${what} ${device.config.uuid}`, value, now);
-  return { read: rate('read', totalRead), write: rate('write', totalWrite), totalRead, totalWrite };
+  return {
+    read: rate('read', read / KIB),
+    write: rate('write', write / KIB),
+    totalRead: read / KIB,
+    totalWrite: write / KIB,
+  };
+}
+
+async function bytes(world: World, device: Device): Promise<{ readonly read: number; readonly write: number }> {
+  const { sysfs } = world.manager.ports;
+  const domid = device.vm.live?.domid;
+  const connection = await connectionOf(world, device);
+  if (sysfs === undefined || domid === undefined || !connection) return { read: 0, write: 0 };
+  const { devid } = connection;
+  if (isDisk(device.config)) {
+    // blkback calls disks of every class so.
+    const { rd_sect, wr_sect } = await vbdCounters(sysfs, { class: 'vbd', domid, devid });
+    return { read: rd_sect * SECTOR_BYTES, write: wr_sect * SECTOR_BYTES };
+  }
+  // What the guest sends, Domain-0 receives.
+  const { rx_bytes, tx_bytes } = await vifCounters(sysfs, { domid, devid });
+  return { read: tx_bytes, write: rx_bytes };
 }

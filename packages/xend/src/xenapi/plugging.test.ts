@@ -48,6 +48,13 @@ test('a disk', async () => {
   expect(await api.ask('VBD.get_runtime_properties', vbd)).toMatchObject({ 'virtual-device': '51728', state: '1' });
   expect(await api.failure('VDI.resize', vdi, '2097152')).toEqual(['VDI_ERROR', 'VDI is in use by a running VM', 'd']);
   expect(await api.failure('VDI.snapshot', vdi)).toEqual(['VDI_ERROR', 'VDI is written by web, which runs', 'd']);
+  const disk = `bus/xen-backend/devices/vbd-${domid}-51728`;
+  await api.ask('VBD_metrics.get_record', vbd);
+  fixture.counted(disk, { rd_sect: 4096, wr_sect: 8 });
+  fixture.clock.advance(2_000_000_000n);
+  expect(await api.ask('VBD_metrics.get_record', vbd)).toMatchObject({
+    io_read_kbs: { value: 1024 }, io_write_kbs: { value: 2 },
+  }); // prettier-ignore
   await api.ask('VM.pause', vm);
   const snapshot = await api.ask<string>('VDI.snapshot', vdi);
   await api.ask('VDI.destroy', snapshot);
@@ -69,11 +76,12 @@ test('an interface, and what goes through it', async () => {
   expect(odd['note']).toBe('a?b');
   const [network] = await api.ask<string[]>('network.get_by_name_label', 'xenbr0');
   expect(record['network']).toBe(network);
-  const statistics = `/local/domain/0/backend/vif/${domid}/0/statistics`;
-  await fixture.store.write(`${statistics}/tx_bytes`, String(1 << 20));
-  await fixture.store.write(`${statistics}/rx_bytes`, '0');
+  const counted = (tx_bytes: number, rx_bytes: number): void => {
+    fixture.counted(`class/net/vif${domid}.0`, { tx_bytes, rx_bytes });
+  };
+  counted(1 << 20, 0);
   await api.ask('VIF_metrics.get_io_read_kbs', vif);
-  await fixture.store.write(`${statistics}/tx_bytes`, String(3 << 20));
+  counted(3 << 20, 0);
   fixture.clock.advance(2_000_000_000n);
   expect(await api.ask('VIF_metrics.get_record', vif)).toMatchObject({
     io_read_kbs: { value: 1024 }, io_write_kbs: { value: 0 }, io_total_read_kbs: { value: 3072 },

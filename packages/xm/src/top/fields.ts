@@ -1,4 +1,5 @@
 /** The columns of xentop: title, width, what is shown and how domains are sorted by it. */
+import type { VbdCounters } from '@xenhost/daemon-kit';
 import { fixed } from '../text.ts';
 import type { DomainSample, HostSample } from './sample.ts';
 
@@ -72,8 +73,17 @@ const ofTotal = (kib: number | undefined, { now }: View): number | undefined =>
   kib === undefined ? undefined : (kib / Math.max(1, now.totalKiB)) * 100;
 
 const NAME_WIDTH = 10;
-/** Counters of devices, of which xend has none. */
-const NOTHING = (): number => 0;
+const BYTES_PER_KIB = 1024;
+
+const traffic =
+  (name: 'tx_bytes' | 'rx_bytes') =>
+  ({ vifs }: DomainSample): number =>
+    vifs.reduce((sum, counters) => sum + (counters?.[name] ?? 0), 0) / BYTES_PER_KIB;
+
+const requests =
+  (name: keyof VbdCounters) =>
+  ({ vbds }: DomainSample): number =>
+    vbds.reduce((sum, { counters }) => sum + (counters?.[name] ?? 0), 0);
 
 export const fields: readonly Field[] = [
   {
@@ -106,14 +116,15 @@ export const fields: readonly Field[] = [
   },
   percentage('MAXMEM(%)', 9, ({ maxMemoryKiB }, view) => ofTotal(maxMemoryKiB, view), 'n/a'),
   amount('VCPUS', 5, ({ vcpuCount }) => vcpuCount),
-  amount('NETS', 4, ({ vifCount }) => vifCount),
-  amount('NETTX(k)', 8, NOTHING),
-  amount('NETRX(k)', 8, NOTHING),
+  amount('NETS', 4, ({ vifs }) => vifs.length),
+  amount('NETTX(k)', 8, traffic('tx_bytes')),
+  amount('NETRX(k)', 8, traffic('rx_bytes')),
   amount('VBDS', 4, ({ vbds }) => vbds.length),
-  amount('VBD_OO', 8, NOTHING),
-  amount('VBD_RD', 8, NOTHING),
-  amount('VBD_WR', 8, NOTHING),
-  amount('VBD_RSECT', 10, NOTHING),
-  amount('VBD_WSECT', 10, NOTHING),
-  amount('SSID', 4, NOTHING),
+  amount('VBD_OO', 8, requests('oo_req')),
+  amount('VBD_RD', 8, requests('rd_req')),
+  amount('VBD_WR', 8, requests('wr_req')),
+  amount('VBD_RSECT', 10, requests('rd_sect')),
+  amount('VBD_WSECT', 10, requests('wr_sect')),
+  // No security module gives out identifiers.
+  amount('SSID', 4, () => 0),
 ];

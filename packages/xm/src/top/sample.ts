@@ -1,7 +1,18 @@
 /**
  * What xm top knows of the host at one moment. Where xentop asks the hypervisor, xm asks xend: by XML-RPC, as every
- * command of xm. xend has no counters of devices: traffic and requests are 0 (docs/LIMITS.md).
+ * command of xm. Counters of devices are files of the backends, as for xentop: of this host they are read, another host's
+ * are 0 (docs/LIMITS.md).
  */
+import {
+  hostPaths,
+  listVbds,
+  listVifs,
+  vbdCounters,
+  vifCounters,
+  type BackendDevice,
+  type VbdCounters,
+  type VifCounters,
+} from '@xenhost/daemon-kit';
 import { atomNumber, atomText, childValue, childrenOf, isList, tagOf, type Sxp } from '@xenhost/sxp';
 import type { CommandContext } from '../commands/command.ts';
 import { asSxp, asSxpList } from '../commands/domain-rows.ts';
@@ -15,6 +26,8 @@ export interface VcpuSample {
 export interface VbdSample {
   readonly device: number;
   readonly tap: boolean;
+  /** Undefined where nobody counts. */
+  readonly counters: VbdCounters | undefined;
 }
 
 export interface DomainSample {
@@ -28,7 +41,8 @@ export interface DomainSample {
   readonly maxMemoryKiB: number | undefined;
   readonly vcpuCount: number;
   readonly vcpus: readonly VcpuSample[];
-  readonly vifCount: number;
+  /** What goes through each vif, as Domain-0 sees it; undefined where nobody counts. */
+  readonly vifs: readonly (VifCounters | undefined)[];
   readonly vbds: readonly VbdSample[];
 }
 
@@ -51,12 +65,13 @@ export async function takeSample({ world, server }: CommandContext, withVcpus: b
   const text = (key: string): string => atomText(childValue(node, key)) ?? '';
   const number = (key: string): number => atomNumber(childValue(node, key)) ?? 0;
   const found = asSxpList(await server.call('xend.domains_with_state', true, 'all', true));
+  const counted = await countedDevices(server.isLocal ? hostPaths(world.env).sysfs : undefined);
   const domains: DomainSample[] = [];
   for (const domain of found) {
     const sample = domainSample(domain);
     if (!sample) continue;
     const vcpus = withVcpus ? vcpuSamples(asSxp(await server.call('xend.domain.getVCPUInfo', sample.name))) : [];
-    domains.push({ ...sample, vcpus });
+    domains.push({ ...sample, ...counted(sample), vcpus });
   }
   return {
     timeMs: world.now().getTime(),
@@ -67,6 +82,24 @@ export async function takeSample({ world, server }: CommandContext, withVcpus: b
     cpuMhz: number('cpu_mhz'),
     domains,
   };
+}
+
+type Devices = Pick<DomainSample, 'vifs' | 'vbds'>;
+
+/** Of each domain, the devices that backends count; those of its configuration where there are none. */
+async function countedDevices(sysfs: string | undefined): Promise<(domain: DomainSample) => Devices> {
+  if (sysfs === undefined) return ({ vifs, vbds }) => ({ vifs, vbds });
+  const vifs = new Map<number, VifCounters[]>();
+  const vbds = new Map<number, VbdSample[]>();
+  const add = <T>(map: Map<number, T[]>, { domid }: BackendDevice, value: T): void => {
+    map.set(domid, [...(map.get(domid) ?? []), value]);
+  };
+  for (const vif of await listVifs(sysfs)) add(vifs, vif, await vifCounters(sysfs, vif));
+  for (const vbd of await listVbds(sysfs)) {
+    const counters = await vbdCounters(sysfs, vbd);
+    add(vbds, vbd, { device: vbd.devid, tap: vbd.class !== 'vbd', counters });
+  }
+  return (domain) => ({ vifs: vifs.get(domain.domid) ?? domain.vifs, vbds: vbds.get(domain.domid) ?? domain.vbds });
 }
 
 /** Undefined for a managed domain that does not run. */
@@ -86,10 +119,11 @@ function domainSample(domain: Sxp): DomainSample | undefined {
     maxMemoryKiB: maxmem === undefined || maxmem >= NO_LIMIT_MIB ? undefined : maxmem * KIB_PER_MIB,
     vcpuCount: number('online_vcpus') ?? number('vcpus') ?? 0,
     vcpus: [],
-    vifCount: ofClass('vif', 'vif2').length,
+    vifs: ofClass('vif', 'vif2').map(() => undefined),
     vbds: ofClass('vbd', 'tap', 'tap2').map((device) => ({
       device: atomNumber(childValue(device, 'virtual-device')) ?? 0,
       tap: tagOf(device) !== 'vbd',
+      counters: undefined,
     })),
   };
 }

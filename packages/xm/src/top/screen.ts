@@ -1,4 +1,5 @@
 /** The view of xm top as lines of text: the same for the screen, which marks some of it, and for batch mode. */
+import type { VbdCounters, VifCounters } from '@xenhost/daemon-kit';
 import { fields, type View } from './fields.ts';
 import type { DomainSample, HostSample } from './sample.ts';
 
@@ -79,18 +80,23 @@ function vcpuLines({ vcpus }: DomainSample): string[] {
   return lines;
 }
 
-function networkLines({ vifCount }: DomainSample): string[] {
-  const counters = '       0bytes        0pkts        0err        0drop';
-  return Array.from({ length: vifCount }, (_, i) => `Net${i} RX: ${counters}  TX: ${counters}`);
+const padded = (value: number | undefined, width: number): string => String(value ?? 0).padStart(width);
+
+function networkLines({ vifs }: DomainSample): string[] {
+  const side = (counters: VifCounters | undefined, way: 'rx' | 'tx'): string =>
+    `${padded(counters?.[`${way}_bytes`], 8)}bytes ${padded(counters?.[`${way}_packets`], 8)}pkts ` +
+    `${padded(counters?.[`${way}_errors`], 8)}err ${padded(counters?.[`${way}_dropped`], 8)}drop`;
+  return vifs.map((counters, i) => `Net${i} RX: ${side(counters, 'rx')}  TX: ${side(counters, 'tx')}`);
 }
 
 function vbdLines({ vbds }: DomainSample): string[] {
-  const zero = (width: number): string => '0'.padStart(width);
-  return vbds.map(({ device, tap }) => {
+  return vbds.map(({ device, tap, counters }) => {
     const place = `[${(device >> 8).toString(16).padStart(2)}:${(device & 0xff).toString(16).padStart(2)}] `;
+    const count = (name: keyof VbdCounters, width: number): string => padded(counters?.[name], width);
     return (
-      `VBD ${tap ? 'BlkTap' : 'BlkBack'} ${String(device).padStart(4)} ${place} OO: ${zero(8)}   RD: ${zero(8)}   ` +
-      `WR: ${zero(8)}   RSECT: ${zero(10)}   WSECT: ${zero(10)}`
+      `VBD ${tap ? 'BlkTap' : 'BlkBack'} ${String(device).padStart(4)} ${place} OO: ${count('oo_req', 8)}   ` +
+      `RD: ${count('rd_req', 8)}   WR: ${count('wr_req', 8)}   ` +
+      `RSECT: ${count('rd_sect', 10)}   WSECT: ${count('wr_sect', 10)}`
     );
   });
 }

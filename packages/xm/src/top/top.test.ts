@@ -1,5 +1,5 @@
 /** xm top in batch mode and on a screen; the line that moves. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -75,6 +75,33 @@ describe('batch mode', () => {
     expect(out).toContain('VCPUs(sec):   0:          7s\n');
     expect(out).toContain('Net0 RX:        0bytes        0pkts        0err        0drop  TX:        0bytes');
     expect(out).toContain('VBD BlkTap    0 [ 0: 0]  OO:        0   RD:        0');
+  });
+
+  it('shows what the backends of this host count', async () => {
+    const counted = (device: string, counters: Readonly<Record<string, number>>): void => {
+      const folder = join(directory, 'sys', device, 'statistics');
+      mkdirSync(folder, { recursive: true });
+      for (const [name, value] of Object.entries(counters)) writeFileSync(join(folder, name), `${value}\n`);
+    };
+    counted('class/net/vif3.1', { rx_bytes: 5000, rx_packets: 4, rx_errors: 3, rx_dropped: 2, tx_bytes: 2048 });
+    counted('class/net/vif3.0', { rx_bytes: 1024, tx_packets: 7 });
+    counted('class/net/xenbr0', { rx_bytes: 1 });
+    counted('bus/xen-backend/devices/vbd-3-51712', { oo_req: 1, rd_req: 22, wr_req: 333, rd_sect: 4444, wr_sect: 5 });
+    counted('bus/xen-backend/devices/tap-3-832', { rd_req: 1, wr_sect: 10 });
+    const { code, out, err } = await xm(['top', '-b', '-i1', '-nx'], {
+      env: { XM_SERVER: `httpu://${xend.socketPath}`, XENHOST_RUN: directory },
+    });
+    expect([code, err]).toEqual([0, '']);
+    expect(out).toBe(
+      `${HEADER}a-very-lon --b---          5    0.0      65536    6.2     131072      12.5     2    2        2        5    2        1       23      333       4444         15    0\n` +
+        'Net0 RX:     1024bytes        0pkts        0err        0drop  TX:        0bytes        7pkts        0err        0drop\n' +
+        'Net1 RX:     5000bytes        4pkts        3err        2drop  TX:     2048bytes        0pkts        0err        0drop\n' +
+        'VBD BlkTap  832 [ 3:40]  OO:        0   RD:        1   WR:        0   RSECT:          0   WSECT:         10\n' +
+        'VBD BlkBack 51712 [ca: 0]  OO:        1   RD:       22   WR:      333   RSECT:       4444   WSECT:          5\n' +
+        `  Domain-0 -----r         11    0.0     524288   50.0   no limit       n/a     2${REST}` +
+        'Net0 RX:        0bytes        0pkts        0err        0drop  TX:        0bytes        0pkts        0err        0drop\n' +
+        'VBD BlkTap    0 [ 0: 0]  OO:        0   RD:        0   WR:        0   RSECT:          0   WSECT:          0\n',
+    );
   });
 
   it('wants a terminal otherwise, and numbers where it wants numbers', async () => {
