@@ -42,6 +42,10 @@ export async function startOurs(
   };
 }
 
+let macs = 0;
+/** Different for every device of this process: several machines share a network. */
+const nextMac = (): string => `52:54:00:77:00:${(++macs).toString(16).padStart(2, '0')}`;
+
 export interface TcgOptions {
   /** A raw image. */
   readonly disk?: string;
@@ -57,11 +61,8 @@ export async function startTcg(guest: DeviceGuest, { disk, networks = [] }: TcgO
     ...['-kernel', guest.kernel, '-initrd', guest.ramdisk, '-append', `console=ttyS0 ${QUICK_BOOT}`],
     ...(disk === undefined ? [] : ['-drive', `file=${disk},if=virtio,format=raw`]),
     ...networks.flatMap((network, i) => [
-      ...['-netdev', network.replace(',', `,id=n${i},`)],
-      ...[
-        '-device',
-        `virtio-net-pci,netdev=n${i},mac=52:54:00:77:00:${(process.pid & 0xff).toString(16).padStart(2, '0')}`,
-      ],
+      ...['-netdev', `${network},id=n${i}`],
+      ...['-device', `virtio-net-pci,netdev=n${i},mac=${nextMac()}`],
     ]),
   ];
   const console = new ConsoleSession(spawn('qemu-system-x86_64', args, { stdio: 'pipe' }));

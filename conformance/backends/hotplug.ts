@@ -26,7 +26,7 @@ async function disks(world: World, host: TestHost): Promise<string> {
   };
   const shell = await world.start(host, 'plug', { disk: [`file:${images.first},xvda,w`] });
   const seconds = ROUNDS * 4;
-  await shell.command(`gio fsx /dev/xvda ${SPAN_KIB} ${seconds} 5 ${DEPTH} >/tmp/fsx 2>&1 &`, LINE_TIMEOUT_MS);
+  await shell.command(`(gio fsx /dev/xvda ${SPAN_KIB} ${seconds} 5 ${DEPTH} >/tmp/fsx 2>&1 &)`, LINE_TIMEOUT_MS);
   for (let round = 1; round <= ROUNDS; round++) {
     await host.mustXm('block-attach', 'plug', `${qcow2.prefix}${images.second}`, 'xvdb', 'w');
     await until('xvdb is there', () => exists(shell, '/dev/xvdb'));
@@ -52,10 +52,7 @@ async function interfaces(world: World, host: TestHost): Promise<string> {
   await must(two, 'ip addr add 10.9.0.2/24 dev eth0 && ip link set eth0 up');
   one.write('gio serve 5577\n');
   await one.expect('serving\r', LINE_TIMEOUT_MS);
-  await two.command(
-    `sh -c 'while gio send 10.9.0.1 5577 4 9; do echo round; done' >/tmp/transfers 2>&1 &`,
-    LINE_TIMEOUT_MS,
-  );
+  await two.command(`(while gio send 10.9.0.1 5577 4 9; do echo round; done >/tmp/transfers 2>&1 &)`, LINE_TIMEOUT_MS);
   for (let round = 0; round < ROUNDS; round++) {
     await host.mustXm('network-attach', 'two');
     await until('eth1 is there', () => exists(two, '/sys/class/net/eth1'));

@@ -11,11 +11,23 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Report } from '@xenhost/testkit';
+import { crashesPart } from './crashes.ts';
 import { filesPart } from './files.ts';
+import { hostilePart } from './hostile.ts';
+import { hotplugPart } from './hotplug.ts';
+import { manyPart } from './many.ts';
+import { networkPart } from './network.ts';
+import { randomPart } from './random.ts';
 import { World } from './world.ts';
 
 const parts: Readonly<Record<string, (world: World) => Promise<void>>> = {
   files: filesPart,
+  random: randomPart,
+  crashes: crashesPart,
+  hotplug: hotplugPart,
+  network: networkPart,
+  many: manyPart,
+  hostile: hostilePart,
 };
 
 export async function run(argv: readonly string[]): Promise<number> {

@@ -20,7 +20,7 @@ const commands: readonly ShellCommand[] = [
   ['put', 'do_put', 'ADDRESS BYTES: writes memory'],
   ['set', 'do_set', 'ADDRESS VALUE: writes 32 bits at once'],
   ['get', 'do_get', 'ADDRESS COUNT: reads memory'],
-  ['flip', 'do_flip', 'ADDRESS A B COUNT: writes A and B in turn, 32 bits'],
+  ['flip', 'do_flip', 'ADDRESS A B COUNT PORT: an event, then writes A and B in turn, 32 bits'],
   ['grant', 'do_grant', 'REFERENCE FRAME FLAGS: an entry for Domain-0; flags 0 take it back'],
   ['port', 'do_port', 'a new port for Domain-0'],
   ['close', 'do_close', 'PORT: closes it'],
@@ -208,6 +208,13 @@ do_flip:
     call hex
     mov r13, rax
     call hex
+    push rax
+    call hex
+    mov [rel port_argument], eax
+    mov edi, EVTCHNOP_send
+    lea rsi, [rel port_argument]
+    ${hypercall('event_channel_op')}
+    pop rax
 .turn:
     mov [rbx], r12d
     mov [rbx], r13d

@@ -5,6 +5,7 @@ export * from './rpc-connection.ts';
 export * from './test-host.ts';
 export * from './bench-guest.ts';
 export * from './device-guest.ts';
+export { freePort } from './free-port.ts';
 export { FakeXenctrl, type FakeXenctrlOptions } from './fake-xenctrl.ts';
 export * from './hypervisor-memory.ts';
 export * from './jit-modes.ts';

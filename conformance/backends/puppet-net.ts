@@ -1,0 +1,127 @@
+/** A netfront that need not be honest. */
+import { bytesOf } from '@xenhost/base';
+import { assert } from '@xenhost/testkit';
+import { NETIF_RSP, NetifRxRequest, NetifTxRequest, NetifTxResponse } from '@xenhost/xen-abi';
+import { type Puppet, PuppetRing } from './puppet.ts';
+
+export const HANDLE = 0;
+const ANSWER_MS = 20_000;
+const STATUS_BITS = 16;
+const ETHERNET_HEADER = 14;
+/** IEEE's type for local experiments. */
+const EXPERIMENTAL = 0x88b5;
+
+export interface TxSlot {
+  readonly gref?: number;
+  readonly offset?: number;
+  readonly flags?: number;
+  readonly id?: number;
+  readonly size?: number;
+}
+
+export function txBytes({ gref = 0, offset = 0, flags = 0, id = 0, size = 0 }: TxSlot): Uint8Array {
+  const bytes = new Uint8Array(NetifTxRequest.size);
+  const view = NetifTxRequest.view(bytesOf(bytes), 0);
+  view.gref = gref;
+  view.offset = offset;
+  view.flags = flags;
+  view.id = id;
+  view.size = size;
+  return bytes;
+}
+
+export function rxBytes(id: number, gref: number): Uint8Array {
+  const bytes = new Uint8Array(NetifRxRequest.size);
+  const view = NetifRxRequest.view(bytesOf(bytes), 0);
+  view.id = id;
+  view.gref = gref;
+  return bytes;
+}
+
+/** A broadcast frame that no guest answers. */
+export function frameBytes(length: number): Uint8Array {
+  const bytes = new Uint8Array(length).fill(0x5a);
+  bytes.fill(0xff, 0, 6);
+  bytes.set([0x00, 0x16, 0x3e, 0x01, 0x02, 0x03, EXPERIMENTAL >> 8, EXPERIMENTAL & 0xff], 6);
+  return bytes;
+}
+
+export interface TxAnswer {
+  readonly id: number;
+  readonly status: number;
+}
+
+export class PuppetNic {
+  readonly puppet: Puppet;
+  readonly tx: PuppetRing;
+  readonly rx: PuppetRing;
+  readonly port: number;
+
+  private constructor(puppet: Puppet, tx: PuppetRing, rx: PuppetRing, port: number) {
+    this.puppet = puppet;
+    this.tx = tx;
+    this.rx = rx;
+    this.port = port;
+  }
+
+  /** Lays rings and port, and tells the backend of them; `nodes` are written too, or instead. */
+  static async offer(puppet: Puppet, nodes: Readonly<Record<string, string | number>> = {}): Promise<PuppetNic> {
+    const tx = await PuppetRing.make(puppet, NetifTxRequest.size);
+    const rx = await PuppetRing.make(puppet, NetifRxRequest.size);
+    const port = await puppet.port();
+    const all = {
+      'tx-ring-ref': tx.reference,
+      'rx-ring-ref': rx.reference,
+      'event-channel': port,
+      'request-rx-copy': 1,
+      'feature-rx-notify': 1,
+      'feature-sg': 1,
+      'feature-gso-tcpv4': 1,
+      ...nodes,
+      state: 4,
+    };
+    for (const [node, value] of Object.entries(all)) await puppet.write(`device/vif/${HANDLE}/${node}`, value);
+    return new PuppetNic(puppet, tx, rx, port);
+  }
+
+  static async connect(puppet: Puppet, nodes: Readonly<Record<string, string | number>> = {}): Promise<PuppetNic> {
+    const nic = await PuppetNic.offer(puppet, nodes);
+    await puppet.backendState('vif', HANDLE, ['4']);
+    return nic;
+  }
+
+  /** A granted page that holds a frame. */
+  async frame(length = 100): Promise<{ readonly address: number; readonly gref: number }> {
+    const address = this.puppet.page();
+    await this.puppet.put(address, frameBytes(length));
+    return { address, gref: await this.puppet.grant(address) };
+  }
+
+  async push(...slots: readonly Uint8Array[]): Promise<void> {
+    await this.tx.lay(...slots);
+    await this.tx.produce();
+    await this.puppet.send(this.port);
+  }
+
+  /** `undefined` when they do not come, because the rings were given up. */
+  async answers(count: number): Promise<TxAnswer[] | undefined> {
+    const wait = (await this.dropped()) ? 0 : ANSWER_MS;
+    const found = await this.tx.responses(count, NetifTxResponse.size, wait);
+    return found?.map((bytes) => {
+      const view = NetifTxResponse.view(bytesOf(bytes), 0);
+      return { id: view.id, status: (view.status << STATUS_BITS) >> STATUS_BITS };
+    });
+  }
+
+  async dropped(): Promise<boolean> {
+    return ['', '5', '6'].includes(await this.puppet.backend('vif', HANDLE, 'state'));
+  }
+
+  /** The frontend is served: an honest frame is taken. */
+  async works(): Promise<void> {
+    const { gref } = await this.frame(ETHERNET_HEADER + 50);
+    await this.push(txBytes({ gref, id: 77, size: ETHERNET_HEADER + 50 }));
+    const answers = await this.answers(1);
+    assert(answers?.[0]?.id === 77 && answers[0].status === NETIF_RSP.OKAY, 'an honest frame was not answered well');
+  }
+}
