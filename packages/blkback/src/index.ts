@@ -1,2 +1,2 @@
-export { DEVICE_CLASS, REFUSAL, runBlkback } from './daemon.ts';
-export type { BackendModules } from './daemon.ts';
+export { startBlkback } from './daemon.ts';
+export type { Blkback, BlkbackModules, BlkbackOptions } from './daemon.ts';

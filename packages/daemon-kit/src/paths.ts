@@ -32,6 +32,8 @@ export interface HostPaths {
   readonly sysfs: string;
   /** Socket of netback's metrics, HTTP. */
   readonly netbackMetrics: string;
+  /** Socket of blkback's metrics, HTTP. */
+  readonly blkbackMetrics: string;
 }
 
 export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
@@ -58,6 +60,7 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
     xendState: join(lib, 'xend'),
     sysfs: join(run, 'sys'),
     netbackMetrics: join(run, 'netback', 'metrics.sock'),
+    blkbackMetrics: join(run, 'blkback', 'metrics.sock'),
   };
 }
 
