@@ -2,6 +2,7 @@ import { Errno, bytesOf } from '@xenhost/base';
 import { CpuState, SEG } from '@xenhost/cpu';
 import { CpuUserRegs, VGCF, VcpuGuestContext } from '@xenhost/xen-abi';
 import { VCPU_CPU_STATE, VcpuFlag } from '../state/records.ts';
+import { PvCallbackFlag } from './vcpu-state.ts';
 import { FakeVcpu } from './fake-vcpu.test-kit.ts';
 
 const AT = VcpuGuestContext.offsets;
@@ -99,6 +100,22 @@ test('what was set is what is read, and may be set again; other tables may not',
   expect(view.flags).toBe(BigInt(VGCF.IN_KERNEL | VGCF.online | VGCF.I387_VALID | VGCF.syscall_disables_events));
   put(AT.ctrlreg, 3, 0x999n << 12n);
   expect(t.pv.initContext(t.vcpu, bytes)).toBe(-Errno.EOPNOTSUPP);
+});
+
+test('a vCPU that is told to go on where it is keeps what a context does not hold', () => {
+  const t = fresh();
+  const { bytes } = context();
+  t.vcpu.v.xcr0Accum = 7n;
+  const state = new CpuState(t.memory, t.vcpu.address + VCPU_CPU_STATE);
+  state.xcr0 = 7n;
+  state.ymmHigh(3).fill(9);
+  expect(t.pv.initContext(t.vcpu, bytes)).toBe(0);
+  expect([state.xcr0, state.ymmHigh(3)[0]]).toEqual([7n, 0]);
+  state.ymmHigh(15).fill(9);
+  t.vcpu.v.callbackFlags |= PvCallbackFlag.sysenter;
+  expect(t.pv.initContext(t.vcpu, t.pv.readContext(t.vcpu))).toBe(0);
+  expect([state.xcr0, state.ymmHigh(15)[0], state.xmm(0)[0]]).toEqual([7n, 9, 0xbb]);
+  expect(t.vcpu.v.callbackFlags).toBe(PvCallbackFlag.sysenter | PvCallbackFlag.syscall);
 });
 
 type Context = ReturnType<typeof context>;

@@ -22,6 +22,7 @@ const GDT_ENTRIES_PER_FRAME = 512;
 /** Assists that a PV 64 guest may have: the low ones and m2p_strict. */
 const VALID_ASSISTS = 0x1_0000_0037n;
 const TRAP_INFO_SIZE = 16;
+const VECTOR_REGISTERS = 16;
 const AT = VcpuGuestContext.offsets;
 const LDT_ATTRIBUTES = 0x82;
 
@@ -102,6 +103,7 @@ export class GuestContexts {
     v.failsafeCallback = context.failsafe_callback_eip;
     v.syscallCallback = context.syscall_callback_eip;
     v.callbackFlags =
+      (v.callbackFlags & (PvCallbackFlag.syscall32 | PvCallbackFlag.sysenter)) |
       ((flags & VGCF.failsafe_disables_events) !== 0 ? PvCallbackFlag.failsafe : 0) |
       ((flags & VGCF.syscall_disables_events) !== 0 ? PvCallbackFlag.syscall : 0);
     v.iopl = Number((regs.rflags & RFLAGS.iopl) >> 12n);
@@ -115,9 +117,9 @@ export class GuestContexts {
     this.#states.setCtrlreg(vcpu, 4, cr4);
 
     const state = this.#saved(vcpu);
-    const { xcr0 } = state;
+    const putBack = keptVectors(vcpu, state, initialised);
     state.reset();
-    if (v.xcr0Accum !== 0n) state.xcr0 = xcr0;
+    putBack();
     for (const name of GENERAL) state[name] = regs[name];
     state.rip = regs.rip;
     state.rsp = regs.rsp;
@@ -213,6 +215,20 @@ export class GuestContexts {
     if (gdt !== 0) return gdt;
     return this.#modules.mm.setLdt(vcpu, ldtEntries === 0n ? 0n : ldtBase, Number(ldtEntries));
   }
+}
+
+/**
+ * Remembers what of XSAVE state a context says nothing about: XCR0 and, of a vCPU that was there before, the upper halves
+ * of YMM registers. (Xen drops these; a guest that goes on after a checkpoint would miss them.) Returns what puts it back.
+ */
+function keptVectors(vcpu: VcpuRef, state: CpuState, initialised: boolean): () => void {
+  if (vcpu.v.xcr0Accum === 0n) return () => undefined;
+  const { xcr0 } = state;
+  const halves = initialised ? Array.from({ length: VECTOR_REGISTERS }, (_, n) => state.ymmHigh(n).slice()) : [];
+  return () => {
+    state.xcr0 = xcr0;
+    for (const [n, half] of halves.entries()) state.ymmHigh(n).set(half);
+  };
 }
 
 /** LDTR for the vCPU's LDT window; a null LDT when it has none. */

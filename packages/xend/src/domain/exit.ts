@@ -32,6 +32,8 @@ export async function handleExit(vm: Vm, live: Live, modules: ExitModules): Prom
     await modules.destroyLocked(vm);
     return;
   }
+  // It had suspended itself to be saved, and goes on.
+  if (!live.info.shutdown && !live.info.crashed) return;
   if ((await store.tryRead(`${domainPath(live.domid)}/${SHUTDOWN_COMPLETED}`)) !== undefined) return;
   const reason = live.info.crashed ? 'crash' : (REASON_NAMES[live.info.shutdownReason] ?? 'halt');
   if (live.info.crashed) log.warn('XendDomainInfo', `Domain has crashed: name=${vm.name} id=${live.domid}.`);

@@ -64,6 +64,8 @@ async function obey(domid: number): Promise<void> {
   const path = `/local/domain/${domid}/control/shutdown`;
   for (let i = 0; i < 500 && (await host.store.tryRead(path)) !== 'suspend'; i += 1);
   host.xc.shutDown(domid, 2);
+  // xend hears of it otherwise, before save looks.
+  await host.xend.manager.refresh();
 }
 
 const make = async (name = 'g'): Promise<void> => {
