@@ -18,8 +18,9 @@ export interface Run {
   readonly fresh: boolean;
 }
 
-/** Counted ahead; as many clusters as this has, within the bounds. */
+/** Counted ahead: as many clusters as this has, but no more than a part of the disk, and within the bounds. */
 const STRETCH_BYTES = 8 * 2 ** 20;
+const STRETCH_PART = 16;
 const MIN_STRETCH = 4;
 const MAX_STRETCH = 1024;
 /** Clusters that wait for a flush before they are uncounted; one more and we flush. */
@@ -44,12 +45,13 @@ export class Allocator {
   /** The first cluster behind the file. */
   #end: number;
 
-  constructor(file: ImageFile, layout: Layout, refcounts: Refcounts) {
+  constructor(file: ImageFile, layout: Layout, refcounts: Refcounts, diskBytes: number) {
     this.#file = file;
     this.#layout = layout;
     this.#refcounts = refcounts;
     this.#end = Math.ceil(file.sizeBytes / layout.clusterBytes);
-    this.#stretch = Math.min(MAX_STRETCH, Math.max(MIN_STRETCH, Math.floor(STRETCH_BYTES / layout.clusterBytes)));
+    const wanted = Math.floor(Math.min(STRETCH_BYTES, diskBytes / STRETCH_PART) / layout.clusterBytes);
+    this.#stretch = Math.min(MAX_STRETCH, Math.max(MIN_STRETCH, wanted));
   }
 
   /** Up to `most` clusters in a row, counted once. */

@@ -39,7 +39,7 @@ export class Qcow2Store {
     this.header = header;
     this.layout = layoutOf(header);
     this.refcounts = new Refcounts(file, this.layout, { offset: header.refcountOffset, table: parts.refcountTable });
-    this.allocator = new Allocator(file, this.layout, this.refcounts);
+    this.allocator = new Allocator(file, this.layout, this.refcounts, header.sizeBytes);
     this.tables = new Tables(file, this.layout, parts.l1, this.allocator);
     this.#sizeBytes = header.sizeBytes;
     this.#incompatible = header.incompatible;

@@ -41,7 +41,7 @@ export class TableCache {
 
   #read(offset: number): Promise<Table> {
     const bytes = Buffer.alloc(this.#tableBytes);
-    const loading = this.#file.read(offset, bytes).then(() => this.#add(offset, bytes));
+    const loading = this.#file.read(offset, bytes).then(() => this.#tables.get(offset) ?? this.#add(offset, bytes));
     this.#loading.set(offset, loading);
     const done = (): void => {
       this.#loading.delete(offset);
@@ -61,10 +61,6 @@ export class TableCache {
     this.#tables.set(offset, table);
     if (this.#tables.size > this.#most) this.#evict(table);
     return table;
-  }
-
-  drop(offset: number): void {
-    this.#tables.delete(offset);
   }
 
   clear(): void {

@@ -100,10 +100,16 @@ export class Tables {
       this.#allocator.giveBack(run);
       throw error;
     }
-    await this.setL1Entry(l1Index, BigInt(run.offset) | COPIED);
-    if (shared !== 0) this.#allocator.free([shared / clusterBytes]);
+    // In the cache before others can find it.
     const table = this.#cache.put(run.offset, bytes);
     table.pins += 1;
+    try {
+      await this.setL1Entry(l1Index, BigInt(run.offset) | COPIED);
+    } catch (error) {
+      table.pins -= 1;
+      throw error;
+    }
+    if (shared !== 0) this.#allocator.free([shared / clusterBytes]);
     return table;
   }
 
