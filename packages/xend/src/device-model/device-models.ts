@@ -132,14 +132,14 @@ export class DeviceModels {
     if (!isOurs() || !(await store.isDomainIntroduced(entry.domid)) || !isOurs()) return;
     const now = Number(clock.wallNs() / 1_000_000n);
     entry.restarts = [...entry.restarts.filter((at) => now - at < DEVICE_MODEL_RESTARTS_MS), now];
-    const words = deviceModels?.lastWords(entry.name) ?? '';
     const how = code === undefined || code === null ? 'was killed' : `ended with status ${code}`;
+    const words = deviceModels?.lastWords(entry.name) ?? '';
     if (code === WRONG_OPTIONS || entry.restarts.length > DEVICE_MODEL_RESTARTS) {
       log.error('image', `domain ${entry.name}: its device model ${how}, and is not started again: ${words}`);
       await this.#tellFailure(entry, words);
       return;
     }
-    log.warn('image', `domain ${entry.name}: its device model ${how}, and is started again: ${words}`);
+    log.warn('image', `domain ${entry.name}: its device model ${how}, and is started again`);
     await this.#launch(entry, false);
   }
 

@@ -78,10 +78,18 @@ function isAlive(pid: number, domid: number): boolean {
   }
 }
 
+/** The last line as people read it: of a record of the log its text and what was thrown. */
 function lastLine(path: string): string {
+  let line: string;
   try {
-    return readFileSync(path, 'utf8').trimEnd().split('\n').at(-1) ?? '';
+    line = readFileSync(path, 'utf8').trimEnd().split('\n').at(-1) ?? '';
   } catch {
     return '';
+  }
+  try {
+    const { msg = '', err } = JSON.parse(line) as { msg?: string; err?: { message?: string } };
+    return err?.message === undefined ? msg : `${msg}: ${err.message}`;
+  } catch {
+    return line;
   }
 }

@@ -16,8 +16,6 @@ export interface Console {
 
 export const CONSOLES = 'console';
 
-const VNC_BASE_PORT = 5900;
-
 export function consolesOf(world: World, vm: Vm): Console[] {
   const table = world.state.table(CONSOLES);
   const made = table.size === 0 ? [] : [...table].filter(([, record]) => record['VM'] === vm.uuid);
@@ -35,8 +33,8 @@ export function consolesOf(world: World, vm: Vm): Console[] {
   for (const device of vm.config.devices) {
     if (device.class !== 'vfb') continue;
     const option = (key: string): string => atomText(device.options.get(key)) ?? '';
-    const listen = option('vnclisten') || '127.0.0.1';
-    const location = vm.live ? `${listen}:${VNC_BASE_PORT + Number(option('vncdisplay') || vm.live.domid)}` : '';
+    // Where its device model listens, once that has said so.
+    const location = vm.live ? option('location') : '';
     consoles.push({ ref: device.uuid, vm, protocol: 'rfb', location });
   }
   for (const [ref, record] of made) {
