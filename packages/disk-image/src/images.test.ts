@@ -42,26 +42,24 @@ class Pair {
   }
 }
 
-type Step =
-  | {
-      readonly kind: 'write' | 'zero' | 'discard' | 'read';
-      readonly at: number;
-      readonly length: number;
-      readonly fill: number;
-    }
-  | { readonly kind: 'flush' | 'reopen' };
+interface Io {
+  readonly kind: 'write' | 'zero' | 'discard' | 'read';
+  readonly at: number;
+  readonly length: number;
+  readonly fill: number;
+}
+type Step = Io | { readonly kind: 'flush' } | { readonly kind: 'reopen' };
 
 const place = { at: fc.double({ min: 0, max: 1, noNaN: true }), fill: fc.integer({ min: 1, max: 255 }) };
 const lengths = fc.oneof(fc.integer({ min: 1, max: 600 }), fc.integer({ min: 1, max: 70_000 }), fc.constant(4096));
-const io = (kind: 'write' | 'zero' | 'discard' | 'read') =>
-  fc.record({ kind: fc.constant(kind), length: lengths, ...place });
+const io = (kind: Io['kind']) => fc.record({ kind: fc.constant(kind), length: lengths, ...place });
 const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.oneof(
     { weight: 6, arbitrary: io('write') },
     { weight: 2, arbitrary: io('zero') },
     { weight: 2, arbitrary: io('discard') },
     { weight: 2, arbitrary: io('read') },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('flush', 'reopen') }) },
+    { weight: 1, arbitrary: fc.constantFrom<Step>({ kind: 'flush' }, { kind: 'reopen' }) },
   ),
   { minLength: 1, maxLength: 40 },
 );

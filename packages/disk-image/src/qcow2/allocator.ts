@@ -40,6 +40,8 @@ export class Allocator {
   readonly #stretch: number;
   #spare: Stretch[] = [];
   #freed: number[] = [];
+  #spareClusters = 0;
+  #refilling: Promise<void> | undefined;
   /** No cluster below it is free, but for those that have not been seen. */
   #scanFrom = 0;
   /** The first cluster behind the file. */
@@ -58,10 +60,14 @@ export class Allocator {
   async take(most: number): Promise<Run> {
     for (;;) {
       const run = this.#takeSpare(most);
-      if (run) return run;
-      await this.#mutex.run(async () => {
-        if (this.#spare.length === 0) await this.#refill();
-      });
+      // The next stretch is made while this one is used up.
+      if (this.#spareClusters <= this.#stretch / 2) this.#refilling ??= this.#refillOnce();
+      if (run) {
+        // Whoever needs what could not be had tries again and hears why.
+        this.#refilling?.catch(() => undefined);
+        return run;
+      }
+      await this.#refilling;
     }
   }
 
@@ -72,13 +78,27 @@ export class Allocator {
     const offset = stretch.first * this.#layout.clusterBytes;
     stretch.first += clusters;
     stretch.length -= clusters;
+    this.#spareClusters -= clusters;
     if (stretch.length === 0) this.#spare.shift();
     return { offset, clusters, fresh: stretch.fresh };
   }
 
+  #addSpare(stretch: Stretch): void {
+    this.#spare.push(stretch);
+    this.#spareClusters += stretch.length;
+  }
+
+  async #refillOnce(): Promise<void> {
+    try {
+      await this.#mutex.run(() => this.#refill());
+    } finally {
+      this.#refilling = undefined;
+    }
+  }
+
   /** Takes back what was given out and has never been pointed to. */
   giveBack(run: Run): void {
-    this.#spare.push({ first: run.offset / this.#layout.clusterBytes, length: run.clusters, fresh: false });
+    this.#addSpare({ first: run.offset / this.#layout.clusterBytes, length: run.clusters, fresh: false });
   }
 
   /** Clusters that one pointer less points to, as of writes that have been made. */
@@ -140,6 +160,7 @@ export class Allocator {
     await this.#mutex.run(async () => {
       const spare = this.#spare.flatMap(({ first, length }) => Array.from({ length }, (_, index) => first + index));
       this.#spare = [];
+      this.#spareClusters = 0;
       if (spare.length === 0) return;
       await this.#uncount(spare);
       let end = this.#end;
@@ -180,7 +201,7 @@ export class Allocator {
     const row = Array.from({ length }, (_, index) => first + index);
     await this.#refcounts.change(row, 1);
     await this.#file.sync();
-    this.#spare.push({ first, length, fresh });
+    this.#addSpare({ first, length, fresh });
     this.#scanFrom = Math.max(this.#scanFrom, first + length);
   }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { cutOff, ModelFile } from '../testing/model-file.ts';
 import { hasQemuImg, qemuCheck, withQemuImg } from '../testing/qemu.ts';
 import { SECTOR_BYTES, type DiskImage } from '../types.ts';
-import { writeEmptyQcow2 } from './create.ts';
+import { writeEmptyQcow2, type NewQcow2 } from './create.ts';
 import { applySnapshot, checkQcow2, createSnapshot, deleteSnapshot, openQcow2 } from './open.ts';
 
 jest.setTimeout(120_000);
@@ -140,7 +140,10 @@ const KINDS = [
   ['version 2', { clusterBytes: 2048, version: 2, refcountBits: 16 }],
 ] as const;
 
-async function scene(kind: (typeof KINDS)[number][1], backing: boolean): Promise<Scene> {
+async function scene(
+  kind: Pick<NewQcow2, 'clusterBytes' | 'version' | 'refcountBits'>,
+  backing: boolean,
+): Promise<Scene> {
   const file = new ModelFile(Buffer.alloc(0));
   await writeEmptyQcow2(file, {
     ...kind,
