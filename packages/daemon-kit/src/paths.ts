@@ -24,6 +24,8 @@ export interface HostPaths {
   readonly xendLog: string;
   /** xend's own configuration, which need not be there: /etc/xen/xend-config.sxp, or in a run directory of one's own. */
   readonly xendConfig: string;
+  /** netback's bridges and uplinks, which need not be there. */
+  readonly networkConfig: string;
   /** Cores of domains. */
   readonly dumps: string;
   /** Managed domains' configs. */
@@ -56,6 +58,8 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
     xendLog: join(log, 'xend.log'),
     xendConfig:
       own === undefined && env['XENHOST_RUN'] === undefined ? '/etc/xen/xend-config.sxp' : join(run, 'xend-config.sxp'),
+    networkConfig:
+      own === undefined && env['XENHOST_RUN'] === undefined ? '/etc/xen/network.sxp' : join(run, 'network.sxp'),
     dumps: lib === '/var/lib' ? '/var/xen/dump' : join(lib, 'xen', 'dump'),
     xendState: join(lib, 'xend'),
     sysfs: join(run, 'sys'),

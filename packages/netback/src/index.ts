@@ -1,2 +1,3 @@
-export { DEVICE_CLASS, REFUSAL, runNetback } from './daemon.ts';
-export type { BackendModules } from './daemon.ts';
+export { startNetback } from './daemon.ts';
+export type { Netback, NetbackModules, NetbackOptions } from './daemon.ts';
+export { DEVICE_CLASS } from './vifs.ts';

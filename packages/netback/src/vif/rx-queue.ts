@@ -1,0 +1,284 @@
+/**
+ * One receive ring of a vif: frames of the switch into pages that the guest has offered, one batch for all that wait. The
+ * responses go with the data while the frontend's grants are good; after the first bad one each response waits for the outcome
+ * of its copy (xen/include/public/io/netif.h, "Guest receive").
+ */
+import { bytesOf, grantRef } from '@xenhost/base';
+import type { Domid, EvtchnPort } from '@xenhost/base';
+import type { MemoryOp, MemoryResult } from '@xenhost/privcmd';
+import {
+  NETIF_RSP,
+  NETRXF,
+  NetifExtraGso,
+  NetifRxRequest,
+  NetifRxResponse,
+  XEN_NETIF_EXTRA_TYPE,
+  XEN_NETIF_GSO_TYPE,
+} from '@xenhost/xen-abi';
+import type { EthernetFrame } from '../switch/frame.ts';
+import type { Batches } from './batches.ts';
+import type { QueueBudget, VifCounters } from './counters.ts';
+import type { GrantedRing } from './granted-ring.ts';
+import { RX_DRAIN_MS, RX_POLL_MS, RX_QUEUE_BYTES, RX_QUEUE_FRAMES, RX_TOTAL_BYTES } from './limits.ts';
+import type { Timers } from './timers.ts';
+
+const PAGE_BYTES = 4096;
+/** With fewer buffers than this the ring is looked at in passing. */
+const LOW_BUFFERS = 128;
+const GSO_TYPES = { tcpv4: XEN_NETIF_GSO_TYPE.TCPV4, tcpv6: XEN_NETIF_GSO_TYPE.TCPV6 } as const;
+
+export interface RxQueueOptions {
+  readonly domid: Domid;
+  readonly port: EvtchnPort;
+  /** The frontend tells of new buffers (feature-rx-notify). */
+  readonly notified: boolean;
+}
+
+export interface RxQueueModules {
+  readonly ring: GrantedRing;
+  readonly batches: Batches;
+  readonly counters: VifCounters;
+  readonly budget: QueueBudget;
+  readonly timers: Timers;
+  readonly onBadGrant: (gref: number) => void;
+  /** The frontend is out of order; the queue has stopped. */
+  readonly onFatal: (reason: string, error?: unknown) => void;
+}
+
+/** A response in the making. */
+interface Slot {
+  readonly response: Uint8Array;
+  /** Its copy among the batch's; undefined for an extra info. */
+  readonly write?: number;
+  readonly gref: number;
+}
+
+interface Filled {
+  readonly writes: readonly MemoryOp[];
+  readonly slots: readonly Slot[];
+}
+
+/** Slots that a frame takes. */
+const slotsOf = ({ bytes, gso }: EthernetFrame): number => Math.ceil(bytes.length / PAGE_BYTES) + (gso ? 1 : 0);
+
+export class RxQueue {
+  readonly #options: RxQueueOptions;
+  readonly #m: RxQueueModules;
+  #open = true;
+  #frames: EthernetFrame[] = [];
+  /** Bytes in #frames. */
+  #bytes = 0;
+  #scheduled = false;
+  /** Batches on their way. */
+  #underWay = new Set<Promise<void>>();
+  /** A grant was bad: responses wait for copies. */
+  #careful = false;
+  /** An event was asked for when there are enough buffers for the first frame. */
+  #armed = false;
+  #cancelTimer: (() => void) | undefined;
+  #starvedMs = 0;
+
+  constructor(options: RxQueueOptions, modules: RxQueueModules) {
+    this.#options = options;
+    this.#m = modules;
+  }
+
+  /** Queues a frame; false when there is no room for it. */
+  enqueue(frame: EthernetFrame): boolean {
+    const size = frame.bytes.length;
+    const { budget, counters } = this.#m;
+    const full =
+      this.#frames.length >= RX_QUEUE_FRAMES ||
+      this.#bytes + size > RX_QUEUE_BYTES ||
+      budget.bytes + size > RX_TOTAL_BYTES;
+    if (full || !this.#open) {
+      counters.txDropped += 1;
+      return false;
+    }
+    this.#frames.push(frame);
+    this.#bytes += size;
+    budget.bytes += size;
+    this.#schedule();
+    return true;
+  }
+
+  /** The frontend has sent an event, or the ring has to be looked at. */
+  event(reads?: readonly MemoryResult[]): void {
+    if (!this.#open) return;
+    // What cannot be used has to be read anew.
+    if (reads === undefined || !this.#m.ring.offerFromEvent(reads)) this.#armed = false;
+    if (this.#frames.length > 0) this.#schedule();
+  }
+
+  /** Resolves when nothing is under way any more; what waits is dropped. */
+  async stop(): Promise<void> {
+    this.#open = false;
+    this.#stopTimer();
+    this.#drop();
+    await Promise.all(this.#underWay);
+  }
+
+  /** In a turn of its own, so that all frames that the switch hands over together leave together. */
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      if (!this.#open || (this.#careful && this.#underWay.size > 0)) return;
+      const done = this.#flush()
+        .catch((error: unknown) => {
+          this.#fail('receive ring failed', error);
+        })
+        .finally(() => {
+          this.#underWay.delete(done);
+          if (this.#careful && this.#frames.length > 0) this.#schedule();
+        });
+      this.#underWay.add(done);
+    });
+  }
+
+  async #flush(): Promise<void> {
+    const { ring, batches } = this.#m;
+    const { port } = this.#options;
+    const filled = this.#fill();
+    const [next] = this.#frames;
+    const starved = next !== undefined;
+    if (filled.slots.length === 0 && (!starved || this.#armed)) return;
+    if (!starved || filled.slots.length > 0) this.#stopTimer();
+    if (this.#careful) await this.#copyFirst(filled);
+    else for (const { response } of filled.slots) ring.respond(response);
+    const asking = starved ? [ring.askEvent(slotsOf(next))] : [];
+    const reads = starved || ring.waiting < LOW_BUFFERS ? ring.readOps : [];
+    const writes = this.#careful ? [] : filled.writes;
+    if (starved) this.#armed = true;
+    const { eventCopies } = ring;
+    const results = await batches.submit([...writes, ...ring.push(port), ...asking, ...reads]);
+    if (!this.#isOpen()) return;
+    if (writes.length > 0) this.#check(filled, results);
+    if (reads.length > 0) {
+      const taken = ring.offer(results.slice(-reads.length), eventCopies);
+      if (typeof taken === 'object') {
+        this.#fail(taken.reason);
+        return;
+      }
+    }
+    this.#settle();
+  }
+
+  /** After a look at the ring: goes on, or waits for buffers. */
+  #settle(): void {
+    const [next] = this.#frames;
+    if (!next) return;
+    if (this.#m.ring.waiting >= slotsOf(next)) this.#schedule();
+    else this.#startTimer();
+  }
+
+  /** Takes the frames for which there are buffers. */
+  #fill(): Filled {
+    const { ring, counters, budget } = this.#m;
+    const writes: MemoryOp[] = [];
+    const slots: Slot[] = [];
+    let taken = 0;
+    for (const frame of this.#frames) {
+      const needed = slotsOf(frame);
+      if (ring.waiting < needed) break;
+      this.#put(frame, writes, slots);
+      ring.take(needed);
+      taken += 1;
+      const { length } = frame.bytes;
+      this.#bytes -= length;
+      budget.bytes -= length;
+      counters.txPackets += 1;
+      counters.txBytes += length;
+    }
+    if (taken > 0) {
+      this.#frames = this.#frames.slice(taken);
+      this.#armed = false;
+    }
+    return { writes, slots };
+  }
+
+  #put({ bytes, checksum, gso }: EthernetFrame, writes: MemoryOp[], slots: Slot[]): void {
+    const { ring } = this.#m;
+    const { domid } = this.#options;
+    let request = 0;
+    for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
+      const { id, gref } = NetifRxRequest.view(bytesOf(ring.peek(request)), 0);
+      request += 1;
+      const data = bytes.subarray(at, at + PAGE_BYTES);
+      const more = at + PAGE_BYTES < bytes.length ? NETRXF.more_data : 0;
+      const validated = at === 0 && checksum === 'partial' ? NETRXF.csum_blank | NETRXF.data_validated : 0;
+      const extra = at === 0 && gso ? NETRXF.extra_info : 0;
+      const response = NetifRxResponse.create({ id, offset: 0, flags: more | validated | extra, status: data.length });
+      slots.push({ response: response.bytes, write: writes.length, gref });
+      writes.push({ kind: 'write', page: { space: 'grant', domid, gref: grantRef(gref) }, offset: 0, data });
+      if (at > 0 || !gso) continue;
+      // The buffer of this request is not used: the extra info lies in its response's place.
+      request += 1;
+      const info = { type: XEN_NETIF_EXTRA_TYPE.GSO, size: gso.size, gso_type: GSO_TYPES[gso.type] };
+      slots.push({ response: NetifExtraGso.create(info).bytes, gref: 0 });
+    }
+  }
+
+  /** Copies, then makes responses of the outcomes. */
+  async #copyFirst(filled: Filled): Promise<void> {
+    const results = filled.writes.length > 0 ? await this.#m.batches.submit(filled.writes) : [];
+    this.#check(filled, results);
+    for (const { response, write } of filled.slots) {
+      if (write !== undefined && results[write]?.status !== 0) {
+        NetifRxResponse.view(bytesOf(response), 0).status = NETIF_RSP.ERROR & 0xffff;
+      }
+      this.#m.ring.respond(response);
+    }
+  }
+
+  #check({ slots }: Filled, results: readonly MemoryResult[]): void {
+    for (const { write, gref } of slots) {
+      if (write === undefined || results[write]?.status === 0) continue;
+      this.#careful = true;
+      this.#m.counters.txErrors += 1;
+      this.#m.onBadGrant(gref);
+    }
+  }
+
+  #startTimer(): void {
+    if (this.#cancelTimer) return;
+    const delayMs = this.#options.notified ? RX_DRAIN_MS : RX_POLL_MS;
+    this.#cancelTimer = this.#m.timers.after(delayMs, () => {
+      this.#cancelTimer = undefined;
+      this.#starvedMs += delayMs;
+      if (this.#starvedMs >= RX_DRAIN_MS) {
+        this.#m.counters.txDropped += this.#drop();
+        this.#starvedMs = 0;
+        return;
+      }
+      this.event();
+    });
+  }
+
+  #stopTimer(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#starvedMs = 0;
+  }
+
+  /** The number of frames that waited. */
+  #drop(): number {
+    const { length } = this.#frames;
+    this.#m.budget.bytes -= this.#bytes;
+    this.#frames = [];
+    this.#bytes = 0;
+    this.#armed = false;
+    return length;
+  }
+
+  #isOpen(): boolean {
+    return this.#open;
+  }
+
+  #fail(reason: string, error?: unknown): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#m.onFatal(reason, error);
+  }
+}
