@@ -41,10 +41,8 @@ export const MAX_IMAGE_TEXT_BYTES = 3072;
 export const MAX_MEMORY_MIB = 2 ** 24;
 /** Bytes of a kernel or ramdisk file. */
 export const MAX_IMAGE_BYTES = 1 << 30;
-/** How long a device's backend may take to announce itself (device-create-timeout). */
-export const DEVICE_CREATE_TIMEOUT_MS = 100_000;
-/** How long a closed device's backend may take to go away before its nodes are removed anyway. */
-export const DEVICE_DESTROY_TIMEOUT_MS = 10_000;
+/** How long the backend of a domain that is no more may take to go away before its nodes are removed anyway. */
+export const BACKEND_RETIRE_TIMEOUT_MS = 10_000;
 /** A domain that lived shorter than this is not restarted. */
 export const MINIMUM_RESTART_TIME_S = 60;
 /** How long a guest may take to obey control/shutdown before it is marked unresponsive. */
@@ -54,8 +52,6 @@ export const MEMORY_WAIT_MS = 3_000;
 export const MEMORY_POLL_MS = 50;
 /** How long a destroyed domain may stay in the hypervisor's list before destroy gives up waiting. */
 export const DESTROY_WAIT_MS = 2_000;
-/** KiB of console output that xenconsoled keeps of a guest nobody listens to. */
-export const CONSOLE_LIMIT_KIB = 1024;
 /** Frames that a guest may claim to have when its memory is dumped or saved: 64 GiB. */
 export const MAX_GUEST_PFNS = 1 << 24;
 /** How long a guest may take to suspend itself. */

@@ -9,11 +9,12 @@ import { hostPaths, parseDaemonArgs, runDaemon, type HostPaths } from '@xenhost/
 import { buildPvDomain, openXenctrl } from '@xenhost/libxenctrl';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { XenstoreClient } from '@xenhost/xenstore-client';
-import type { ScreenSettings } from './device-model/arguments.ts';
 import { processLauncher } from './device-model/launcher.ts';
 import { pamAuthenticator } from './http/pam.ts';
+import { messageOf } from './errors.ts';
 import { openXendLog } from './node/log.ts';
 import { readConfig, type XendConfig } from './options/config.ts';
+import { idleKeys, settingsOf } from './options/settings.ts';
 import { serversOf, type ServerSpec } from './options/servers.ts';
 import { parsePort } from './options/xen-api-servers.ts';
 import { Xend } from './xend.ts';
@@ -50,16 +51,6 @@ function servers(config: XendConfig, paths: HostPaths, given: { socket: string; 
   return [...specs.filter((spec) => spec.key !== key), { service: 'xmlrpc', key, address: { host, port } }];
 }
 
-function screenSettings(config: XendConfig): ScreenSettings {
-  const certificates = `x509${config['vnc-x509-verify'] ? 'verify' : ''}=${config['vnc-x509-cert-dir']}`;
-  return {
-    listen: config['vnc-listen'],
-    password: config.vncpasswd,
-    keymap: config.keymap,
-    tls: config['vnc-tls'] ? `,tls,${certificates}` : '',
-  };
-}
-
 /** qemu-dm lies beside this program: as a bundle beside a bundle, as a source in its own package. */
 const deviceModelEntry = (): string =>
   fileURLToPath(
@@ -92,12 +83,19 @@ runDaemon('xend', async ({ shutdown }) => {
     privcmd: { type: 'string', help: "the hypervisor's socket", default: paths.privcmd },
     xenstore: { type: 'string', help: "xenstored's socket", default: paths.xenstored },
   });
-  const { config, warnings } = readConfig(configFile(args.config, paths.xendConfig), {
-    state: args.state,
-    logFile: paths.xendLog,
-  });
-  const log = openXendLog(args.log === '' ? config.logfile : args.log);
-  for (const warning of warnings) log.warn('XendOptions', warning);
+  const places = { state: args.state, logFile: paths.xendLog };
+  const { config: defaults } = readConfig(undefined, places);
+  /** The configuration as it stands now; throws ConfigError. */
+  const read = (): XendConfig => {
+    const { config, warnings } = readConfig(configFile(args.config, paths.xendConfig), places);
+    const file = args.log === '' ? config.logfile : args.log;
+    log.reopen(file, config.loglevel);
+    for (const warning of [...warnings, ...idleKeys(config, defaults)]) log.warn('XendOptions', warning);
+    return config;
+  };
+  const log = openXendLog(args.log === '' ? paths.xendLog : args.log);
+  const config = read();
+  let settings = settingsOf(config);
   const privcmd = await connectPrivcmd(args.privcmd, { waitMs: START_WAIT_MS });
   const store = await connectXenstore(args.xenstore);
   // Everything that xend knows is in them: a new process finds it again.
@@ -109,7 +107,15 @@ runDaemon('xend', async ({ shutdown }) => {
   });
   const xc = openXenctrl(privcmd);
   const xend = new Xend(
-    { servers: servers(config, paths, args), stateDirectory: args.state },
+    {
+      servers: servers(config, paths, args),
+      stateDirectory: args.state,
+      folders: {
+        domains: config['xend-domains-path'],
+        state: config['xend-state-path'],
+        storage: config['xend-storage-path'],
+      },
+    },
     {
       xc,
       build: (options) => buildPvDomain(xc, options),
@@ -125,10 +131,8 @@ runDaemon('xend', async ({ shutdown }) => {
       },
       dumpDirectory: paths.dumps,
       sysfs: paths.sysfs,
-      settings: {
-        enableDump: config['enable-dump'],
-        deviceCreateTimeoutMs: config['device-create-timeout'] * 1000,
-        screen: screenSettings(config),
+      get settings() {
+        return settings;
       },
       deviceModels: processLauncher({
         command: [process.execPath, deviceModelEntry()],
@@ -142,6 +146,19 @@ runDaemon('xend', async ({ shutdown }) => {
     pamAuthenticator(log),
   );
   await xend.start();
+  const reload = async (): Promise<void> => {
+    try {
+      const fresh = read();
+      settings = settingsOf(fresh);
+      await xend.reload(servers(fresh, paths, args));
+    } catch (error) {
+      log.error('SrvServer', `Cannot take over the configuration: ${messageOf(error)}`);
+    }
+  };
+  let reloaded = Promise.resolve();
+  process.on('SIGHUP', () => {
+    reloaded = reloaded.then(reload);
+  });
   const tcpPort = xend.portOf('xmlrpc');
   const xenApiPort = xend.portOf('xen-api');
   const httpPort = xend.portOf('sxp');

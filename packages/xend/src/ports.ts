@@ -89,6 +89,18 @@ export interface XendSettings {
   readonly enableDump: boolean;
   /** How long a device's backend may take to announce itself (device-create-timeout). */
   readonly deviceCreateTimeoutMs: number;
+  /** How long both ends of a device may take to let go of it (device-destroy-timeout). */
+  readonly deviceDestroyTimeoutMs: number;
+  /** Script of vifs that name none (vif-script). */
+  readonly vifScript: string;
+  /** Bytes of console output that are kept of a guest nobody listens to (console-limit, which is in KiB). */
+  readonly consoleLimitBytes: number;
+  /** Domain-0 keeps at least so much (dom0-min-mem). */
+  readonly dom0MinMemMiB: number;
+  /** Whether Domain-0 is asked for memory that a new domain lacks (enable-dom0-ballooning). */
+  readonly dom0Ballooning: boolean;
+  /** vCPUs of Domain-0; 0: all that it has (dom0-cpus). */
+  readonly dom0Vcpus: number;
   /** Screens of guests; Xen 4.4's defaults without. */
   readonly screen?: ScreenSettings;
 }
@@ -124,6 +136,7 @@ export interface XendPorts {
   readonly host: HostIdentity;
   /** Folder of cores of crashed domains; Xen's own by default. */
   readonly dumpDirectory?: string;
+  /** May change while xend runs: ask anew each time. */
   readonly settings?: XendSettings;
   /** Without it no domain gets a device model. */
   readonly deviceModels?: DeviceModelLauncher;

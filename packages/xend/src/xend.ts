@@ -1,4 +1,5 @@
 /** A running xend: machines, events, servers. main.ts gives it real collaborators, tests fakes. */
+import { isDeepStrictEqual } from 'node:util';
 import { DomainManager } from './domain/manager.ts';
 import { messageOf } from './errors.ts';
 import type { Authenticate } from './http/pam.ts';
@@ -7,7 +8,7 @@ import type { ServerSpec, Service } from './options/servers.ts';
 import type { XendPorts } from './ports.ts';
 import { methods } from './rpc/dispatch.ts';
 import type { MethodContext } from './rpc/method.ts';
-import { openManagedStore } from './store/managed.ts';
+import { openManagedStore, stateFolders, type StateFolders } from './store/managed.ts';
 import { createXenApi, type XenApi } from './xenapi/index.ts';
 
 export interface XendOptions {
@@ -15,6 +16,8 @@ export interface XendOptions {
   readonly servers: readonly ServerSpec[];
   /** Folder of the managed domains. */
   readonly stateDirectory: string;
+  /** Parts of it that are elsewhere. */
+  readonly folders?: StateFolders;
   /** How often to look at the hypervisor's list without being told, ms; 0 = never. */
   readonly pollMs?: number;
 }
@@ -36,10 +39,13 @@ export class Xend {
   constructor(options: XendOptions, ports: XendPorts, authenticate?: Authenticate) {
     this.#options = options;
     this.#ports = ports;
-    this.manager = new DomainManager(ports, openManagedStore(options.stateDirectory, ports.log));
-    const { stateDirectory } = options;
+    const { stateDirectory, folders = stateFolders(stateDirectory) } = options;
+    this.manager = new DomainManager(ports, openManagedStore(stateDirectory, ports.log, folders));
     const { context } = this;
-    this.xenApi = createXenApi({ stateDirectory }, { context, methods, ...(authenticate && { authenticate }) });
+    this.xenApi = createXenApi(
+      { stateFolder: folders.state, storageFolder: folders.storage },
+      { context, methods, ...(authenticate && { authenticate }) },
+    );
   }
 
   get context(): MethodContext {
@@ -60,6 +66,32 @@ export class Xend {
     const { context, xenApi } = this;
     this.#servers = await openServers(this.#options.servers, { context, xenApi, log: this.#ports.log });
     // They come up while calls are served.
+    void this.manager.autostart();
+  }
+
+  /**
+   * Serves what another configuration asks for (Xen 4.4 `SrvServer.py`, reloadConfig): servers that stay as they are go on,
+   * others end with their connections; then what shall run whenever xend starts is started. Throws Error; the servers are
+   * the former ones then, as far as they can be opened again.
+   */
+  async reload(specs: readonly ServerSpec[]): Promise<void> {
+    const { log } = this.#ports;
+    log.info('SrvServer', 'Restarting all XML-RPC and Xen-API servers...');
+    // Files of a key and a certificate may hold others now.
+    const stays = (spec: ServerSpec): boolean => !spec.tls && specs.some((other) => isDeepStrictEqual(other, spec));
+    const former = this.#servers;
+    const kept = former.filter(({ spec }) => stays(spec));
+    const modules = { context: this.context, xenApi: this.xenApi, log };
+    await closeServers(former.filter((server) => !kept.includes(server)));
+    this.#servers = kept;
+    const isNew = (spec: ServerSpec): boolean => !kept.some((server) => isDeepStrictEqual(server.spec, spec));
+    try {
+      this.#servers = [...kept, ...(await openServers(specs.filter(isNew), modules))];
+    } catch (error) {
+      this.#servers = [...kept, ...(await openServers(former.map(({ spec }) => spec).filter(isNew), modules))];
+      throw error;
+    }
+    await this.manager.applyDom0Settings();
     void this.manager.autostart();
   }
 
@@ -89,6 +121,7 @@ export class Xend {
     this.#abort.abort();
     clearInterval(this.#poll);
     await closeServers(this.#servers);
+    this.manager.unplugs.close();
     this.manager.deviceModels.close();
     await this.xenApi.close();
     await this.#watching;

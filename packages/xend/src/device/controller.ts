@@ -7,7 +7,7 @@ import type { DeviceConfig } from '../config/types.ts';
 import { domainPath, type Live, type Vm } from '../domain/vm.ts';
 import { XendError } from '../errors.ts';
 import { DEVICE_MODEL_PID } from '../device-model/device-models.ts';
-import { DEVICE_CREATE_TIMEOUT_MS, DEVICE_DESTROY_TIMEOUT_MS, DEVICE_MODEL_WAIT_MS } from '../limits.ts';
+import { BACKEND_RETIRE_TIMEOUT_MS, DEVICE_MODEL_WAIT_MS } from '../limits.ts';
 import type { Store, XendPorts } from '../ports.ts';
 import { owner, reader, removeTree } from '../store/nodes.ts';
 import { blockDeviceNumber } from './blkdev.ts';
@@ -24,7 +24,7 @@ export interface ConnectedDevice {
   readonly frontendPath: string;
 }
 
-export interface DeviceModules extends Pick<XendPorts, 'xc' | 'store' | 'log'> {
+export interface DeviceModules extends Pick<XendPorts, 'xc' | 'store' | 'log' | 'settings'> {
   /** The domain id behind a backend's name or number; throws InvalidDomainError. */
   resolveDomain(ref: string): number;
 }
@@ -36,7 +36,7 @@ export async function createDevice(
   device: DeviceConfig,
   modules: DeviceModules,
 ): Promise<ConnectedDevice> {
-  const plan = planDevice(device);
+  const plan = planDevice(device, modules.settings?.vifScript);
   const backendName = atomText(device.options.get('backend')) ?? '0';
   let backend: number;
   try {
@@ -147,14 +147,10 @@ export type HotplugOutcome =
 /** Waits until the backend of a device has said how it went. */
 async function waitForBackend(store: Store, device: ConnectedDevice, timeoutMs: number): Promise<HotplugOutcome> {
   const path = `${device.backendPath}/hotplug-status`;
-  const abort = new AbortController();
-  const timer = setTimeout(() => {
-    abort.abort();
-  }, timeoutMs);
-  timer.unref();
+  const limit = timeLimit(timeoutMs);
   try {
     // The first event comes at once, whether or not the node is there.
-    for await (const event of store.watch(path, { signal: abort.signal })) {
+    for await (const event of store.watch(path, { signal: limit.signal })) {
       const status = await store.tryRead(event.path);
       if (status === undefined) {
         if (!(await store.exists(device.backendPath))) return { kind: 'missing' };
@@ -165,7 +161,7 @@ async function waitForBackend(store: Store, device: ConnectedDevice, timeoutMs: 
     }
     return { kind: 'timeout' };
   } finally {
-    clearTimeout(timer);
+    limit.cancel();
   }
 }
 
@@ -210,11 +206,7 @@ async function waitForDeviceModel(store: Store, device: ConnectedDevice): Promis
 }
 
 /** Waits for one device, when its class has hotplug. Throws XendError after it was closed. */
-export async function waitForDevice(
-  store: Store,
-  device: ConnectedDevice,
-  timeoutMs: number = DEVICE_CREATE_TIMEOUT_MS,
-): Promise<void> {
+export async function waitForDevice(store: Store, device: ConnectedDevice, timeoutMs: number): Promise<void> {
   if (SCREEN_CLASSES.has(device.class)) await waitForDeviceModel(store, device);
   if (!WAITING_CLASSES.has(device.class)) return;
   const failure = hotplugFailure(device, await waitForBackend(store, device, timeoutMs));
@@ -224,11 +216,7 @@ export async function waitForDevice(
 }
 
 /** Waits for every device that has a backend with hotplug; the first failure is thrown, after its device was closed. */
-export async function waitForDevices(
-  vm: Vm,
-  store: Store,
-  timeoutMs: number = DEVICE_CREATE_TIMEOUT_MS,
-): Promise<void> {
+export async function waitForDevices(vm: Vm, store: Store, timeoutMs: number): Promise<void> {
   const outcomes = await Promise.allSettled(
     (await connectedDevices(vm, store)).map((device) => waitForDevice(store, device, timeoutMs)),
   );
@@ -251,31 +239,47 @@ export async function removeDevice(vm: Vm, store: Store, device: ConnectedDevice
   await removeTree(store, `${vm.vmPath}/device/${device.class}/${device.devid}`);
 }
 
-/** After the domain is gone: waits until the backend has closed (or never was there), then removes what it left. */
-export async function retireBackend(
-  store: Store,
-  device: ConnectedDevice,
-  timeoutMs: number = DEVICE_DESTROY_TIMEOUT_MS,
-): Promise<void> {
+/**
+ * Waits until the backend of a device that was closed has let go of it, or was never there. False when `signal` aborts
+ * before: the guest uses the device.
+ */
+export async function backendGone(store: Store, device: ConnectedDevice, signal: AbortSignal): Promise<boolean> {
+  for await (const { path } of store.watch(device.backendPath, { signal })) {
+    if (path !== device.backendPath && !/\/(state|hotplug-status)$/.test(path)) continue;
+    const [state, hotplug] = await Promise.all([
+      store.tryRead(`${device.backendPath}/state`),
+      store.tryRead(`${device.backendPath}/hotplug-status`),
+    ]);
+    // Without hotplug-status no backend ever took it up, or it has gone again; with Closed it has let go.
+    if (state === undefined || state === String(XenbusState.closed) || hotplug === undefined || hotplug === 'error')
+      return true;
+  }
+  return false;
+}
+
+/** A signal that aborts after a time, or when `cancel` is called. */
+export function timeLimit(timeoutMs: number): { readonly signal: AbortSignal; cancel(): void } {
   const abort = new AbortController();
-  const changes = store.watch(device.backendPath, { signal: abort.signal });
   const timer = setTimeout(() => {
     abort.abort();
   }, timeoutMs);
   timer.unref();
+  return {
+    signal: abort.signal,
+    cancel() {
+      clearTimeout(timer);
+      abort.abort();
+    },
+  };
+}
+
+/** After the domain is gone: gives the backend time to close, then removes what it left. */
+export async function retireBackend(store: Store, device: ConnectedDevice): Promise<void> {
+  const limit = timeLimit(BACKEND_RETIRE_TIMEOUT_MS);
   try {
-    for (let next = await changes.next(); !next.done; next = await changes.next()) {
-      const [state, hotplug] = await Promise.all([
-        store.tryRead(`${device.backendPath}/state`),
-        store.tryRead(`${device.backendPath}/hotplug-status`),
-      ]);
-      // Without hotplug-status no backend ever took it up; with Closed it has let go.
-      if (state === undefined || state === String(XenbusState.closed) || hotplug === undefined || hotplug === 'error')
-        break;
-    }
+    await backendGone(store, device, limit.signal);
   } finally {
-    clearTimeout(timer);
-    await changes.return();
+    limit.cancel();
   }
   await removeBackend(store, device);
 }

@@ -7,6 +7,7 @@ import { posix } from 'node:path';
 import { atomText, type Sxp } from '@xenhost/sxp';
 import type { DeviceConfig } from '../config/types.ts';
 import { XendError } from '../errors.ts';
+import { DEFAULT_SETTINGS } from '../options/settings.ts';
 import { blockDeviceNumber } from './blkdev.ts';
 import { rateCredit } from './rate.ts';
 
@@ -31,14 +32,14 @@ export interface DevicePlan {
 
 /** Where the scripts of vifs are on a Xen host; the name alone matters to our backend. */
 const SCRIPT_DIRECTORY = '/etc/xen/scripts';
-const DEFAULT_VIF_SCRIPT = 'vif-bridge';
+const DEFAULT_VIF_SCRIPT = DEFAULT_SETTINGS.vifScript;
 const NO_HANDLE = { back: false, front: false };
 
-/** Throws XendError when the options make no device. */
-export function planDevice(device: DeviceConfig): DevicePlan {
+/** `vifScript` is that of vifs without one of their own. Throws XendError when the options make no device. */
+export function planDevice(device: DeviceConfig, vifScript = DEFAULT_VIF_SCRIPT): DevicePlan {
   switch (device.class) {
     case 'vif':
-      return planVif(device);
+      return planVif(device, vifScript);
     case 'vbd':
     case 'tap':
     case 'tap2':
@@ -97,7 +98,7 @@ function pick(device: DeviceConfig, keys: readonly string[]): Record<string, str
 
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 
-function planVif(device: DeviceConfig): DevicePlan {
+function planVif(device: DeviceConfig, defaultScript: string): DevicePlan {
   const mac = option(device, 'mac');
   if (!MAC.test(mac)) {
     throw new XendError('Cannot create a new virtual network interface - MAC address is not valid!');
@@ -110,7 +111,7 @@ function planVif(device: DeviceConfig): DevicePlan {
     frontendClass: 'vif',
     back: {
       ...pick(device, ['type', 'ip', 'bridge', 'vifname', 'model', 'accel']),
-      script: posix.join(SCRIPT_DIRECTORY, option(device, 'script') || DEFAULT_VIF_SCRIPT),
+      script: posix.join(SCRIPT_DIRECTORY, option(device, 'script') || defaultScript),
       mac,
       ...(rate === '' ? {} : { rate: rateCredit(rate) }),
       uuid: device.uuid,

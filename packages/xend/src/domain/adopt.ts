@@ -8,7 +8,7 @@ import { messageOf } from '../errors.ts';
 import type { Store, XendPorts } from '../ports.ts';
 import { readVmConfigSxp } from '../store/nodes.ts';
 import { SHUTDOWN_COMPLETED } from '../store/exit-notes.ts';
-import { connectedDevices, removeDevice } from '../device/controller.ts';
+import { connectedDevices, removeDevice, XenbusState, type ConnectedDevice } from '../device/controller.ts';
 import { domainPath, Vm } from './vm.ts';
 
 export const DOM0_NAME = 'Domain-0';
@@ -152,7 +152,7 @@ async function readSchedule(
 async function readDevices(vm: Vm, store: Store, log: XendPorts['log']): Promise<DeviceConfig[]> {
   const devices: DeviceConfig[] = [];
   for (const device of await connectedDevices(vm, store)) {
-    if ((await store.tryRead(`${device.backendPath}/online`)) !== '1') {
+    if (await isHalfRemoved(store, device)) {
       // An earlier xend died while it took this one away.
       log.warn('XendDomain', `${vm.name}: removed device ${device.devid} (${device.class}), which was half removed`);
       await removeDevice(vm, store, device);
@@ -171,7 +171,7 @@ async function readDevices(vm: Vm, store: Store, log: XendPorts['log']): Promise
       options.set('mode', nodes.get('mode') ?? 'r');
       options.set('bootable', atomNumber(nodes.get('bootable')) ?? 0);
     } else {
-      for (const [key, value] of nodes) if (!LINK_KEYS.has(key)) options.set(key, value);
+      for (const [key, value] of nodes) if (!LINK_KEY.test(key)) options.set(key, value);
     }
     options.set('backend', Number(backend));
     devices.push({ class: device.class, uuid: nodes.get('uuid') ?? '', options });
@@ -180,10 +180,16 @@ async function readDevices(vm: Vm, store: Store, log: XendPorts['log']): Promise
 }
 
 /** Nodes of a backend that are the connection's, not the configuration's. */
-const LINK_KEYS = new Set([
-  'domain', 'frontend', 'frontend-id', 'state', 'online', 'handle', 'uuid', 'hotplug-status', 'hotplug-error',
-  'feature-rx-copy', 'feature-sg', 'feature-gso-tcpv4', 'feature-gso-tcpv6',
-]); // prettier-ignore
+const LINK_KEY =
+  /^(domain|frontend|frontend-id|state|online|handle|uuid|(hotplug|feature|multi-queue|request|max|physical)-.*)$/;
+
+/** Told to go, and gone or never taken up. One that its guest still holds is followed (unplugs.ts). */
+async function isHalfRemoved(store: Store, { backendPath }: ConnectedDevice): Promise<boolean> {
+  const [online, state, hotplug] = await Promise.all(
+    ['online', 'state', 'hotplug-status'].map((name) => store.tryRead(`${backendPath}/${name}`)),
+  );
+  return online !== '1' && (online !== '0' || state !== String(XenbusState.closing) || hotplug === undefined);
+}
 
 async function readNumber(store: Store, path: string): Promise<number | undefined> {
   return atomNumber(await store.tryRead(path));

@@ -9,6 +9,7 @@ import { createDevice, connectedDevices, removeDevice, type DeviceModules } from
 import type { DeviceModels } from '../device-model/device-models.ts';
 import { XendError, messageOf } from '../errors.ts';
 import { DESTROY_WAIT_MS, MAX_IMAGE_BYTES, MEMORY_POLL_MS, MEMORY_WAIT_MS } from '../limits.ts';
+import { DEFAULT_SETTINGS } from '../options/settings.ts';
 import type { BuildPvDomain, XendPorts } from '../ports.ts';
 import { CREATION_IN_PROGRESS } from '../store/exit-notes.ts';
 import { createDomainNodes, removeTree, writeDomainDetails, writeVmDetails } from '../store/nodes.ts';
@@ -110,7 +111,8 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
   };
   vm.live = live;
   await writeVmDetails(store, vm);
-  await writeDomainDetails(store, vm, live);
+  const { consoleLimitBytes } = modules.settings ?? DEFAULT_SETTINGS;
+  await writeDomainDetails(store, vm, live, consoleLimitBytes);
   undo.push('release it from xenstore', () => store.release(domid));
   await store.introduce(domid, built.storeMfn, built.storePort);
 
@@ -211,11 +213,25 @@ async function waitForMemory(modules: BuildModules, needKiB: number): Promise<vo
   }
 }
 
+/** With Xen 4.4's words (`balloon.py`); ballooning finds that Domain-0 has too little to give. */
 async function notEnoughMemory(modules: BuildModules, needKiB: number): Promise<XendError> {
-  const { freePages } = await modules.xc.physinfo();
+  const { dom0Ballooning, dom0MinMemMiB } = modules.settings ?? DEFAULT_SETTINGS;
+  const { freePages, scrubPages } = await modules.xc.physinfo();
+  if (!dom0Ballooning) {
+    return new XendError(
+      'Not enough free memory and enable-dom0-ballooning is False, so I cannot release any more.  ' +
+        `I need ${needKiB} KiB but only have ${freePages * KIB_PER_PAGE}.`,
+    );
+  }
+  const pages = freePages + scrubPages + ((await modules.xc.domainGetinfo(0))?.nrPages ?? 0);
+  const minKiB = dom0MinMemMiB * 1024;
+  const leftKiB = pages * KIB_PER_PAGE - minKiB;
+  if (leftKiB >= needKiB) {
+    return new XendError('Not enough memory is available, and dom0 cannot be shrunk any further');
+  }
   return new XendError(
-    'Not enough free memory and enable-dom0-ballooning is False, so I cannot release any more.  ' +
-      `I need ${needKiB} KiB but only have ${freePages * KIB_PER_PAGE}.`,
+    `I need ${needKiB} KiB, but dom0_min_mem is ${minKiB} and shrinking to ${minKiB} KiB would leave only ` +
+      `${leftKiB} KiB free.`,
   );
 }
 

@@ -153,7 +153,7 @@ async function readFrom(manager: DomainManager, file: FileHandle, paused: boolea
   const { xc, store } = manager.ports;
   const vm = await manager.createFrom(config, (options) => restoreGuestImage(xc, source, options));
   try {
-    await waitForDevices(vm, store);
+    await waitForDevices(vm, store, manager.settings.deviceCreateTimeoutMs);
     if (!paused && vm.live) await xc.domainUnpause(vm.live.domid);
     return vm;
   } catch (error) {

@@ -5,13 +5,14 @@ import { deviceSxp } from '../config/sxp.ts';
 import type { DeviceConfig } from '../config/types.ts';
 import { blockDeviceNumber } from '../device/blkdev.ts';
 import {
+  backendGone,
   closeDevice,
   connectedDevices,
   createDevice,
   deviceSxprs,
   findDevice,
   removeDevice,
-  retireBackend,
+  timeLimit,
   waitForDevice,
   waitForDevices,
   type ConnectedDevice,
@@ -23,32 +24,41 @@ import type { DomainManager } from './manager.ts';
 import { domainPath, type Vm } from './vm.ts';
 
 export async function waitForVmDevices(manager: DomainManager, vm: Vm): Promise<void> {
-  await waitForDevices(vm, manager.ports.store, manager.ports.settings?.deviceCreateTimeoutMs);
+  await waitForDevices(vm, manager.ports.store, manager.settings.deviceCreateTimeoutMs);
 }
 
-/** Adds a device and, when the domain is there, plugs it in. Answers `[class, ['dom', D, 'id', N]]`. */
+/**
+ * Adds a device and, when the domain is there, plugs it in. Answers `[class, ['dom', D, 'id', N]]`. While the backend takes
+ * its time others may change the machine, or end it.
+ */
 export async function addDevice(manager: DomainManager, vm: Vm, sxp: Sxp): Promise<SxpList> {
-  return vm.lock.run(async () => {
+  const { store } = manager.ports;
+  const added = await vm.lock.run(async () => {
     const device = completeDevice(parseDevice(sxp), vm.config.devices);
     if (vm.config.devices.length >= MAX_DEVICES) {
       throw new XendError(`too many devices: the limit is ${MAX_DEVICES}`);
     }
-    const live = vm.live;
-    if (!live) {
-      await keep(manager, vm, [...vm.config.devices, device]);
-      return [device.class, ['dom', null, 'id', null]];
-    }
-    const connected = await createDevice(vm, live, device, manager.modules);
-    try {
-      await waitForDevice(manager.ports.store, connected);
-    } catch (error) {
-      await removeDevice(vm, manager.ports.store, connected);
-      throw error;
-    }
+    const { live } = vm;
+    const connected = live && (await createDevice(vm, live, device, manager.modules));
     await keep(manager, vm, [...vm.config.devices, device]);
-    return [device.class, ['dom', live.domid, 'id', connected.devid]];
+    return { device, live, connected };
   });
+  const { device, live, connected } = added;
+  if (!connected) return [device.class, ['dom', null, 'id', null]];
+  try {
+    await waitForDevice(store, connected, manager.settings.deviceCreateTimeoutMs);
+  } catch (error) {
+    await vm.lock.run(async () => {
+      if (vm.live === live) await removeDevice(vm, store, connected);
+      await forget(manager, vm, device.uuid);
+    });
+    throw error;
+  }
+  return [device.class, ['dom', live?.domid ?? null, 'id', connected.devid]];
 }
+
+const forget = (manager: DomainManager, vm: Vm, uuid: string): Promise<void> =>
+  keep(manager, vm, vm.config.devices.filter((known) => known.uuid !== uuid)); // prettier-ignore
 
 async function keep(manager: DomainManager, vm: Vm, devices: readonly DeviceConfig[]): Promise<void> {
   vm.config = { ...vm.config, devices };
@@ -56,8 +66,8 @@ async function keep(manager: DomainManager, vm: Vm, devices: readonly DeviceConf
 }
 
 /**
- * Unplugs a device; `force` removes its nodes without waiting for the two ends. A halted machine has only its
- * configuration, which is changed when `removeConfig` says so.
+ * Unplugs a device; `force` removes its nodes without waiting for the two ends. With `removeConfig` it leaves the
+ * configuration too, and is waited for. A halted machine has only its configuration.
  */
 export async function destroyDevice(
   manager: DomainManager,
@@ -68,22 +78,64 @@ export async function destroyDevice(
   removeConfig = true,
 ): Promise<void> {
   const { store } = manager.ports;
-  await vm.lock.run(async () => {
-    let uuid: string | undefined;
-    if (vm.live) {
-      const device = await findDevice(vm, store, deviceClass, ref);
-      uuid = (await store.tryRead(`${device.backendPath}/uuid`)) ?? configOf(vm, device)?.uuid;
-      await closeDevice(store, device);
-      if (!force) await retireBackend(store, device);
-      await removeDevice(vm, store, device);
-    } else if (removeConfig) {
-      uuid = configByRef(vm, deviceClass, ref)?.uuid;
-      if (uuid === undefined) throw new XendError(`Device ${ref} is not defined`);
+  const closing = await vm.lock.run(async () => {
+    if (!vm.live) {
+      if (removeConfig) await forgetByRef(manager, vm, deviceClass, ref);
+      return undefined;
     }
-    if (removeConfig && uuid !== undefined) {
-      await keep(manager, vm, vm.config.devices.filter((known) => known.uuid !== uuid)); // prettier-ignore
-    }
+    const device = await findDevice(vm, store, deviceClass, ref);
+    const uuid = (await store.tryRead(`${device.backendPath}/uuid`)) ?? configOf(vm, device)?.uuid;
+    await closeDevice(store, device);
+    if (!force) return { device, uuid, live: vm.live };
+    manager.unplugs.stop(device);
+    await removeDevice(vm, store, device);
+    if (removeConfig && uuid !== undefined) await forget(manager, vm, uuid);
+    return undefined;
   });
+  if (!closing) return;
+  const { device, uuid, live } = closing;
+  const gone = async (): Promise<void> => {
+    if (removeConfig && uuid !== undefined) await forget(manager, vm, uuid);
+  };
+  if (!removeConfig || !(await hasGone(manager, device))) {
+    if (vm.live === live) manager.unplugs.follow(vm, device, gone);
+    if (removeConfig) throw new XendError(`Device ${ref} (${deviceClass}) could not be disconnected. `);
+    return;
+  }
+  await vm.lock.run(async () => {
+    if (vm.live === live) {
+      manager.unplugs.stop(device);
+      await removeDevice(vm, store, device);
+    }
+    await gone();
+  });
+}
+
+async function hasGone(manager: DomainManager, device: ConnectedDevice): Promise<boolean> {
+  const limit = timeLimit(manager.settings.deviceDestroyTimeoutMs);
+  try {
+    return await backendGone(manager.ports.store, device, limit.signal);
+  } finally {
+    limit.cancel();
+  }
+}
+
+async function forgetByRef(manager: DomainManager, vm: Vm, deviceClass: string, ref: string): Promise<void> {
+  const uuid = configByRef(vm, deviceClass, ref)?.uuid;
+  if (uuid === undefined) throw new XendError(`Device ${ref} is not defined`);
+  await forget(manager, vm, uuid);
+}
+
+/** An earlier xend has told these to go and has not seen them gone. */
+export async function followUnplugged(manager: DomainManager, vm: Vm): Promise<void> {
+  const { store } = manager.ports;
+  for (const device of await connectedDevices(vm, store)) {
+    if ((await store.tryRead(`${device.backendPath}/online`)) !== '0') continue;
+    const uuid = (await store.tryRead(`${device.backendPath}/uuid`)) ?? configOf(vm, device)?.uuid;
+    manager.unplugs.follow(vm, device, async () => {
+      if (uuid !== undefined) await forget(manager, vm, uuid);
+    });
+  }
 }
 
 /** Which configured device a connected one was made of, for classes whose backends hold no UUID. */

@@ -14,7 +14,7 @@ import { domainPath, type Live, type Vm } from './vm.ts';
 /** What exits may do with machines; the manager does it. */
 export type ExitModules = Pick<
   DomainManager,
-  'ports' | 'dumpDirectory' | 'destroyLocked' | 'restartLocked' | 'renameDead' | 'bringBack'
+  'ports' | 'settings' | 'dumpDirectory' | 'destroyLocked' | 'restartLocked' | 'renameDead' | 'bringBack'
 >;
 
 const REASON_NAMES: Readonly<Record<number, string>> = {
@@ -54,7 +54,7 @@ export async function handleExit(vm: Vm, live: Live, modules: ExitModules): Prom
 
 async function act(vm: Vm, live: Live, event: ExitEvent, modules: ExitModules): Promise<void> {
   const action: ExitAction = vm.config.onExit[event];
-  if (event === 'crash' && (action.startsWith('coredump-') || modules.ports.settings?.enableDump)) {
+  if (event === 'crash' && (action.startsWith('coredump-') || modules.settings.enableDump)) {
     // A core that cannot be written was logged, and keeps nothing from happening.
     await dumpCore(vm, live, modules.ports, modules.dumpDirectory).catch(() => undefined);
   }

@@ -15,9 +15,11 @@ import {
   type ConnectedDevice,
 } from '../device/controller.ts';
 import { completeDevice } from '../device/plan.ts';
+import { Unplugs } from '../device/unplugs.ts';
 import { DeviceModels, withLocation } from '../device-model/device-models.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
-import type { BuildPvDomain, XendPorts } from '../ports.ts';
+import { DEFAULT_SETTINGS } from '../options/settings.ts';
+import type { BuildPvDomain, XendPorts, XendSettings } from '../ports.ts';
 import { CREATION_IN_PROGRESS, RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
 import type { ManagedStore } from '../store/managed.ts';
 import { removeTree, writeName, writeVmDetails } from '../store/nodes.ts';
@@ -25,9 +27,10 @@ import { sweepStore } from '../store/sweep.ts';
 import { adoptDomain, DOM0_NAME } from './adopt.ts';
 import { isXenstoreError } from '@xenhost/xenstore-client';
 import { buildDomain, destroyDomain, type BuildModules } from './build.ts';
+import { followUnplugged } from './device-operations.ts';
 import { handleExit } from './exit.ts';
 import { Mutex } from './mutex.ts';
-import { start, stopWithXend } from './operations.ts';
+import { setVcpuCount, start, stopWithXend } from './operations.ts';
 import { CpuPools } from './pools.ts';
 import { domainPath, Vm, type Live, type PowerStateName } from './vm.ts';
 
@@ -37,6 +40,7 @@ const DEFAULT_DUMP_DIRECTORY = '/var/xen/dump';
 export class DomainManager {
   readonly ports: XendPorts;
   readonly pools: CpuPools;
+  readonly unplugs: Unplugs;
   readonly deviceModels: DeviceModels;
   readonly #managed: ManagedStore;
   /** Machines with a domain, by its id. */
@@ -65,7 +69,12 @@ export class DomainManager {
     this.ports = ports;
     this.#managed = managed;
     this.pools = new CpuPools(ports, managed);
+    this.unplugs = new Unplugs(ports);
     this.deviceModels = new DeviceModels(ports);
+  }
+
+  get settings(): XendSettings {
+    return this.ports.settings ?? DEFAULT_SETTINGS;
   }
 
   /** Folder of cores. */
@@ -90,6 +99,17 @@ export class DomainManager {
     await this.#sweep();
     await this.pools.start();
     await this.refresh();
+    await this.applyDom0Settings();
+  }
+
+  /** Gives Domain-0 the vCPUs that dom0-cpus asks for. Never throws. */
+  async applyDom0Settings(): Promise<void> {
+    const { dom0Vcpus } = this.settings;
+    const dom0 = this.#running.get(0);
+    if (dom0Vcpus === 0 || !dom0) return;
+    await setVcpuCount(this, dom0, dom0Vcpus).catch((error: unknown) => {
+      this.ports.log.error('XendDomain', `dom0-cpus ${dom0Vcpus}: ${messageOf(error)}`);
+    });
   }
 
   /** Starts the stored machines and pools that shall run whenever xend does. Never throws. */
@@ -244,6 +264,7 @@ export class DomainManager {
     this.#enroll(vm, live);
     await this.deviceModels.adopt(vm, live);
     if (info.domid !== 0) await this.save(vm);
+    await followUnplugged(this, vm);
     this.#noticeExit(vm, live);
   }
 
@@ -390,7 +411,10 @@ export class DomainManager {
     let devices: ConnectedDevice[] = [];
     await attempt('close its devices', async () => {
       devices = await connectedDevices(vm, store);
-      for (const device of devices) await closeDevice(store, device);
+      for (const device of devices) {
+        this.unplugs.stop(device);
+        await closeDevice(store, device);
+      }
     });
     await attempt('release it from xenstore', async () => {
       try {
@@ -425,7 +449,7 @@ export class DomainManager {
     await this.#build(vm);
     try {
       for (const [name, value] of notes) await store.write(`${vm.vmPath}/xend/${name}`, value);
-      await waitForDevices(vm, store);
+      await waitForDevices(vm, store, this.settings.deviceCreateTimeoutMs);
       if (vm.live) await xc.domainUnpause(vm.live.domid);
       await store.write(`${vm.vmPath}/${RESTART_COUNT}`, count + 1);
     } catch (error) {
@@ -449,7 +473,10 @@ export class DomainManager {
     await this.deviceModels.stop(live.domid);
     const devices = await connectedDevices(vm, store);
     for (const device of devices) await closeDevice(store, device);
-    for (const device of devices) await retireBackend(store, device);
+    for (const device of devices) {
+      this.unplugs.stop(device);
+      await retireBackend(store, device);
+    }
     await removeTree(store, vm.vmPath);
     await this.#managed.removeRunning(vm.uuid);
     vm.config = { ...vm.config, name: `Domain-${uuid}`, uuid, devices: [] };

@@ -9,12 +9,11 @@ import { XendError, messageOf } from '../errors.ts';
 import { MAX_MEMORY_MIB, MAX_VCPUS, SHUTDOWN_TIMEOUT_S } from '../limits.ts';
 import { RESTART_COUNT, UNRESPONSIVE } from '../store/exit-notes.ts';
 import { availabilityNodes } from '../store/nodes.ts';
-import { waitForDevices } from '../device/controller.ts';
 import { suspend } from './checkpoint.ts';
+import { waitForVmDevices } from './device-operations.ts';
 import type { DomainManager } from './manager.ts';
 import { domainPath, type Live, type PowerStateName, type Vm } from './vm.ts';
 
-const MIN_DOM0_MEMORY_MIB = 0;
 /** pCPUs that a stored machine without pins may use, as Xen 4.4 shows it. */
 const ANY_CPU = Array.from({ length: 64 }, (_, cpu) => cpu);
 
@@ -67,7 +66,7 @@ export async function start(manager: DomainManager, vm: Vm, asked: string, pause
     await manager.startStored(vm);
   });
   try {
-    await waitForDevices(vm, manager.ports.store, manager.ports.settings?.deviceCreateTimeoutMs);
+    await waitForVmDevices(manager, vm);
     if (!paused) await unpause(manager, vm, asked);
   } catch (error) {
     manager.ports.log.warn('XendDomain', `Failed to setup devices for ${vm.name}: ${messageOf(error)}`);
@@ -135,7 +134,7 @@ export async function setMemoryTarget(manager: DomainManager, vm: Vm, targetMiB:
   const { store } = manager.ports;
   const live = vm.live;
   if (live?.domid === 0) {
-    if (targetMiB < vm.config.memoryMiB && targetMiB < MIN_DOM0_MEMORY_MIB) {
+    if (targetMiB < vm.config.memoryMiB && targetMiB < manager.settings.dom0MinMemMiB) {
       throw new XendError('memory_dynamic_max too small');
     }
   } else if (targetMiB > vm.config.maxmemMiB) {

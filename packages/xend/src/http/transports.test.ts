@@ -73,6 +73,27 @@ it('says which key asks for a server that cannot be opened', async () => {
   );
 });
 
+it('serves what another configuration asks for, without ending what stays', async () => {
+  const [a, b, c] = ['a', 'b', 'c'].map((name): ServerSpec => xmlrpcOn(join(host.directory, name, 's')));
+  const at = ({ address }: ServerSpec): RequestOptions => ({ socketPath: (address as { path: string }).path });
+  const running = await start(a!, b!);
+  const kept = await new Promise<Socket>((resolve) => {
+    const socket = connect(join(host.directory, 'a', 's'), () => {
+      resolve(socket);
+    });
+  });
+  const ends: string[] = [];
+  kept.once('close', () => ends.push('kept'));
+  await running.reload([a!, c!]);
+  for (const spec of [a!, c!]) expect(decodeResponse((await post(at(spec), domains)).body)).toEqual(['Domain-0']);
+  await expect(post(at(b!), domains)).rejects.toThrow();
+  // One that cannot be opened: all is as before.
+  await expect(running.reload([a!, { ...b!, address: { path: '/dev/null/x' } }])).rejects.toThrow(b!.key);
+  for (const spec of [a!, c!]) expect(decodeResponse((await post(at(spec), domains)).body)).toEqual(['Domain-0']);
+  expect(ends).toEqual([]);
+  kept.destroy();
+});
+
 it('leaves no socket open when one of several servers cannot be opened', async () => {
   const folder = join(host.directory, 'f');
   mkdirSync(folder);

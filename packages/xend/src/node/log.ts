@@ -3,6 +3,13 @@ import { appendFileSync, mkdirSync, readFileSync, renameSync, statSync } from 'n
 import { dirname } from 'node:path';
 import { MAX_LOG_BYTES } from '../limits.ts';
 
+/** Levels of Python's logging, in which loglevel is given. */
+const LEVELS: Readonly<Record<string, number>> = {
+  NOTSET: 0, DEBUG: 10, INFO: 20, WARN: 30, WARNING: 30, ERROR: 40, CRITICAL: 50, FATAL: 50,
+}; // prettier-ignore
+
+export const isLogLevel = (name: string): boolean => Object.hasOwn(LEVELS, name);
+
 export interface XendLog {
   info(from: string, message: string): void;
   warn(from: string, message: string): void;
@@ -12,10 +19,24 @@ export interface XendLog {
   read(): string;
 }
 
-export function openXendLog(path: string, now: () => Date = () => new Date()): XendLog {
-  mkdirSync(dirname(path), { recursive: true });
-  let size = sizeOf(path);
+/** A log whose file and level may change while it is written. */
+export interface XendLogFile extends XendLog {
+  /** `level`: the least that is written. */
+  reopen(path: string, level: string): void;
+}
+
+export function openXendLog(path: string, level = 'DEBUG', now: () => Date = () => new Date()): XendLogFile {
+  let least = 0;
+  let size = 0;
+  const reopen = (newPath: string, newLevel: string): void => {
+    mkdirSync(dirname(newPath), { recursive: true });
+    path = newPath;
+    size = sizeOf(path);
+    least = LEVELS[newLevel] ?? 0;
+  };
+  reopen(path, level);
   const write = (level: string, from: string, message: string): void => {
+    if ((LEVELS[level] ?? 0) < least) return;
     const line = `[${stamp(now())} ${process.pid}] ${level} (${from}) ${message}\n`;
     if (size + line.length > MAX_LOG_BYTES && size > 0) {
       renameSync(path, `${path}.1`);
@@ -25,6 +46,7 @@ export function openXendLog(path: string, now: () => Date = () => new Date()): X
     size += line.length;
   };
   return {
+    reopen,
     info: (from, message) => {
       write('INFO', from, message);
     },

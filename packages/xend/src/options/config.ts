@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { atomText, isList, parseAllSxp, SxpParseError, type Sxp, type SxpLines, type SxpList } from '@xenhost/sxp';
+import { isLogLevel } from '../node/log.ts';
 import { KEYS, type ConfigPlaces, type Key, type KeyRow, type KeyValues } from './keys.ts';
 import { DEFAULT_XEN_API_SERVERS, parseXenApiServers, type XenApiServer } from './xen-api-servers.ts';
 
@@ -74,6 +75,8 @@ export function parseConfig(content: string, file: string, places: ConfigPlaces)
     const row = rows.get(key);
     values[key] = row ? located(key, () => valueOf(KEYS[key], row, file)) : defaultOf(KEYS[key], places, file);
   }
+  const level = values['loglevel'] as string;
+  if (!isLogLevel(level)) located('loglevel', () => fail(`Unknown level: '${level}'`));
   if (!rows.has('enable-dom0-ballooning')) values['enable-dom0-ballooning'] = values['dom0-min-mem'] !== 0;
   const mask = rows.get('pscsi-device-mask');
   values['pscsi-device-mask'] = mask ? located('pscsi-device-mask', () => texts(mask[1])) : ['*'];
@@ -82,6 +85,10 @@ export function parseConfig(content: string, file: string, places: ConfigPlaces)
     ? located('xen-api-server', () => parseXenApiServers(servers[1], (name) => beside(name, file)))
     : DEFAULT_XEN_API_SERVERS;
   return { config: values as unknown as XendConfig, warnings };
+}
+
+function fail(message: string): never {
+  throw new Error(message);
 }
 
 const isKey = (key: string): boolean => key in KEYS || (OTHER_KEYS as readonly string[]).includes(key);

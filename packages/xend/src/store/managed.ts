@@ -41,11 +41,29 @@ const removeEmptyFolder = (path: string): Promise<boolean> =>
     () => false,
   );
 
-export function openManagedStore(directory: string, log: XendLog): ManagedStore {
-  const root = join(directory, 'domains');
+/** Folders that keys of the configuration may put elsewhere (xend-domains-path, xend-state-path, xend-storage-path). */
+export interface StateFolders {
+  readonly domains: string;
+  readonly state: string;
+  readonly storage: string;
+}
+
+/** Where they are below xend's state folder without those keys. */
+export const stateFolders = (directory: string): StateFolders => ({
+  domains: join(directory, 'domains'),
+  state: join(directory, 'state'),
+  storage: join(directory, 'storage'),
+});
+
+export function openManagedStore(
+  directory: string,
+  log: XendLog,
+  folders: StateFolders = stateFolders(directory),
+): ManagedStore {
+  const root = folders.domains;
   const runningRoot = join(directory, 'running');
   const runningPath = (uuid: string): string => join(runningRoot, `${uuid}.sxp`);
-  const poolsPath = join(directory, 'state', 'cpu_pool.sxp');
+  const poolsPath = join(folders.state, 'cpu_pool.sxp');
   /** Writes and removals one after the other: two for one machine must not meet. */
   const lock = new Mutex();
   return {

@@ -7,7 +7,6 @@ import type { XenstoreAccess, XsPerm } from '@xenhost/xenstore-client';
 import { imageSxp } from '../config/sxp.ts';
 import type { VmConfig } from '../config/types.ts';
 import { domainPath, type Live, type Vm } from '../domain/vm.ts';
-import { CONSOLE_LIMIT_KIB } from '../limits.ts';
 import type { Store } from '../ports.ts';
 
 /** Subtrees that the guest may write. */
@@ -33,14 +32,14 @@ export async function createDomainNodes(store: Store, domid: number, vmPath: str
 }
 
 /** Writes what the guest and xenconsoled look for. New nodes take the permissions of their parents. */
-export async function writeDomainDetails(store: Store, vm: Vm, live: Live): Promise<void> {
+export async function writeDomainDetails(store: Store, vm: Vm, live: Live, consoleLimitBytes: number): Promise<void> {
   const path = domainPath(live.domid);
   const nodes: Record<string, string | number> = {
     domid: live.domid,
     name: vm.name,
     description: vm.config.description,
     'memory/target': vm.config.memoryMiB * 1024,
-    'console/limit': CONSOLE_LIMIT_KIB * 1024,
+    'console/limit': consoleLimitBytes,
     'console/type': 'xenconsoled',
     'control/platform-feature-xs_reset_watches': 1,
     'control/platform-feature-multiprocessor-suspend': 1,

@@ -12,6 +12,8 @@ import { FakeXenctrl } from '@xenhost/testkit';
 import { decodeResponse, encodeCall, type XmlRpcFault, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 import { startXenstored, type Xenstored } from '@xenhost/xenstored';
+import { DEFAULT_SETTINGS } from '../options/settings.ts';
+import type { StateFolders } from '../store/managed.ts';
 import { memoryLog, Xend, type ServerSpec, type XendPorts, type XendSettings } from '../index.ts';
 
 interface Reply {
@@ -27,7 +29,9 @@ class XendFixture {
   clock!: FakeClock;
   xend!: Xend;
   /** What xend-config.sxp would say. */
-  settings: XendSettings = { enableDump: false, deviceCreateTimeoutMs: 100_000 };
+  settings: XendSettings = DEFAULT_SETTINGS;
+  /** Where parts of its state are that are elsewhere. */
+  folders: StateFolders | undefined;
   #daemon!: Xenstored;
 
   readonly ports = (): XendPorts => ({
@@ -49,11 +53,18 @@ class XendFixture {
 
   readonly newXend = (): Xend =>
     new Xend(
-      { servers: [xmlrpcOn(this.#socketPath())], stateDirectory: join(this.directory, 'lib'), pollMs: 0 },
+      {
+        servers: [xmlrpcOn(this.#socketPath())],
+        stateDirectory: join(this.directory, 'lib'),
+        ...(this.folders && { folders: this.folders }),
+        pollMs: 0,
+      },
       this.ports(),
     );
 
   async start(): Promise<void> {
+    this.settings = DEFAULT_SETTINGS;
+    this.folders = undefined;
     this.directory = mkdtempSync(join(tmpdir(), 'xh-'));
     const path = join(this.directory, 's');
     this.#daemon = await startXenstored({ socketPath: path }, { log: createLogger('t', { level: 'silent' }) });

@@ -19,8 +19,10 @@ export interface XenApiPeer {
 }
 
 export interface XenApiOptions {
-  /** xend's state folder: records, storage repositories and their images are below it. */
-  readonly stateDirectory: string;
+  /** Folder of records. */
+  readonly stateFolder: string;
+  /** Folder of storage repositories and their images. */
+  readonly storageFolder: string;
   /** Seconds without a call after which a session is no more. */
   readonly sessionIdleS?: number;
 }

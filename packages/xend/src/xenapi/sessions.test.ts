@@ -91,7 +91,7 @@ describe('a listener that asks for passwords', () => {
   test('asks the authenticator', async () => {
     const asked: string[] = [];
     const guarded = createXenApi(
-      { stateDirectory: fixture.directory },
+      { stateFolder: fixture.directory, storageFolder: fixture.directory },
       {
         context: fixture.xend.context,
         methods,

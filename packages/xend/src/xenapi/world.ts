@@ -1,6 +1,5 @@
 /** What the handlers of all classes share: the domains, the stored records, who is logged in, what is told to whom. */
 import { createHash, randomUUID } from 'node:crypto';
-import { join } from 'node:path';
 import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import type { DomainManager } from '../domain/manager.ts';
 import type { Vm } from '../domain/vm.ts';
@@ -44,7 +43,7 @@ export class World {
     this.classes = new Map(classes.map((known) => [known.name, known]));
     this.rows = new Map(classes.flatMap(({ rows }) => rows.map((row) => [row.name, row])));
     const { clock, log } = this.manager.ports;
-    this.state = new StateStore(join(options.stateDirectory, 'state'), log);
+    this.state = new StateStore(options.stateFolder, log);
     this.events = new EventHub([...this.classes.keys()], () => this.now());
     this.sessions = new Sessions(
       { idleS: options.sessionIdleS ?? SESSION_IDLE_S },
@@ -62,10 +61,7 @@ export class World {
       },
     });
     this.observer = new Observer(this);
-    this.storage = new Storage(
-      { directory: join(options.stateDirectory, 'storage') },
-      { state: this.state, manager: this.manager },
-    );
+    this.storage = new Storage({ directory: options.storageFolder }, { state: this.state, manager: this.manager });
   }
 
   get manager(): DomainManager {
