@@ -179,14 +179,13 @@ export class Qcow2Image extends BaseImage {
     await this.#file.writev(host, pieces);
   }
 
-  /** A damaged map must not lead a guest's bytes over the header or the tables, or far behind the file. */
+  /** A damaged map must not lead a guest's bytes over the tables, or far behind the file (the header's place, 0, means nowhere). */
   #refuseMetadata(host: number, length: number): void {
     const { clusterBytes } = this.#layout;
     const { refcounts } = this.#writing;
     const { l1 } = this.#tables;
     const hits = (start: number, bytes: number): boolean => host < start + bytes && start < host + length;
     const bad =
-      hits(0, clusterBytes) ||
       hits(l1.offset, l1.table.length * 8) ||
       hits(refcounts.tableOffset, refcounts.tableBytes) ||
       host + length > this.#file.sizeBytes + clusterBytes;
