@@ -32,6 +32,8 @@ export interface HostPaths {
   readonly xendState: string;
   /** What a Domain-0 kernel has at /sys: the backends' statistics, `class/net/vif1.0/statistics/rx_bytes`. */
   readonly sysfs: string;
+  /** Socket of netback's own commands, HTTP. */
+  readonly netbackControl: string;
   /** Socket of netback's metrics, HTTP. */
   readonly netbackMetrics: string;
   /** Socket of blkback's metrics, HTTP. */
@@ -63,6 +65,7 @@ export function hostPaths(env: NodeJS.ProcessEnv = process.env): HostPaths {
     dumps: lib === '/var/lib' ? '/var/xen/dump' : join(lib, 'xen', 'dump'),
     xendState: join(lib, 'xend'),
     sysfs: join(run, 'sys'),
+    netbackControl: join(run, 'netback', 'control.sock'),
     netbackMetrics: join(run, 'netback', 'metrics.sock'),
     blkbackMetrics: join(run, 'blkback', 'metrics.sock'),
   };

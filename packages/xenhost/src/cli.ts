@@ -7,6 +7,8 @@ export interface Command {
   readonly usage: string;
   readonly summary: string;
   readonly options: ParseArgsOptionsConfig;
+  /** Arguments besides options. */
+  readonly positionals?: boolean;
   run(values: Record<string, string | boolean | undefined>, positionals: readonly string[]): Promise<number>;
 }
 
@@ -26,6 +28,9 @@ const optionHelp: Record<string, string> = {
   'xend-config': "FILE   xend's configuration, default xend-config.sxp in the run directory or /etc/xen",
   jit: 'off|on|force   which guest code is compiled, default on (force: all of it, at once)',
   foreground: 'stay in the foreground until SIGTERM or Ctrl-C',
+  write: 'FILE   where the frames go, default BRIDGE.pcap or VIF.pcap; - is the standard output',
+  count: 'COUNT  stop after so many frames',
+  snaplen: 'SNAPLEN  bytes to keep of each frame',
   once: "boot, wait for the guest's prompt, shut everything down",
   dir: 'DIR   where to put the files, default guests/ in the current folder',
   kernel: 'cloud|amd64   which Debian kernel, default cloud',
@@ -60,6 +65,26 @@ const commands: readonly Command[] = [
     summary: "print the hypervisor's metrics as OpenMetrics text",
     options: { 'run-dir': { type: 'string' } },
     run: async (values) => (await import('./commands/metrics.ts')).metrics(values),
+  },
+  {
+    name: 'network',
+    usage: 'network [--run-dir DIR]',
+    summary: 'show bridges, their ports and the addresses behind them',
+    options: { 'run-dir': { type: 'string' } },
+    run: async (values) => (await import('./commands/network.ts')).network(values),
+  },
+  {
+    name: 'capture',
+    usage: 'capture BRIDGE|VIF [-w FILE|-] [-c COUNT] [-s SNAPLEN]',
+    summary: 'write the frames of a bridge or a vif to a pcap file until Ctrl-C',
+    options: {
+      'run-dir': { type: 'string' },
+      write: { type: 'string', short: 'w' },
+      count: { type: 'string', short: 'c' },
+      snaplen: { type: 'string', short: 's' },
+    },
+    positionals: true,
+    run: async (values, positionals) => (await import('./commands/capture.ts')).capture(values, positionals),
   },
   {
     name: 'start',
@@ -102,7 +127,11 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     return 1;
   }
   try {
-    const { values, positionals } = parseArgs({ args: rest, options: command.options, allowPositionals: false });
+    const { values, positionals } = parseArgs({
+      args: rest,
+      options: command.options,
+      allowPositionals: command.positionals ?? false,
+    });
     return await command.run(values as Record<string, string | boolean | undefined>, positionals);
   } catch (error) {
     process.stderr.write(`xenhost ${name}: ${error instanceof Error ? error.message : String(error)}\n`);
