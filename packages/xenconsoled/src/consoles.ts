@@ -133,19 +133,22 @@ export class Consoles {
     const { domid } = guest;
     if (guest.watching.signal.aborted) return;
     const base = `/local/domain/${domid}`;
-    const [ringRef, port, type, name] = await Promise.all(
-      ['console/ring-ref', 'console/port', 'console/type', 'name'].map((key) => xenstore.tryRead(`${base}/${key}`)),
+    const [ringRef, port, type, name, limit] = await Promise.all(
+      ['console/ring-ref', 'console/port', 'console/type', 'name', 'console/limit'].map((key) => xenstore.tryRead(`${base}/${key}`)),
     );
     if (ringRef === undefined || port === undefined || (type !== undefined && type !== 'xenconsoled')) return;
     if (guest.console?.ringRef === ringRef && guest.console.remotePort === port) return;
     if (guest.console) await this.#disconnect(guest);
     const page = await this.#findPage(domid, Number(ringRef));
     const local = await privcmd.bindInterdomain(domidOf(domid), evtchnPort(Number(port)));
-    const hub = new ConsoleHub({
-      logFile: this.#openLog(name ?? `Domain-${domid}`),
-      log: log.child({ domid }),
-      input: (bytes) => ring.input(bytes),
-    });
+    const hub = new ConsoleHub(
+      { historyBytes: historyOf(limit) },
+      {
+        logFile: this.#openLog(name ?? `Domain-${domid}`),
+        log: log.child({ domid }),
+        input: (bytes) => ring.input(bytes),
+      },
+    );
     const ring: ConsoleRing = new ConsoleRing(
       { domid: domidOf(domid), page, port: local },
       {
@@ -230,3 +233,6 @@ function closeGently(listener: UnixListener): Promise<void> {
   listener.server.close();
   return Promise.resolve();
 }
+
+/** xend's console-limit, in bytes; without it, or with 0, there is no limit but ours. */
+const historyOf = (limit: string | undefined): number => Number(/^\d{1,10}$/.exec(limit ?? '')?.[0] ?? 0) || Infinity;

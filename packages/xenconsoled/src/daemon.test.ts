@@ -145,6 +145,16 @@ test('several readers see the same; each may type; only recent output is kept fo
   expect(c.text()).toBe('z'.repeat(HISTORY_BYTES));
 });
 
+test('a console-limit is the most that is kept for later readers', async () => {
+  await xenstore.write('/local/domain/5/console/limit', 1000);
+  const { g, tty } = await guest(5, 'web');
+  await g.print('a'.repeat(3000) + 'b'.repeat(1000));
+  await until(() => g.get('out_cons') === g.get('out_prod'));
+  const reader = attach(tty);
+  await until(() => reader.text().length > 0);
+  expect(reader.text()).toBe('b'.repeat(1000));
+});
+
 test('much input goes in as the guest takes it', async () => {
   const { g, tty } = await guest(5, 'web');
   const reader = attach(tty);

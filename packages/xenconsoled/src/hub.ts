@@ -15,6 +15,11 @@ export interface Reader {
   setPaused(paused: boolean): void;
 }
 
+export interface HubOptions {
+  /** Recent output that is kept for new readers; not more than HISTORY_BYTES. */
+  readonly historyBytes: number;
+}
+
 export interface HubModules {
   readonly logFile: LogFile | undefined;
   readonly log: Logger;
@@ -27,12 +32,13 @@ const FULL = '[xenconsoled: too many readers of this console]\r\n';
 
 export class ConsoleHub {
   readonly #modules: HubModules;
-  readonly #history = new History(HISTORY_BYTES);
+  readonly #history: History;
   readonly #readers = new Set<Reader>();
   #paused = false;
 
-  constructor(modules: HubModules) {
+  constructor({ historyBytes }: HubOptions, modules: HubModules) {
     this.#modules = modules;
+    this.#history = new History(Math.min(historyBytes, HISTORY_BYTES));
   }
 
   get nrReaders(): number {
