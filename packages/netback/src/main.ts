@@ -2,8 +2,10 @@ import { join } from 'node:path';
 import { UsageError, hostPaths, parseDaemonArgs, runDaemon } from '@xenhost/daemon-kit';
 import { connectPrivcmd } from '@xenhost/privcmd';
 import { XenstoreClient } from '@xenhost/xenstore-client';
+import { serveControl } from './capture/control.ts';
 import { startNetback } from './daemon.ts';
 import { NetworkConfigError, readNetworkConfig } from './switch/config.ts';
+import { bridgeMetrics } from './switch/metrics.ts';
 import { Network } from './switch/network.ts';
 
 /** How long the hypervisor may take to come up when both start together. */
@@ -16,6 +18,7 @@ runDaemon('netback', async ({ log, shutdown }) => {
     privcmd: { type: 'string', help: "the hypervisor's socket", default: paths.privcmd },
     network: { type: 'string', help: 'bridges and uplinks', default: paths.networkConfig },
     sysfs: { type: 'string', help: 'folder of the statistics, as /sys', default: paths.sysfs },
+    control: { type: 'string', help: 'socket of captures and listings', default: paths.netbackControl },
     metrics: { type: 'string', help: 'socket of the metrics', default: paths.netbackMetrics },
   });
   const config = readConfig(args.network);
@@ -27,8 +30,9 @@ runDaemon('netback', async ({ log, shutdown }) => {
   const switches = new Network(config, { log });
   const netback = await startNetback(
     { statisticsRoot: join(args.sysfs, 'class', 'net'), metricsPath: args.metrics },
-    { privcmd, xenstore, switches, log },
+    { privcmd, xenstore, switches, log, switchMetrics: () => bridgeMetrics(switches.bridges) },
   );
+  const control = await serveControl(args.control, { networks: switches });
   netback.ended.catch((error: unknown) => {
     log.error({ err: error }, 'xenstored is gone');
     shutdown('xenstored is gone', 1);
@@ -36,6 +40,7 @@ runDaemon('netback', async ({ log, shutdown }) => {
   return {
     stop: async () => {
       await netback.stop();
+      await control.close();
       await switches.close();
       await xenstore.close();
       await privcmd.close();
