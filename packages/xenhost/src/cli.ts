@@ -62,7 +62,7 @@ const commands: readonly Command[] = [
   {
     name: 'metrics',
     usage: 'metrics [--run-dir DIR]',
-    summary: "print the hypervisor's metrics as OpenMetrics text",
+    summary: "print the metrics of the host's daemons as OpenMetrics text",
     options: { 'run-dir': { type: 'string' } },
     run: async (values) => (await import('./commands/metrics.ts')).metrics(values),
   },
