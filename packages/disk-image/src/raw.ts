@@ -1,6 +1,6 @@
 /**
- * Raw images: the file's bytes are the disk's (files with holes, block devices, CD images). The disk ends with the file's last whole
- * sector, and writing never makes it longer.
+ * Raw images: the file's bytes are the disk's (files with holes, block devices, CD images). A last sector of which the file has only a part goes
+ * on with zeros, as in QEMU; beyond it, writing never makes the disk longer.
  */
 import { BaseImage } from './base-image.ts';
 import { ImageError } from './errors.ts';
@@ -13,7 +13,7 @@ import { SECTOR_BYTES } from './types.ts';
 const MIN_HOLE_BYTES = 64 * 1024;
 const ZEROS = new Uint8Array(PIECE_BYTES);
 
-const wholeSectors = (bytes: number): number => bytes - (bytes % SECTOR_BYTES);
+const wholeSectors = (bytes: number): number => Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
 
 export class RawImage extends BaseImage {
   readonly format = 'raw';

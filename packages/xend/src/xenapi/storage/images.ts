@@ -1,12 +1,25 @@
-/** Disk images as files: raw ones with holes, and qcow2. Made under another name first, so that what has its name is whole. */
+/** Disk images as files of a repository. Made under another name first, so that what has its name is whole. */
 import { constants, type BigIntStats } from 'node:fs';
 import { copyFile, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { CLUSTER_BYTES, Qcow2Image } from './qcow2.ts';
+import {
+  createImage as createEmpty,
+  openImage,
+  resizeImage,
+  type DiskImage,
+  type ImageFormat,
+} from '@xenhost/disk-image';
 
-export type ImageFormat = 'raw' | 'qcow2';
+export type { ImageFormat };
 
 /** The name that an image has while it is being made. */
 export const MAKING_SUFFIX = '.making';
+
+/** Largest disk that we make as qcow2. */
+export const MAX_QCOW2_BYTES = 8 * 2 ** 40;
+
+/** What a copy moves at a time, and what it looks at for zeros. */
+const PIECE_BYTES = 1 << 20;
+const BLOCK_BYTES = 1 << 16;
 
 export type Progress = (percent: number) => void;
 
@@ -24,33 +37,12 @@ async function making(path: string, make: (path: string) => Promise<void>): Prom
 }
 
 export async function createImage(path: string, format: ImageFormat, sizeBytes: number): Promise<void> {
-  await making(path, async (temporary) => {
-    if (format === 'qcow2') {
-      await (await Qcow2Image.create(temporary, sizeBytes)).close();
-      return;
-    }
-    await withFile(temporary, 'wx', async (file) => {
-      await file.truncate(sizeBytes);
-      await file.sync();
-    });
-  });
+  await making(path, (temporary) => createEmpty({ path: temporary, format, sizeBytes }));
 }
 
 /** Makes the disk in a file larger. */
 export async function growImage(path: string, format: ImageFormat, sizeBytes: number): Promise<void> {
-  if (format === 'qcow2') {
-    const image = await Qcow2Image.open(path);
-    try {
-      await image.grow(sizeBytes);
-    } finally {
-      await image.close();
-    }
-    return;
-  }
-  await withFile(path, 'r+', async (file) => {
-    await file.truncate(sizeBytes);
-    await file.sync();
-  });
+  await resizeImage(path, format, sizeBytes);
 }
 
 export interface ImageFile {
@@ -61,22 +53,28 @@ export interface ImageFile {
 /** Copies a disk into a new file, from one format into the other where they differ. */
 export async function copyImage(from: ImageFile, to: ImageFile, sizeBytes: number, progress: Progress): Promise<void> {
   await making(to.path, async (temporary) => {
-    if (from.format === to.format) {
-      if (await cloneFile(from.path, temporary)) return;
-      const { size } = await stat(from.path);
-      await withFile(from.path, 'r', (source) =>
-        writeRaw(temporary, size, (index, length) => readPiece(source, index, length), progress),
-      );
-    } else if (to.format === 'qcow2') {
-      await withFile(from.path, 'r', (source) => rawToQcow2(source, temporary, sizeBytes, progress));
-    } else {
-      const source = await Qcow2Image.open(from.path);
-      try {
-        await writeRaw(temporary, sizeBytes, (index) => source.read(index), progress);
-      } finally {
-        await source.close();
-      }
-    }
+    if (from.format === to.format) await copyBytes(from.path, temporary, progress);
+    else await convert(from, { path: temporary, format: to.format }, sizeBytes, progress);
+  });
+}
+
+/** Copies a file as it is. */
+async function copyBytes(from: string, to: string, progress: Progress): Promise<void> {
+  if (await cloneFile(from, to)) return;
+  await withFile(from, 'r', async (source) => {
+    const { size } = await source.stat();
+    await withFile(to, 'wx', async (target) => {
+      // What is not written stays a hole.
+      await target.truncate(size);
+      const read = async (offset: number, piece: Buffer): Promise<void> => {
+        await source.read(piece, 0, piece.length, offset);
+      };
+      const write = async (offset: number, piece: Buffer): Promise<void> => {
+        await target.write(piece, 0, piece.length, offset);
+      };
+      await pump({ read, write }, size, progress);
+      await target.sync();
+    });
   });
 }
 
@@ -91,45 +89,50 @@ async function cloneFile(from: string, to: string): Promise<boolean> {
   }
 }
 
-const ZEROS = Buffer.alloc(CLUSTER_BYTES);
-const isZero = (piece: Buffer): boolean =>
-  piece.equals(piece.length === CLUSTER_BYTES ? ZEROS : ZEROS.subarray(0, piece.length));
-
-/** Writes a raw file from pieces of a cluster each; undefined and zero ones become holes. */
-async function writeRaw(
-  path: string,
-  sizeBytes: number,
-  read: (index: number, length: number) => Promise<Buffer | undefined>,
-  progress: Progress,
-): Promise<void> {
-  await withFile(path, 'wx', async (file) => {
-    await file.truncate(sizeBytes);
-    for (let offset = 0; offset < sizeBytes; offset += CLUSTER_BYTES) {
-      const length = Math.min(CLUSTER_BYTES, sizeBytes - offset);
-      const piece = (await read(offset / CLUSTER_BYTES, length))?.subarray(0, length);
-      if (piece && !isZero(piece)) await file.write(piece, 0, length, offset);
-      progress((offset * 100) / sizeBytes);
-    }
-    await file.sync();
+async function convert(from: ImageFile, to: ImageFile, sizeBytes: number, progress: Progress): Promise<void> {
+  await withImage({ ...from, readOnly: true }, async (source) => {
+    await createEmpty({ ...to, sizeBytes });
+    await withImage({ ...to, readOnly: false }, async (target) => {
+      // What the source holds beyond the disk's end is not the disk's.
+      await pump(
+        { read: (offset, piece) => source.read(offset, piece), write: (offset, piece) => target.write(offset, piece) },
+        Math.min(sizeBytes, source.sizeBytes),
+        progress,
+      );
+    });
   });
 }
 
-async function readPiece(file: FileHandle, index: number, length: number): Promise<Buffer> {
-  const piece = Buffer.alloc(length);
-  await file.read(piece, 0, length, index * CLUSTER_BYTES);
-  return piece;
+interface Ends {
+  readonly read: (offset: number, piece: Buffer) => Promise<void>;
+  readonly write: (offset: number, piece: Buffer) => Promise<void>;
 }
 
-async function rawToQcow2(source: FileHandle, path: string, sizeBytes: number, progress: Progress): Promise<void> {
-  const image = await Qcow2Image.create(path, sizeBytes);
-  try {
-    for (let offset = 0; offset < sizeBytes; offset += CLUSTER_BYTES) {
-      const piece = await readPiece(source, offset / CLUSTER_BYTES, CLUSTER_BYTES);
-      // What the file holds beyond the disk's end is not the disk's.
-      if (offset + CLUSTER_BYTES > sizeBytes) piece.fill(0, sizeBytes - offset);
-      if (!isZero(piece)) await image.write(offset / CLUSTER_BYTES, piece);
-      progress((offset * 100) / sizeBytes);
+/** Moves everything but what is zero. */
+async function pump({ read, write }: Ends, sizeBytes: number, progress: Progress): Promise<void> {
+  const buffer = Buffer.alloc(Math.min(PIECE_BYTES, sizeBytes));
+  for (let offset = 0; offset < sizeBytes; offset += PIECE_BYTES) {
+    const piece = buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - offset));
+    await read(offset, piece);
+    for (let at = 0; at < piece.length; at += BLOCK_BYTES) {
+      const block = piece.subarray(at, at + BLOCK_BYTES);
+      if (!isZero(block)) await write(offset + at, block);
     }
+    progress((offset * 100) / sizeBytes);
+  }
+}
+
+const ZEROS = Buffer.alloc(BLOCK_BYTES);
+const isZero = (block: Buffer): boolean =>
+  block.equals(block.length === BLOCK_BYTES ? ZEROS : ZEROS.subarray(0, block.length));
+
+async function withImage<T>(
+  spec: ImageFile & { readonly readOnly: boolean },
+  work: (image: DiskImage) => Promise<T>,
+): Promise<T> {
+  const image = await openImage(spec);
+  try {
+    return await work(image);
   } finally {
     await image.close();
   }
@@ -144,10 +147,10 @@ async function withFile<T>(path: string, flags: string, work: (file: FileHandle)
   }
 }
 
-const BLOCK_BYTES = 512n;
+const STAT_BLOCK_BYTES = 512n;
 
 /** Bytes that a file takes of its file system; 0 when it is not there. */
 export async function allocatedBytes(path: string): Promise<number> {
   const found: BigIntStats | undefined = await stat(path, { bigint: true }).catch(() => undefined);
-  return found ? Number(found.blocks * BLOCK_BYTES) : 0;
+  return found ? Number(found.blocks * STAT_BLOCK_BYTES) : 0;
 }

@@ -7,6 +7,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseDiskName, type DiskName } from '@xenhost/disk-image';
 import { atomText } from '@xenhost/sxp';
 import type { DeviceConfig } from '../../config/types.ts';
 import { isDisk } from '../../device/plan.ts';
@@ -23,10 +24,10 @@ import {
   createImage,
   growImage,
   MAKING_SUFFIX,
+  MAX_QCOW2_BYTES,
   type ImageFormat,
   type Progress,
 } from './images.ts';
-import { MAX_QCOW2_BYTES } from './qcow2.ts';
 
 export type SrType = 'local' | 'qcow_file';
 
@@ -352,9 +353,9 @@ export class Storage {
   #fileOf(vdi: Vdi): { readonly path: string; readonly format: ImageFormat } {
     const sr = this.repository(vdi.sr);
     if (sr && vdi.path !== '') return { path: vdi.path, format: FORMATS[sr.type].format };
-    const [, kind = '', path = ''] = /^(file|tap2?:aio|tap2?:qcow2):(\/.*)$/.exec(vdi.location) ?? [];
-    if (path === '') throw vdiError('Cannot copy what is not a file', vdi.nameLabel);
-    return { path, format: kind.endsWith('qcow2') ? 'qcow2' : 'raw' };
+    const name = diskNameOf(vdi.location);
+    if (name?.kind === 'file' || name?.kind === 'tap') return { path: name.path, format: name.format };
+    throw vdiError('Cannot copy what is not a file', vdi.nameLabel);
   }
 
   #checkRoom(): void {
@@ -363,6 +364,15 @@ export class Storage {
 
   async #checkSpace(sr: Repository, needed: number, label: string): Promise<void> {
     if (needed > (await this.space(sr)).free) throw vdiError(`Not enough space (need ${needed})`, label);
+  }
+}
+
+/** Undefined for what is no name of a disk. */
+function diskNameOf(location: string): DiskName | undefined {
+  try {
+    return parseDiskName(location);
+  } catch {
+    return undefined;
   }
 }
 
