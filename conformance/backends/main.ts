@@ -1,7 +1,7 @@
 /**
  * Disks and networks of domains: Debian's drivers (xen-blkfront, xen-netfront) in Debian's kernel against blkback and netback,
  * images checked by qemu-img, and guests that keep to no protocol.
- *   --only PARTS     files,random,crashes,hotplug,network,many,hostile (default all)
+ *   --only PARTS     files,random,crashes,hotplug,network,many,hostile-disk,hostile-net (default all)
  *   --seconds N      of each run of random requests (default 20)
  *   --megabytes N    of each transfer over the network (default 32)
  *   --guests N       of the part `many` (default 20)
@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { Report } from '@xenhost/testkit';
 import { crashesPart } from './crashes.ts';
 import { filesPart } from './files.ts';
-import { hostilePart } from './hostile.ts';
+import { hostileDiskPart, hostileNetPart } from './hostile.ts';
 import { hotplugPart } from './hotplug.ts';
 import { manyPart } from './many.ts';
 import { networkPart } from './network.ts';
@@ -27,7 +27,8 @@ const parts: Readonly<Record<string, (world: World) => Promise<void>>> = {
   hotplug: hotplugPart,
   network: networkPart,
   many: manyPart,
-  hostile: hostilePart,
+  'hostile-disk': hostileDiskPart,
+  'hostile-net': hostileNetPart,
 };
 
 export async function run(argv: readonly string[]): Promise<number> {

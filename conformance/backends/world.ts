@@ -103,6 +103,16 @@ export class World {
     }
   }
 
+  /** The guest's device file of its disk number `index`. */
+  device(index: number): string {
+    return `/dev/xvd${String.fromCharCode('a'.charCodeAt(0) + index)}`;
+  }
+
+  /** The `disk` lines of a config file. */
+  diskLines(disks: readonly { format: Format; device: string; image: string }[], mode: string): string[] {
+    return disks.map(({ format, device, image }) => `${format.prefix}${image},${device.slice('/dev/'.length)},${mode}`);
+  }
+
   start(host: TestHost, name: string, options: DeviceGuestOptions): Promise<ConsoleSession> {
     return startDeviceGuest(host, this.guest, name, options);
   }

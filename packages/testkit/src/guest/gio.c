@@ -216,7 +216,7 @@ static int any_busy(int depth) {
 }
 
 static int fsx(char **a, int discards) {
-  uint64_t span = strtoull(a[1], 0, 0) << 10, until = now() + strtoull(a[2], 0, 0) * 1000000000u;
+  uint64_t span = strtoull(a[1], 0, 0) << 10;
   uint32_t seed = (uint32_t)atoi(a[3]), flushes = 0;
   int depth = atoi(a[4]), fd = open(a[0], O_RDWR | O_DIRECT);
   if (fd < 0) die(a[0]);
@@ -230,6 +230,7 @@ static int fsx(char **a, int discards) {
     memcpy(slots[0].data, model + at, size);
     if (pwrite(fd, slots[0].data, size, (off_t)at) != (ssize_t)size) die("fill");
   }
+  uint64_t until = now() + strtoull(a[2], 0, 0) * 1000000000u;
   while (now() < until) {
     int i = 0;
     while (i < depth && slots[i].busy) i++;
