@@ -99,11 +99,11 @@ test('whatever is asked and given back, limits hold and nobody waits for ever', 
         for (const device of devices) device.go();
         for (let step = 0; step < total; step++) {
           const used = devices.reduce((sum, { inWork, size }) => sum + inWork * size, 0);
-          expect(budget.usedBytes).toBe(used);
-          expect(used).toBeLessThanOrEqual(LIMITS.allBytes);
-          for (const { inWork, size } of devices) expect(inWork * size).toBeLessThanOrEqual(LIMITS.deviceBytes);
           const busy = devices.filter(({ inWork }) => inWork > 0);
-          expect(busy.length).toBeGreaterThan(0);
+          const within = devices.every(({ inWork, size }) => inWork * size <= LIMITS.deviceBytes);
+          if (budget.usedBytes !== used || used > LIMITS.allBytes || !within || busy.length === 0) {
+            throw new Error(`${used} bytes, ${busy.length} busy, ${within ? 'each' : 'not each'} within its share`);
+          }
           busy[(choices[step] ?? 0) % busy.length]?.finish();
         }
         expect(devices.every(({ wanted, inWork }) => wanted === 0 && inWork === 0)).toBe(true);

@@ -18,7 +18,7 @@ afterEach(async () => {
 });
 
 const whole = (gref: number) => ({ gref, first: 0, last: 7 });
-const fill = (value: number): Uint8Array => new Uint8Array(PAGE).fill(value);
+const fill = (value: number): Buffer => Buffer.alloc(PAGE, value);
 const io = (operation: number, id: number | bigint, page: number, ...grefs: number[]): RequestSpec => ({
   operation,
   id: BigInt(id),
@@ -45,8 +45,8 @@ describe.each<RingSceneOptions>([
       expect(answers.map(({ id, status }) => [id, status])).toEqual(pages.map((_, i) => [BigInt(i), OKAY]));
       const targets = pages.map(() => front.page());
       expect(await scene.ask(...targets.map(({ gref }, i) => read(1000 + i, i * 2, gref)))).toHaveLength(count);
-      for (const [i, { bytes }] of targets.entries()) expect(bytes).toEqual(fill(round * 50 + i));
-      for (const [i] of pages.entries()) expect(disk.bytes[i * 2 * PAGE]).toBe((round * 50 + i) & 255);
+      expect(targets.findIndex(({ bytes }, i) => !fill(round * 50 + i).equals(bytes))).toBe(-1);
+      expect(pages.findIndex((_, i) => disk.bytes[i * 2 * PAGE] !== ((round * 50 + i) & 255))).toBe(-1);
     }
     expect(statistics).toMatchObject({
       rd_req: count * 3,

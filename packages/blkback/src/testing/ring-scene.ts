@@ -94,11 +94,14 @@ export class RingScene {
   }
 }
 
+const PATIENCE_MS = 30_000;
+
 /** Runs the event loop until something holds; throws when it does not come to hold. */
 export async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
   for (let turns = 0; !condition(); turns++) {
-    if (turns > 20_000) throw new Error('it does not come to hold');
-    await new Promise((resolve) => (turns % 50 === 49 ? setTimeout(resolve, 1) : setImmediate(resolve)));
+    if (performance.now() > deadline) throw new Error('it does not come to hold');
+    await new Promise((resolve) => (turns > 50 ? setTimeout(resolve, 1) : setImmediate(resolve)));
   }
 }
 
