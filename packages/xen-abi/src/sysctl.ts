@@ -94,6 +94,20 @@ export const SysctlCpupoolOp = layout('xen_sysctl_cpupool_op', {
   cpumap: XenctlBitmap,
 });
 
+/** `cpu_featureset.index` (XEN_SYSCTL_cpu_featureset_*). */
+export const CpuFeatureset = { raw: 0, host: 1, pv: 2, hvm: 3, pv_max: 4, hvm_max: 5 } as const;
+export const SysctlCpuFeatureset = layout('xen_sysctl_cpu_featureset', {
+  index: 'u32',
+  nr_features: 'u32',
+  features: 'u64',
+});
+export const SysctlCpuLevellingCaps = layout('xen_sysctl_cpu_levelling_caps', { caps: 'u32' });
+
+/** Node of a device that there is not. */
+export const XEN_INVALID_DEV = 0xffff_fffe;
+/** `devs`: `physdev_pci_device` of 4 bytes each; `nodes`: u32 each. */
+export const SysctlPcitopoinfo = layout('xen_sysctl_pcitopoinfo', { num_devs: 'u32', devs: 'u64', nodes: 'u64' });
+
 /** `scheduler_op.cmd` (XEN_SYSCTL_SCHEDOP_*). */
 export const SysctlSchedop = { putinfo: 0, getinfo: 1 } as const;
 /** The credit form: the three last fields are its inner union. */

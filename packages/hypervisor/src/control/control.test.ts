@@ -1,6 +1,7 @@
 import { bytesOf, Errno, layout } from '@xenhost/base';
 import type { Fields, Layout, View } from '@xenhost/base';
 import {
+  CpuFeatureset,
   CpupoolOp,
   Domctl,
   DOMCTL_U,
@@ -15,8 +16,11 @@ import {
   Shutdown,
   Sysctl,
   SYSCTL_U,
+  SysctlCpuFeatureset,
+  SysctlCpuLevellingCaps,
   SysctlCpupoolOp,
   SysctlGetdomaininfolist,
+  SysctlPcitopoinfo,
   SysctlPhysinfo,
   SysctlReadconsole,
   SysctlSchedulerOp,
@@ -26,6 +30,7 @@ import {
   XEN_DOMCTL_INTERFACE_VERSION,
   XEN_SYSCTL_CPUPOOL_PAR_ANY,
   XEN_SYSCTL_INTERFACE_VERSION,
+  XEN_INVALID_DEV,
   XenCpuidLeaf,
   XenDomctl,
   XenScheduler,
@@ -41,7 +46,7 @@ import { DomainFlag, VcpuFlag } from '../state/records.ts';
 import type { DomainRef } from '../state/refs.ts';
 import { TestHost } from '../test-host.test-kit.ts';
 import { PerfCounters } from '../trace/perf.ts';
-import { CpuPolicies, XEN_LEAF_BASE } from './cpu-policy.ts';
+import { CpuPolicies, HOST_FEATURESET, XEN_LEAF_BASE } from './cpu-policy.ts';
 import { DomctlTable } from './domctl.ts';
 import { ControlPauses } from './modules.ts';
 import { SysctlTable } from './sysctl.ts';
@@ -361,6 +366,28 @@ describe('sysctl', () => {
     expect(sched({ cmd: 0, tslice_ms: 5, ratelimit_us: 99 }).result).toBe(-Errno.EINVAL);
     expect(sched({ cmd: 1, cpupool_id: 1 }).result).toBe(-Errno.ESRCH);
     expect(sched({ cmd: 2 }).result).toBe(-Errno.EINVAL);
+  });
+
+  test('featuresets of PV guests; no PCI device is known', () => {
+    const tools = new Tools();
+    const get = (init: object) => tools.sysctl('get_cpu_featureset', SysctlCpuFeatureset, init);
+    const { nr_features } = get({}).u;
+    expect(nr_features).toBe(HOST_FEATURESET.length);
+    const all = { index: CpuFeatureset.pv, nr_features: 99, features: BUFFER };
+    expect([get(all).result, get(all).u.nr_features]).toEqual([0, nr_features]);
+    expect(bytesOf(tools.at(BUFFER, 8)).dv.getUint32(4, true)).toBe(HOST_FEATURESET[1]);
+    const few = get({ ...all, nr_features: 2 });
+    expect([few.result, few.u.nr_features]).toEqual([-Errno.ENOBUFS, 2]);
+    expect(get({ ...all, index: CpuFeatureset.hvm }).result).toBe(-Errno.EOPNOTSUPP);
+    expect(get({ ...all, index: 6 }).result).toBe(-Errno.EINVAL);
+    expect(get({ ...all, features: 1n << 40n }).result).toBe(-Errno.EFAULT);
+    expect(tools.sysctl('get_cpu_levelling_caps', SysctlCpuLevellingCaps, { caps: 9 }).u.caps).toBe(0);
+    const pci = (init: object) => tools.sysctl('pcitopoinfo', SysctlPcitopoinfo, init);
+    const asked = { num_devs: 1000, devs: BUFFER, nodes: BUFFER + 0x1000n };
+    expect([pci(asked).result, pci(asked).u.num_devs]).toEqual([0, 64]);
+    expect(bytesOf(tools.at(BUFFER + 0x1000n, 4)).dv.getUint32(0, true)).toBe(XEN_INVALID_DEV);
+    expect(pci({ ...asked, nodes: 0n }).result).toBe(-Errno.EINVAL);
+    expect(pci({ ...asked, devs: 1n << 40n }).result).toBe(-Errno.EFAULT);
   });
 
   test('cpupools: each operation and its errors', () => {

@@ -35,6 +35,7 @@ import { fillDomainInfo } from './domain-info.ts';
 import type { ControlModules } from './modules.ts';
 import { OBSERVE_HANDLERS, profileOp } from './observe.ts';
 import { ControlRequest } from './request.ts';
+import { CPU_HANDLERS } from './sysctl-cpu.ts';
 import { SCHED_HANDLERS } from './sysctl-sched.ts';
 
 export type SysctlResult = number | 'continue' | 'copyBack';
@@ -66,6 +67,7 @@ function putArray(
 const HANDLERS: Partial<Record<keyof typeof Sysctl, (context: SysctlContext) => SysctlResult>> = {
   ...OBSERVE_HANDLERS,
   ...SCHED_HANDLERS,
+  ...CPU_HANDLERS,
 
   readconsole: ({ m, request }) => {
     const u = request.u(SysctlReadconsole);
@@ -99,7 +101,7 @@ const HANDLERS: Partial<Record<keyof typeof Sysctl, (context: SysctlContext) => 
     u.outstanding_pages = 0n;
     u.max_mfn = BigInt(nrFrames - 1);
     const capsAt = request.unionOffset + SysctlPhysinfo.offsets.hw_cap;
-    HOST_FEATURESET.forEach((feature, i) => {
+    HOST_FEATURESET.slice(0, SysctlPhysinfo.fields.hw_cap.length).forEach((feature, i) => {
       request.bytes.dv.setUint32(capsAt + i * 4, feature, true);
     });
     return 'copyBack';

@@ -5,7 +5,10 @@ import type { HypercallCall, HypercallResult } from './types.ts';
 
 const ENABLE = 0;
 const DISABLE = 1;
+/** Some mean nothing to 64-bit guests, which may ask for them all the same. */
 const VALID: readonly number[] = Object.values(VMASST);
+/** The same as a bitmap (PV64_VM_ASSIST_MASK), as a vCPU's context has it. */
+export const VALID_ASSISTS = VALID.reduce((mask, type) => mask | (1n << BigInt(type)), 0n);
 
 export function vmAssist(call: HypercallCall): HypercallResult {
   const cmd = Number(BigInt.asUintN(32, call.args[0] ?? 0n));

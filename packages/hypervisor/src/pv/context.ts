@@ -5,6 +5,7 @@
 import { Errno, bytesOf } from '@xenhost/base';
 import { CpuState, RFLAGS, SEG } from '@xenhost/cpu';
 import { CpuUserRegs, VGCF, VcpuGuestContext } from '@xenhost/xen-abi';
+import { VALID_ASSISTS } from '../hypercall/vm-assist.ts';
 import { gdtVirt, ldtVirt, PV_GDT_LIMIT } from '../mm/api.ts';
 import { VCPU_CPU_STATE, VcpuFlag } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
@@ -19,8 +20,6 @@ import type { PvVcpuState } from './vcpu-state.ts';
 const MAX_LDT_ENTRIES = 8192n;
 const MAX_GDT_FRAMES = 14;
 const GDT_ENTRIES_PER_FRAME = 512;
-/** Assists that a PV 64 guest may have: the low ones and m2p_strict. */
-const VALID_ASSISTS = 0x1_0000_0037n;
 const TRAP_INFO_SIZE = 16;
 const VECTOR_REGISTERS = 16;
 const AT = VcpuGuestContext.offsets;

@@ -13,11 +13,8 @@ export const MAX_CONFIG_BYTES = 1 << 20;
 export const BATCH_PAGES = 1024;
 /** First word of the extended information, in place of a frame number. */
 export const EXTENDED_INFO = 0xffff_ffff_ffff_ffffn;
-/**
- * VM_ASSIST_VALID of a 64-bit guest (`asm-x86/config.h`). Such guests may ask for pae_extended_cr3 too, which means nothing
- * to them and which a context that is set must not have.
- */
-export const VALID_ASSISTS = 0x1_0000_0037n;
+/** VM_ASSIST_VALID of a 64-bit guest (`asm-x86/config.h`): what a context that is set may have. */
+export const VALID_ASSISTS = 0x1_0000_003fn;
 /** Bytes for the `xen_domctl_ext_vcpucontext` of a vCPU: the domctl's whole union. */
 export const EXTENDED_CONTEXT_BYTES = 128;
 /** Words before the XSAVE state of a vCPU: features that it has room for, bytes. */

@@ -8,7 +8,7 @@ import {
   type XmlRpcCall,
   type XmlRpcValue,
 } from '@xenhost/xmlrpc-codec';
-import { FaultCode, InvalidDomainError, XendError, faultOf, messageOf } from '../errors.ts';
+import { FaultCode, InvalidDomainError, PlainFault, XendError, faultOf, messageOf } from '../errors.ts';
 import { legacyMethods } from './legacy-methods.ts';
 import { ArgumentError, method, WIRE_TYPES, type Method, type MethodContext } from './method.ts';
 
@@ -78,6 +78,6 @@ export function unreadable(message: string): string {
 function report({ manager }: MethodContext, name: string, error: unknown): void {
   const { log } = manager.ports;
   if (error instanceof InvalidDomainError || error instanceof ArgumentError) return;
-  if (error instanceof XendError) log.warn('XMLRPCServer', `${name}: ${error.message}`);
+  if (error instanceof XendError || error instanceof PlainFault) log.warn('XMLRPCServer', `${name}: ${error.message}`);
   else log.error('XMLRPCServer', `Internal error handling ${name}: ${messageOf(error)}`, error);
 }
