@@ -9,7 +9,7 @@ import { ATTACKED_MIB, diskAttacks } from './hostile-disk.ts';
 import { netAttacks } from './hostile-net.ts';
 import { Puppet, type PuppetDevices } from './puppet.ts';
 import { linked, serve } from './network.ts';
-import { formats, type World } from './world.ts';
+import { raw, type World } from './world.ts';
 
 const HONEST_MIB = 32;
 const SPAN_KIB = 4 << 10;
@@ -29,8 +29,6 @@ class Honest {
   }
 
   static async disk(world: World, host: TestHost): Promise<Honest> {
-    const [raw] = formats;
-    assert(raw !== undefined, 'formats');
     const image = await world.image(raw, 'honest', HONEST_MIB);
     const shell = await world.start(host, 'honest', { disk: [`file:${image},xvda,w`] });
     return Honest.#start(shell, `gio fsx /dev/xvda ${SPAN_KIB} 2 $n 4`);

@@ -3,7 +3,7 @@ import { truncateSync } from 'node:fs';
 import { assert, type ConsoleSession, type TestHost, until } from '@xenhost/testkit';
 import { linked, serve } from './network.ts';
 import { Puppet } from './puppet.ts';
-import { formats, gioEnded, must, type World } from './world.ts';
+import { gioEnded, must, qcow2, raw, type World } from './world.ts';
 
 const IMAGE_MIB = 64;
 const SMALL_MIB = 16;
@@ -20,8 +20,6 @@ const sectors = async (shell: ConsoleSession, device: string): Promise<number> =
 const exists = async (shell: ConsoleSession, path: string): Promise<boolean> =>
   /^there/m.test(await shell.command(`test -e ${path} && echo th''ere`, LINE_TIMEOUT_MS));
 
-const [raw, qcow2] = formats;
-assert(raw !== undefined && qcow2 !== undefined, 'formats');
 const GUEST = 'plug';
 
 async function disks(world: World, host: TestHost, shell: ConsoleSession): Promise<string> {

@@ -1,6 +1,6 @@
 /** Many guests with a disk and an interface each, all at work at once: every byte right, and no device starves. */
 import { assert, type ConsoleSession } from '@xenhost/testkit';
-import { formats, must, type World } from './world.ts';
+import { must, raw, type World } from './world.ts';
 import { linked, serve } from './network.ts';
 
 const GUEST_MIB = 96;
@@ -15,8 +15,6 @@ const LEAST = 0.5;
 export async function manyPart(world: World): Promise<void> {
   const { report } = world;
   const count = world.options.guests;
-  const [raw] = formats;
-  assert(raw !== undefined, 'formats');
   await world.withHost(
     async (host) => {
       const shells: ConsoleSession[] = [];

@@ -38,11 +38,15 @@ export interface Format {
   readonly creation: readonly string[];
 }
 
-export const formats: readonly Format[] = [
-  { name: 'raw', prefix: 'file:', qemu: 'raw', creation: [] },
-  { name: 'qcow2', prefix: 'tap:qcow2:', qemu: 'qcow2', creation: [] },
-  { name: 'vhd', prefix: 'tap2:vhd:', qemu: 'vpc', creation: ['-o', 'subformat=dynamic,force_size=on'] },
-];
+export const raw: Format = { name: 'raw', prefix: 'file:', qemu: 'raw', creation: [] };
+export const qcow2: Format = { name: 'qcow2', prefix: 'tap:qcow2:', qemu: 'qcow2', creation: [] };
+const vhd: Format = {
+  name: 'vhd',
+  prefix: 'tap2:vhd:',
+  qemu: 'vpc',
+  creation: ['-o', 'subformat=dynamic,force_size=on'],
+};
+export const formats: readonly Format[] = [raw, qcow2, vhd];
 
 export class World {
   readonly report: Report;
