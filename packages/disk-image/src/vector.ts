@@ -23,3 +23,8 @@ export function slicePieces(pieces: readonly Uint8Array[], from: number, length:
 export function fillZero(pieces: readonly Uint8Array[]): void {
   for (const piece of pieces) piece.fill(0);
 }
+
+/** Waits for all, even where one fails: afterwards nothing of them is under way. Throws what the first of them in the row threw. */
+export async function allDone(calls: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(calls)) if (result.status === 'rejected') throw result.reason;
+}

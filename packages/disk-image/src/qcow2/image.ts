@@ -11,7 +11,7 @@ import type { ImageFile } from '../file/image-file.ts';
 import { MAX_DISK_BYTES, PIECE_BYTES } from '../limits.ts';
 import { RangeLocks } from '../range-locks.ts';
 import type { DiskImage } from '../types.ts';
-import { fillZero, slicePieces } from '../vector.ts';
+import { allDone, fillZero, slicePieces } from '../vector.ts';
 import type { Allocator, Run } from './allocator.ts';
 import { CompressedReader } from './compressed.ts';
 import type { Compression } from './header.ts';
@@ -107,7 +107,7 @@ export class Qcow2Image extends BaseImage {
     const extents = await this.#extents(offset, length);
     const only = extents.length === 1 ? extents[0] : undefined;
     if (only) return this.#readExtent(only, targets);
-    await Promise.all(
+    await allDone(
       extents.map((extent) => this.#readExtent(extent, slicePieces(targets, extent.offset - offset, extent.length))),
     );
   }
@@ -166,7 +166,7 @@ export class Qcow2Image extends BaseImage {
   async #writeInPlace(offset: number, pieces: readonly Uint8Array[], length: number): Promise<boolean> {
     const extents = await this.#extents(offset, length);
     if (!extents.every(({ mapping }) => mapping.kind === 'data' && mapping.writable)) return false;
-    await Promise.all(
+    await allDone(
       extents.map((extent) => this.#writeExtent(extent, slicePieces(pieces, extent.offset - offset, extent.length))),
     );
     return true;
