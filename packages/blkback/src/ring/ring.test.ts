@@ -255,6 +255,7 @@ describe('frontends that break the protocol', () => {
     ['33 requests in 32 slots', 33],
     ['far ahead', 0x7000_0000],
     ['far behind', -1000],
+    ['one back', -1],
   ])('%s: the ring is given up with a reason', async (_, ahead) => {
     const { front } = await begin({ position: 5 });
     front.ring.setIndex('req_prod', 5 + ahead);
@@ -265,6 +266,14 @@ describe('frontends that break the protocol', () => {
     await quiet();
     expect(scene.faults).toHaveLength(1);
     expect(front.responses()).toEqual([]);
+  });
+
+  test('a ring that is no longer granted is given up', async () => {
+    const { front } = await begin();
+    front.revoke(front.ringRefs[0] ?? 0);
+    front.notify();
+    await until(() => scene.faults.length > 0);
+    expect(scene.faults).toEqual(['its ring is no longer granted']);
   });
 
   test('another ring goes on', async () => {

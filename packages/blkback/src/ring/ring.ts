@@ -9,7 +9,7 @@
  * fetched, req_event, the ring again. What gets done meanwhile goes with the next.
  */
 import type { Domid, EvtchnPort } from '@xenhost/base';
-import { grantRef } from '@xenhost/base';
+import { Errno, grantRef } from '@xenhost/base';
 import type { MemoryOp, MemoryResult, PrivcmdPort, RemotePage } from '@xenhost/privcmd';
 import { BackRing, SRING, responseWrites, ringIndex, ringShape, slotOffset } from '@xenhost/pv-ring';
 import type { RingPush, RingShape, RingWrite } from '@xenhost/pv-ring';
@@ -196,17 +196,20 @@ export class BlkRing {
   /** The results of `newsSteps`, as the pages were at one moment. */
   #news([header, ...pages]: readonly MemoryResult[]): void {
     if (header?.data?.length !== HEADER_BYTES || !allDone(pages)) {
-      // No longer granted: the domain or its driver is on the way out, and xenstore will tell.
-      this.#modules.onRefused('the ring cannot be read');
+      const missing = header?.status === -Errno.ESRCH;
+      // A domain that is gone: xenstore will tell.
+      if (missing) this.#state = 'gone';
+      else this.#fault('its ring is no longer granted');
       return;
     }
     const reqProd = ringIndex(header.data, 'req_prod');
     const waiting = this.#back.unconsumed(reqProd);
-    if (waiting === undefined) {
+    // Answers and events come in one order: a copy is never older than the last one.
+    if (waiting === undefined || ((reqProd - this.#reqProd) | 0) < 0) {
       this.#fault(`its producer index went from ${this.#reqProd} to ${reqProd}`);
       return;
     }
-    if (((reqProd - this.#reqProd) | 0) <= 0) return;
+    if (reqProd === this.#reqProd) return;
     this.#reqProd = reqProd;
     if (this.#small) {
       for (const [i, { data }] of pages.entries()) if (data) this.#ring.set(data, i * PAGE_BYTES);
