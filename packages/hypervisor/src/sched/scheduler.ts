@@ -7,7 +7,7 @@ import { Runstate, TraceEvent } from '@xenhost/xen-abi';
 import type { DomainTable } from '../domain/table.ts';
 import type { PcpuRequests } from '../pcpu/requests.ts';
 import type { Core } from '../state/core.ts';
-import { DomainFlag, PcpuRequest, SchedPriority, SchedVcpuFlag, VcpuFlag } from '../state/records.ts';
+import { DomainFlag, PcpuRequest, SchedPriority, SchedVcpuFlag, VcpuFlag, VcpuLayout } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import { COUNTER } from '../trace/counter-table.ts';
 import { setRunstate } from '../vcpu/runstate.ts';
@@ -15,7 +15,7 @@ import type { SchedulerPort } from './api.ts';
 import { account, burnCredits, CREDITS_PER_TSLICE, DEFAULT_WEIGHT, TICK_MS, TSLICE_MS } from './credit.ts';
 import type { ShareClaim, VcpuView } from './credit.ts';
 import type { PoolView } from './pool-table.ts';
-import { cpuList, hasCpu, POOL_0, PoolTable } from './pool-table.ts';
+import { cpuList, POOL_0, PoolTable } from './pool-table.ts';
 import type { PcpuView } from './runqueue.ts';
 import { goesBefore, pcpuViews, RunQueues } from './runqueue.ts';
 
@@ -24,6 +24,7 @@ const TICK_NS = BigInt(TICK_MS) * NS_PER_MS;
 const ACCOUNT_NS = BigInt(TSLICE_MS) * NS_PER_MS;
 /** Of a longer pause between two accountings no more is made good. */
 const MAX_PERIODS = 20;
+const ALLOWED = VcpuLayout.offsets.allowed;
 /** Domain flags that keep all its vCPUs from running. */
 const STOPPED = DomainFlag.dying | DomainFlag.shutdown | DomainFlag.shuttingDown | DomainFlag.creating;
 
@@ -42,9 +43,6 @@ export function initScheduler(core: Core): void {
   pool.cpus = (1n << BigInt(core.map.nrPcpus)) - 1n;
   for (const pcpu of pcpuViews(core)) pcpu.pool = 1;
 }
-
-/** True when hard affinity and pool let the vCPU run on that pCPU. */
-const isAllowed = (vcpu: VcpuRef, pcpu: number): boolean => hasCpu(vcpu.v.allowed, pcpu);
 
 export class Scheduler implements SchedulerPort {
   readonly queues: RunQueues;
@@ -152,7 +150,7 @@ export class Scheduler implements SchedulerPort {
   /** Hard affinity or the pool's pCPUs have changed: the vCPU goes where it may run. */
   affinityChanged(vcpu: VcpuRef): void {
     vcpu.v.allowed = vcpu.v.affinity & this.#poolOf(vcpu).cpus;
-    if (isAllowed(vcpu, vcpu.v.processor)) return;
+    if (this.#isAllowed(vcpu, vcpu.v.processor)) return;
     if (this.#isCurrent(vcpu)) this.#modules.requests.post(vcpu.v.processor, PcpuRequest.reschedule);
     else if (this.#relocate(vcpu)) this.#tickle(vcpu);
   }
@@ -241,7 +239,7 @@ export class Scheduler implements SchedulerPort {
    */
   shouldPreempt(vcpu: VcpuRef, pcpu: number, now: bigint): boolean {
     if (!this.#keeps(vcpu) || this.#hasYielded(vcpu)) return true;
-    if (!isAllowed(vcpu, pcpu)) return true;
+    if (!this.#isAllowed(vcpu, pcpu)) return true;
     return this.#pick(pcpu, vcpu, now)?.frame !== vcpu.frame && now >= this.preemptibleAt(pcpu);
   }
 
@@ -264,6 +262,12 @@ export class Scheduler implements SchedulerPort {
     this.queues.remove(vcpu);
     if (vcpu.v.schedFlags & SchedVcpuFlag.parked) this.#poolOf(vcpu).nrParked--;
     vcpu.v.schedFlags = 0;
+  }
+
+  /** True when hard affinity and pool let the vCPU run on that pCPU. Asked all the time: no bigint. */
+  #isAllowed(vcpu: VcpuRef, pcpu: number): boolean {
+    const word = ((vcpu.address + ALLOWED) >>> 2) + (pcpu >>> 5);
+    return (((this.#core.memory.u32[word] ?? 0) >>> (pcpu & 31)) & 1) !== 0;
   }
 
   #poolOf(vcpu: VcpuRef): PoolView {
@@ -307,7 +311,7 @@ export class Scheduler implements SchedulerPort {
     const waits = previous.v.onRunq !== 0;
     if (waits) setRunstate(this.#core, previous, Runstate.runnable, now);
     else this.#setIdleRunstate(previous, now);
-    if (!isAllowed(previous, pcpu)) this.#relocate(previous);
+    if (!this.#isAllowed(previous, pcpu)) this.#relocate(previous);
     if (waits) this.#tickle(previous);
   }
 
@@ -332,7 +336,7 @@ export class Scheduler implements SchedulerPort {
       const givesWay = sliceIsOver ? !goesBefore(stays, head) : head.v.priority > stays.v.priority;
       if (!givesWay && !this.#hasYielded(stays)) best = stays;
     }
-    if (stays && best === stays && !isAllowed(stays, pcpu)) best = head;
+    if (stays && best === stays && !this.#isAllowed(stays, pcpu)) best = head;
     if (best && best.v.priority > SchedPriority.over) return best;
     const { pool } = this.#pcpu(pcpu);
     for (let peer = 0; peer < this.#core.map.nrPcpus; peer++) {
@@ -346,14 +350,14 @@ export class Scheduler implements SchedulerPort {
   /** First in the queue of `queue` that may run on `pcpu` and is not still loaded elsewhere. */
   #firstAllowed(queue: number, pcpu: number): VcpuRef | undefined {
     for (let at = this.queues.head(queue); at; at = this.queues.next(at)) {
-      if (isAllowed(at, pcpu) && (at.v.isRunning === 0 || at.v.processor === pcpu)) return at;
+      if (this.#isAllowed(at, pcpu) && (at.v.isRunning === 0 || at.v.processor === pcpu)) return at;
     }
     return undefined;
   }
 
   #choosePcpu(vcpu: VcpuRef): number {
-    const { allowed: cpus, processor } = vcpu.v;
-    const allowed = (n: number): boolean => hasCpu(cpus, n);
+    const { processor } = vcpu.v;
+    const allowed = (n: number): boolean => this.#isAllowed(vcpu, n);
     const idle = (n: number): boolean => this.#pcpu(n).running === 0 && this.queues.isEmpty(n);
     if (allowed(processor) && idle(processor)) return processor;
     // A vCPU whose registers are still in an engine stays until they are saved.
@@ -380,7 +384,7 @@ export class Scheduler implements SchedulerPort {
       return;
     }
     for (let n = 0; n < this.#core.map.nrPcpus; n++)
-      if (n !== target && this.#pcpu(n).running === 0 && isAllowed(vcpu, n)) {
+      if (n !== target && this.#pcpu(n).running === 0 && this.#isAllowed(vcpu, n)) {
         requests.post(n, PcpuRequest.reschedule);
         return;
       }
