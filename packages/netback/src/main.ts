@@ -5,13 +5,14 @@ import { XenstoreClient } from '@xenhost/xenstore-client';
 import { serveControl } from './capture/control.ts';
 import { startNetback } from './daemon.ts';
 import { NetworkConfigError, readNetworkConfig } from './switch/config.ts';
+import { followMadeNetworks } from './switch/made-networks.ts';
 import { bridgeMetrics } from './switch/metrics.ts';
 import { Network } from './switch/network.ts';
 
 /** How long the hypervisor may take to come up when both start together. */
 const HYPERVISOR_WAIT_MS = 30_000;
 
-runDaemon('netback', async ({ log, shutdown }) => {
+runDaemon('netback', async ({ log, shutdown, signal }) => {
   const paths = hostPaths();
   const args = parseDaemonArgs('netback', {
     xenstore: { type: 'string', help: "xenstored's socket", default: paths.xenstored },
@@ -28,6 +29,11 @@ runDaemon('netback', async ({ log, shutdown }) => {
   });
   const xenstore = await XenstoreClient.connect({ path: args.xenstore });
   const switches = new Network(config, { log });
+  await followMadeNetworks(
+    config.bridges.map(({ name }) => name),
+    { xenstore, networks: switches, log },
+    signal,
+  );
   const netback = await startNetback(
     { statisticsRoot: join(args.sysfs, 'class', 'net'), metricsPath: args.metrics },
     { privcmd, xenstore, switches, log, switchMetrics: () => bridgeMetrics(switches.bridges) },

@@ -26,6 +26,8 @@ export class Network implements Switches {
   readonly #config: NetworkConfig;
   readonly #modules: { log: Logger; clock: Clock };
   readonly #segments = new Map<string, Segment>();
+  /** Bridges that stand in a list of others (made-networks.ts). */
+  #made: ReadonlySet<string> = new Set();
 
   constructor(config: NetworkConfig, { log, clock = systemClock }: NetworkModules) {
     this.#config = config;
@@ -77,12 +79,31 @@ export class Network implements Switches {
     await Promise.all([...this.#segments.values()].flatMap(({ uplinks }) => uplinks.map((uplink) => uplink.close())));
   }
 
+  /** Bridges that there shall be besides those of the configuration; one that is no longer listed goes when it is empty. */
+  setMade(names: readonly string[]): void {
+    const before = this.#made;
+    this.#made = new Set(names);
+    for (const name of names) {
+      try {
+        if (!before.has(name)) this.#segment(name);
+      } catch (error) {
+        this.#modules.log.warn({ bridge: name, err: error }, 'no such network can be made');
+      }
+    }
+    const isConfigured = (name: string): boolean => this.#config.bridges.some((bridge) => bridge.name === name);
+    for (const [name, { bridge }] of this.#segments) {
+      if (!before.has(name) || this.#made.has(name) || isConfigured(name) || bridge.ports().length > 0) continue;
+      this.#segments.delete(name);
+      bridge.close();
+    }
+  }
+
   #segment(name: string): Segment {
     const wanted = name === '' ? (this.#config.bridges[0]?.name ?? '') : name;
     const found = this.#segments.get(wanted);
     if (found) return found;
     const { file, anyBridge } = this.#config;
-    if (!anyBridge) {
+    if (!anyBridge && !this.#made.has(wanted)) {
       throw new Error(
         `Could not find bridge device ${wanted}: (bridge ${wanted}) or (any-bridge yes) in ${file} makes one`,
       );

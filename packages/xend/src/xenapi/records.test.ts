@@ -89,6 +89,25 @@ test('the host keeps its identity and what it was told', async () => {
   expect(await only('host')).toMatchObject({ uuid, name_label: 'rack 1', other_config: { row: '7' } });
 });
 
+test('networks are bridges of the network backend: its own are told, others are made', async () => {
+  const { store } = fixture;
+  await store.write('/tool/netback/bridges/0', 'xenbr0');
+  await store.write('/tool/netback/bridges/1', 'lan.7');
+  const named = async (name: string) => (await api.ask<string[]>('network.get_by_name_label', name))[0] ?? '';
+  expect(await api.ask('network.get_managed', await named('lan.7'))).toBe(false);
+  expect(await api.failure('network.destroy', await named('lan.7'))).toEqual(['UNMANAGED_NETWORK_ERROR', 'name_label']);
+  const made = await api.ask<string>('network.create', {
+    name_label: 'dmz', name_description: '', default_gateway: '', default_netmask: '', other_config: {},
+  }); // prettier-ignore
+  expect(await store.tryRead(`/tool/netback/networks/${made}`)).toBe('dmz');
+  await api.ask('network.set_name_label', made, 'dmz.2');
+  expect(await store.tryRead(`/tool/netback/networks/${made}`)).toBe('dmz.2');
+  await store.rm('/tool/netback/bridges/1');
+  expect(await named('lan.7')).toBe('');
+  await api.ask('network.destroy', made);
+  expect(await store.tryDirectory('/tool/netback/networks')).toEqual([]);
+});
+
 test('interfaces, consoles and networks of a machine', async () => {
   const vm = await api.ask<string>('VM.create', vmRecord('web'));
   const network = await api.ask<string>('network.create', {

@@ -11,7 +11,7 @@ import {
   vlanTagInvalid,
 } from '../errors.ts';
 import { MAX_RECORDS } from '../limits.ts';
-import { allNetworks, networkOfBridge, networkRecord, putNetwork, removeNetwork } from '../networks.ts';
+import { allNetworks, findBridges, networkOfBridge, networkRecord, putNetwork, removeNetwork } from '../networks.ts';
 import { flagIn, mapIn, textIn, type JsonRecord } from '../state.ts';
 import { defineClass, emptyClass, writer, type Field } from '../table.ts';
 import { convert } from '../values.ts';
@@ -24,8 +24,8 @@ interface Network {
 
 const { ro, rw, func, method } = writer<Network>();
 
-/** What Linux takes for an interface's name. */
-const BRIDGE_NAME = /^[A-Za-z0-9_.+:-]{1,15}$/;
+/** What the network backend takes for a bridge's name. */
+const BRIDGE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/;
 
 const vifsOf = (world: World, ref: string): string[] =>
   devicesOf(world, isVif)
@@ -49,7 +49,10 @@ const REQUIRED = ['name_label', 'name_description', 'other_config', 'default_gat
 export const network = defineClass<Network>({
   name: 'network',
   doc: 'A bridge that virtual interfaces are on.',
-  all: (world) => allNetworks(world).map((ref) => ({ ref, record: networkRecord(world, ref) ?? {} })),
+  async all(world) {
+    await findBridges(world);
+    return allNetworks(world).map((ref) => ({ ref, record: networkRecord(world, ref) ?? {} }));
+  },
   find(world, ref) {
     const record = networkRecord(world, ref);
     return record && { ref, record };
@@ -87,7 +90,7 @@ export const network = defineClass<Network>({
   operations: [
     func({
       name: 'create',
-      doc: 'Makes a network; its bridge is there when the first interface is.',
+      doc: 'Makes a network: a bridge of the network backend without a way out.',
       returns: 'network',
       params: [{ name: 'record', kind: 'struct' }],
       async run(world, _, record) {
