@@ -16,6 +16,8 @@ export interface NatEntry {
   readonly port: number;
   /** The largest TCP payload that the guest announced; large frames for it are marked to be cut so. */
   mss: number;
+  /** The scale of the guest's windows (RFC 7323). */
+  windowShift: number;
   seenMs: number;
   closing: boolean;
 }
@@ -83,7 +85,16 @@ export class Nat {
   }
 
   #add(protocol: NatProtocol, guestIp: Ipv4, guestPort: number, port: number, nowMs: number): NatEntry {
-    const entry: NatEntry = { protocol, guestIp, guestPort, port, mss: DEFAULT_MSS, seenMs: nowMs, closing: false };
+    const entry: NatEntry = {
+      protocol,
+      guestIp,
+      guestPort,
+      port,
+      mss: DEFAULT_MSS,
+      windowShift: 0,
+      seenMs: nowMs,
+      closing: false,
+    };
     let entries = this.#byGuest.get(guestIp);
     if (!entries) this.#byGuest.set(guestIp, (entries = new Map<number, NatEntry>()));
     entries.set(portKey(protocol, guestPort), entry);

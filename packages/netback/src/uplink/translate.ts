@@ -9,10 +9,19 @@ import { adjusted, fold, pseudoHeaderSum } from '../switch/checksum.ts';
 import type { EthernetFrame } from '../switch/frame.ts';
 import { IP_PROTOCOL, type IpPacket, putU16, putU32, tcpHeaderBytes, u16, u32 } from '../switch/headers.ts';
 import type { Ipv4 } from '../switch/ip.ts';
+import { MIN_SEGMENT_BYTES } from '../switch/limits.ts';
 import type { NatEntry, NatProtocol } from './nat.ts';
 import { ICMP_ECHO } from './packets.ts';
 
-const TCP = { fin: 0x01, syn: 0x02, rst: 0x04, optionsAt: 20, mssOption: 2, nop: 1, end: 0 } as const;
+const TCP = { fin: 0x01, syn: 0x02, rst: 0x04, windowAt: 14, optionsAt: 20 } as const;
+const TCP_OPTION = { end: 0, nop: 1, mss: 2, windowScale: 3 } as const;
+/** The largest shift of a window (RFC 7323 2.3). */
+const MAX_WINDOW_SHIFT = 14;
+/**
+ * What a guest may have on its way from passt. passt drops what its socket does not take at once, 208 KiB by Linux' default: a larger
+ * window costs more in retransmissions than it gains (docs/RATIONALE.md).
+ */
+const MAX_WINDOW_BYTES = 128 << 10;
 /** What an IPv4 packet of 65,535 bytes holds behind headers without options. */
 const LARGEST_MSS = 65_495;
 const UDP_HEADER_BYTES = 8;
@@ -81,15 +90,8 @@ export function outboundParts(
   });
   if (flow.protocol === 'tcp') {
     noteFlags(head, packet, entry);
-    const at = mssAt(head, packet, payloadAt);
-    if (at !== undefined) {
-      entry.mss = u16(head, at);
-      // Padding may put the option at an odd place, where the sum sees its bytes swapped.
-      const odd = ((at - packet.transportAt) & 1) !== 0;
-      const [before, after] = odd ? [swapped(entry.mss), swapped(LARGEST_MSS)] : [entry.mss, LARGEST_MSS];
-      putU16(head, flow.checksumAt, adjusted(u16(head, flow.checksumAt), before, after));
-      putU16(head, at, LARGEST_MSS);
-    }
+    if (((head[packet.transportAt + 13] ?? 0) & TCP.syn) !== 0) rewriteSyn(head, packet, flow, entry);
+    else rewriteWindow(head, packet, flow, entry);
   }
   return [head, frame.subarray(payloadAt, packet.end)];
 }
@@ -139,17 +141,39 @@ function noteFlags(bytes: Uint8Array, { transportAt }: IpPacket, entry: NatEntry
   else if ((flags & TCP.syn) !== 0) entry.closing = false;
 }
 
-/** Where the MSS stands in a SYN's options (RFC 9293 3.2). */
-function mssAt(bytes: Uint8Array, { transportAt }: IpPacket, end: number): number | undefined {
-  if (((bytes[transportAt + 13] ?? 0) & TCP.syn) === 0) return undefined;
-  for (let at = transportAt + TCP.optionsAt; at + 1 < end && bytes[at] !== TCP.end;) {
-    if (bytes[at] === TCP.nop) {
+function rewriteSyn(head: Uint8Array, { transportAt }: IpPacket, flow: Flow, entry: NatEntry): void {
+  const scaleAt = optionAt(head, transportAt, TCP_OPTION.windowScale, 3);
+  entry.windowShift = scaleAt === undefined ? 0 : Math.min(head[scaleAt] ?? 0, MAX_WINDOW_SHIFT);
+  const at = optionAt(head, transportAt, TCP_OPTION.mss, 4);
+  if (at === undefined) return;
+  const announced = u16(head, at);
+  entry.mss = Math.max(announced, MIN_SEGMENT_BYTES);
+  // Padding may put the option at an odd place, where the sum sees its bytes swapped.
+  const odd = ((at - transportAt) & 1) !== 0;
+  const [before, after] = odd ? [swapped(announced), swapped(LARGEST_MSS)] : [announced, LARGEST_MSS];
+  putU16(head, flow.checksumAt, adjusted(u16(head, flow.checksumAt), before, after));
+  putU16(head, at, LARGEST_MSS);
+}
+
+function rewriteWindow(head: Uint8Array, { transportAt }: IpPacket, flow: Flow, { windowShift }: NatEntry): void {
+  const at = transportAt + TCP.windowAt;
+  const window = u16(head, at);
+  const most = MAX_WINDOW_BYTES >>> windowShift;
+  if (window <= most) return;
+  putU16(head, flow.checksumAt, adjusted(u16(head, flow.checksumAt), window, most));
+  putU16(head, at, most);
+}
+
+/** Where the value of an option of `bytes` bytes stands in a TCP header that ends with `head` (RFC 9293 3.2). */
+function optionAt(head: Uint8Array, transportAt: number, kind: number, bytes: number): number | undefined {
+  for (let at = transportAt + TCP.optionsAt; at + 1 < head.length && head[at] !== TCP_OPTION.end;) {
+    if (head[at] === TCP_OPTION.nop) {
       at += 1;
       continue;
     }
-    const length = bytes[at + 1] ?? 0;
-    if (length < 2 || at + length > end) return undefined;
-    if (bytes[at] === TCP.mssOption) return length === 4 ? at + 2 : undefined;
+    const length = head[at + 1] ?? 0;
+    if (length < 2 || at + length > head.length) return undefined;
+    if (head[at] === kind) return length === bytes ? at + 2 : undefined;
     at += length;
   }
   return undefined;
