@@ -6,7 +6,6 @@ import { PAGE, type Puppet, PuppetRing } from './puppet.ts';
 
 export const DEVICE = 51712;
 const { request: Request, indirect: Indirect, response: Response } = BLKIF_ABI[64];
-const ANSWER_MS = 20_000;
 const STATUS_BITS = 16;
 
 export interface Segment {
@@ -114,8 +113,7 @@ export class PuppetDisk {
 
   /** What comes for so many requests; `undefined` when it does not come, because the ring was given up. */
   async answers(count: number): Promise<Answer[] | undefined> {
-    const wait = (await this.dropped()) ? 0 : ANSWER_MS;
-    const found = await this.ring.responses(count, Response.size, wait);
+    const found = await this.ring.responses(count, Response.size, () => this.dropped());
     return found?.map((bytes) => {
       const view = Response.view(bytesOf(bytes), 0);
       return { id: view.id, status: (view.status << STATUS_BITS) >> STATUS_BITS };

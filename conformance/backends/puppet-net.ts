@@ -5,7 +5,6 @@ import { NETIF_RSP, NetifRxRequest, NetifTxRequest, NetifTxResponse } from '@xen
 import { type Puppet, PuppetRing } from './puppet.ts';
 
 export const HANDLE = 0;
-const ANSWER_MS = 20_000;
 const STATUS_BITS = 16;
 const ETHERNET_HEADER = 14;
 /** IEEE's type for local experiments. */
@@ -105,16 +104,18 @@ export class PuppetNic {
 
   /** `undefined` when they do not come, because the rings were given up. */
   async answers(count: number): Promise<TxAnswer[] | undefined> {
-    const wait = (await this.dropped()) ? 0 : ANSWER_MS;
-    const found = await this.tx.responses(count, NetifTxResponse.size, wait);
+    const found = await this.tx.responses(count, NetifTxResponse.size, () => this.dropped());
     return found?.map((bytes) => {
       const view = NetifTxResponse.view(bytesOf(bytes), 0);
       return { id: view.id, status: (view.status << STATUS_BITS) >> STATUS_BITS };
     });
   }
 
+  /** The backend has let go of the rings: it says so in the store, as Linux's, or closes. */
   async dropped(): Promise<boolean> {
-    return ['', '5', '6'].includes(await this.puppet.backend('vif', HANDLE, 'state'));
+    const { host, domid } = this.puppet;
+    const error = await host.run('xenstore-read', `/local/domain/0/error/backend/vif/${domid}/${HANDLE}/error`);
+    return error.stdout.trim() !== '' || ['', '5', '6'].includes(await this.puppet.backend('vif', HANDLE, 'state'));
   }
 
   /** The frontend is served: an honest frame is taken. */

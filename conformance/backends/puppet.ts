@@ -6,6 +6,7 @@ import { assert, type ConsoleSession, type TestHost, until } from '@xenhost/test
 
 const MEMORY_MIB = 8;
 const TIMEOUT_MS = 60_000;
+const ANSWER_MS = 30_000;
 export const PAGE = 4096;
 /** Fits in a line of its console. */
 const PUT_BYTES = 400;
@@ -182,11 +183,11 @@ export class PuppetRing {
     return (await this.#puppet.get(this.address + RING.rspProd, 4)).readUInt32LE();
   }
 
-  /** The responses that have come since the last call; waits for `count` of them, or `undefined` when they do not come. */
-  async responses(count: number, responseBytes: number, waitMs: number): Promise<Buffer[] | undefined> {
-    const deadline = Date.now() + waitMs;
+  /** The next `count` responses; `undefined` when they do not come, because the backend gave the ring up or says nothing. */
+  async responses(count: number, responseBytes: number, gaveUp: () => Promise<boolean>): Promise<Buffer[] | undefined> {
+    const deadline = Date.now() + ANSWER_MS;
     while (((await this.responseProducer()) - this.#answered) >>> 0 < count) {
-      if (Date.now() > deadline) return undefined;
+      if ((await gaveUp()) || Date.now() > deadline) return undefined;
     }
     const found: Buffer[] = [];
     for (let i = 0; i < count; i++) found.push(await this.#puppet.get(this.entry(this.#answered + i), responseBytes));
