@@ -9,6 +9,7 @@ import { Batches } from './vif/batches.ts';
 import type { QueueBudget } from './vif/counters.ts';
 import { VifDevice } from './vif/device.ts';
 import { EventPorts } from './vif/event-ports.ts';
+import { PagedReceivers } from './vif/paged-frame.ts';
 
 /** The directory of this backend's devices in xenstore. */
 export const DEVICE_CLASS = 'vif';
@@ -26,6 +27,7 @@ export class Vifs {
   readonly #ports: EventPorts;
   readonly #batches: Batches;
   readonly #budget: QueueBudget = { bytes: 0 };
+  readonly #paged = new PagedReceivers();
   readonly #devices = new Map<string, VifDevice>();
 
   constructor(modules: VifsModules) {
@@ -81,6 +83,7 @@ export class Vifs {
       ports: this.#ports,
       batches: this.#batches,
       budget: this.#budget,
+      paged: this.#paged,
       onGone: (gone) => {
         this.#end(device.path, gone);
       },

@@ -9,7 +9,7 @@ import type { Clock } from '@xenhost/base';
 import type { Logger } from '@xenhost/daemon-kit';
 import { frameTest, type FrameTest } from './filter.ts';
 import { FlapGuard } from './flap.ts';
-import type { EthernetFrame, FrameReceiver, PortFilter, PortOffloads, SwitchPort } from './frame.ts';
+import type { EthernetFrame, FrameHead, FrameReceiver, PortFilter, PortOffloads, SwitchPort } from './frame.ts';
 import { ETHERNET_HEADER_BYTES } from './headers.ts';
 import { FLAP_HOLD_MS, MAX_FRAME_BYTES, MAX_MACS_PER_GUEST, MAX_PORTS, STORM_BURST_FRAMES } from './limits.ts';
 import { isGroup, isGroupAt, macAt, type MacNumber, macText, parseMac } from './mac.ts';
@@ -109,6 +109,7 @@ export class Bridge {
       forward: (from, frame) => {
         this.#forward(from, frame);
       },
+      direct: (from, head, hand) => this.#direct(from, head, hand),
       closed: (gone) => {
         this.#ports.delete(gone);
         this.#macs.remove(gone);
@@ -186,6 +187,21 @@ export class Bridge {
     for (const port of this.#ports) if (mayFollow(from, port)) port.put(offloaded);
   }
 
+  /** See SwitchPort: whoever would see, cut or refuse the frame has to have it whole. */
+  #direct(from: Port, head: FrameHead, hand: (to: FrameReceiver) => boolean): boolean {
+    const { bytes, length } = head;
+    const watched = this.#observers.size > 0 || from.observers.size > 0;
+    const readable = bytes.length >= ETHERNET_HEADER_BYTES && length <= MAX_FRAME_BYTES;
+    if (watched || !readable || isGroupAt(bytes, 6) || isGroupAt(bytes, 0)) return false;
+    const now = this.#now();
+    const to = this.#macs.lookup(macAt(bytes, 0), now);
+    const whole = to?.kind !== 'guest' || !mayFollow(from, to) || !OffloadedFrame.asItIs(head, to.accepts);
+    if (whole || to.observers.size > 0 || this.#refused(from, bytes, now) || !to.putDirect(length, hand)) return false;
+    from.counters.inFrames += 1;
+    from.counters.inBytes += length;
+    return true;
+  }
+
   /** Learns where the frame came from; why it may not pass. */
   #refused(from: Port, bytes: Uint8Array, now: number): DropReason | undefined {
     const source = macAt(bytes, 6);
@@ -213,6 +229,7 @@ function mayFollow(from: Port, to: Port): boolean {
 
 interface PortEnds {
   forward(from: Port, frame: EthernetFrame): void;
+  direct(from: Port, head: FrameHead, hand: (to: FrameReceiver) => boolean): boolean;
   closed(port: Port): void;
 }
 
@@ -257,8 +274,20 @@ class Port implements SwitchPort {
     if (!this.#closed) this.#ends.forward(this, frame);
   }
 
+  direct(head: FrameHead, hand: (to: FrameReceiver) => boolean): boolean {
+    return !this.#closed && this.#ends.direct(this, head, hand);
+  }
+
   setReceiver(receiver: FrameReceiver): void {
     this.#receiver = receiver;
+  }
+
+  /** A frame for the port's owner that does not pass through here. */
+  putDirect(length: number, hand: (to: FrameReceiver) => boolean): boolean {
+    if (!this.#receiver || !hand(this.#receiver)) return false;
+    this.counters.outFrames += 1;
+    this.counters.outBytes += length;
+    return true;
   }
 
   close(): void {

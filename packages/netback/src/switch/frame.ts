@@ -32,6 +32,16 @@ export interface PortOffloads {
 /** Takes a frame; false when there is no room and it was dropped. */
 export type FrameReceiver = (frame: EthernetFrame) => boolean;
 
+/** The beginning of a frame whose rest is still in its sender's pages. */
+export interface FrameHead {
+  /** All headers, from the destination MAC to TCP's. */
+  readonly bytes: Uint8Array;
+  /** Of the whole frame. */
+  readonly length: number;
+  readonly checksum: EthernetFrame['checksum'];
+  readonly gso?: Gso;
+}
+
 /** One port of a switch, as its owner (a vif, an uplink) sees it. */
 export interface SwitchPort {
   /** As a bridge's tools would print it: vif1.0. */
@@ -39,6 +49,11 @@ export interface SwitchPort {
   readonly accepts: PortOffloads;
   /** From the port's owner (a guest) into the switch; never blocks and never throws for what a guest sent. */
   send(frame: EthernetFrame): void;
+  /**
+   * Calls `hand` with the one guest to which the frame would go, as it is and unseen by others: that may get it without the switch.
+   * True, and the frame counts as passed, if `hand` says that it did; else it has to be sent whole.
+   */
+  direct?(head: FrameHead, hand: (to: FrameReceiver) => boolean): boolean;
   /** Where the switch puts what is for the owner; frames are dropped until it is set. */
   setReceiver(receiver: FrameReceiver): void;
   /** Leaves the switch; later sends are dropped. */

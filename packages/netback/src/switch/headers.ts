@@ -66,20 +66,23 @@ export function ethernetHeader(frame: Uint8Array): EthernetHeader {
   return { type, payloadAt: at };
 }
 
-/** The IP packet in a frame; undefined when there is none or its lengths are wrong. */
-export function ipPacket(frame: Uint8Array): IpPacket | undefined {
+/**
+ * The IP packet in a frame; undefined when there is none or its lengths are wrong. `length`: of the whole frame, when only its
+ * beginning is at hand.
+ */
+export function ipPacket(frame: Uint8Array, length = frame.length): IpPacket | undefined {
   const { type, payloadAt } = ethernetHeader(frame);
-  if (type === ETHERTYPE.ipv4) return ipv4Packet(frame, payloadAt);
-  return type === ETHERTYPE.ipv6 ? ipv6Packet(frame, payloadAt) : undefined;
+  if (type === ETHERTYPE.ipv4) return ipv4Packet(frame, payloadAt, length);
+  return type === ETHERTYPE.ipv6 ? ipv6Packet(frame, payloadAt, length) : undefined;
 }
 
-function ipv4Packet(frame: Uint8Array, ipAt: number): IpPacket | undefined {
+function ipv4Packet(frame: Uint8Array, ipAt: number, length: number): IpPacket | undefined {
   if (ipAt + IPV4_MIN_HEADER_BYTES > frame.length) return undefined;
   const first = frame[ipAt] ?? 0;
   const headerBytes = (first & 0xf) * 4;
   const totalBytes = u16(frame, ipAt + 2);
   const end = ipAt + totalBytes;
-  if (first >> 4 !== 4 || headerBytes < IPV4_MIN_HEADER_BYTES || totalBytes < headerBytes || end > frame.length) {
+  if (first >> 4 !== 4 || headerBytes < IPV4_MIN_HEADER_BYTES || totalBytes < headerBytes || end > length) {
     return undefined;
   }
   return {
@@ -92,10 +95,10 @@ function ipv4Packet(frame: Uint8Array, ipAt: number): IpPacket | undefined {
   };
 }
 
-function ipv6Packet(frame: Uint8Array, ipAt: number): IpPacket | undefined {
+function ipv6Packet(frame: Uint8Array, ipAt: number, length: number): IpPacket | undefined {
   if (ipAt + IPV6_HEADER_BYTES > frame.length || (frame[ipAt] ?? 0) >> 4 !== 6) return undefined;
   const end = ipAt + IPV6_HEADER_BYTES + u16(frame, ipAt + 4);
-  if (end > frame.length) return undefined;
+  if (end > length) return undefined;
   let protocol = frame[ipAt + 6] ?? 0;
   let at = ipAt + IPV6_HEADER_BYTES;
   for (let walked = 0; EXTENSIONS.has(protocol); walked += 1) {

@@ -16,6 +16,12 @@ export class OffloadedFrame {
     this.#whole = [frame];
   }
 
+  /** Whether the port takes it as it is. */
+  static asItIs({ checksum, gso }: Pick<EthernetFrame, 'checksum' | 'gso'>, accepts: PortOffloads): boolean {
+    if (checksum === 'complete' && !gso) return true;
+    return accepts.checksumPartial && (!gso || accepts.gso.has(gso.type));
+  }
+
   /** Frames that the port can take; none when the frame is not what its flags say. */
   for(accepts: PortOffloads): readonly EthernetFrame[] {
     const { bytes, checksum, gso } = this.#frame;

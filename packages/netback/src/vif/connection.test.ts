@@ -13,6 +13,7 @@ import { EventPorts } from './event-ports.ts';
 import type { FrontendKeys } from './frontend-keys.ts';
 import { RX_DRAIN_MS, RX_QUEUE_BYTES } from './limits.ts';
 import { MulticastFilter } from './multicast.ts';
+import type { PagedFrame } from './paged-frame.ts';
 
 /** Lets all that is under way come to rest. */
 const settle = async (): Promise<void> => {
@@ -49,6 +50,8 @@ interface Scene {
   readonly credit: Credit;
   readonly multicast: MulticastFilter;
   readonly batches: () => number;
+  /** Who gets frames from this guest's pages. */
+  readonly peer: { current: Connection | undefined };
   readonly reopen: () => Promise<Connection>;
 }
 
@@ -64,10 +67,19 @@ const keysOf = (guest: FakeFrontend, change: Partial<FrontendKeys>): FrontendKey
   ...change,
 });
 
-async function scene(change: Partial<FrontendKeys> = {}): Promise<Scene> {
-  const backend = new FakeBackend();
-  const guest = new FakeFrontend(backend, 5);
-  const privcmd = localPrivcmd({}, backend).open();
+const openers = new WeakMap<FakeBackend, ReturnType<typeof localPrivcmd>>();
+
+/** A backend has one opener. */
+function opener(backend: FakeBackend): ReturnType<typeof localPrivcmd> {
+  const known = openers.get(backend) ?? localPrivcmd({}, backend);
+  openers.set(backend, known);
+  return known;
+}
+
+async function scene(change: Partial<FrontendKeys> = {}, backend = new FakeBackend(), domid = 5): Promise<Scene> {
+  const guest = new FakeFrontend(backend, domid);
+  const privcmd = opener(backend).open();
+  const peer: Scene['peer'] = { current: undefined };
   let batches = 0;
   const clock = new FakeClock();
   const [counters, timers, credit, multicast] = [
@@ -79,6 +91,7 @@ async function scene(change: Partial<FrontendKeys> = {}): Promise<Scene> {
   const frames: EthernetFrame[] = [];
   const faults: string[] = [];
   const fatal: string[] = [];
+  const paged = (frame: PagedFrame): boolean => peer.current?.receivePaged(frame) ?? false;
   const ports = new EventPorts(privcmd);
   const open = (): Promise<Connection> =>
     Connection.open(
@@ -98,6 +111,7 @@ async function scene(change: Partial<FrontendKeys> = {}): Promise<Scene> {
         budget: { bytes: 0 },
         timers,
         onFrame: (frame) => frames.push(frame),
+        onPaged: (frame) => paged(frame),
         onFault: (reason) => faults.push(reason),
         onFatal: (reason) => fatal.push(reason),
       },
@@ -117,6 +131,7 @@ async function scene(change: Partial<FrontendKeys> = {}): Promise<Scene> {
     credit,
     multicast,
     batches: () => batches,
+    peer,
     reopen: open,
   };
 }
@@ -419,6 +434,106 @@ test('a backend that starts anew goes on where the ring was left', async () => {
   expect(frames.map(({ bytes: { length } }) => length)).toEqual([60, 62, 63]);
   expect(guest.answers()).toHaveLength(3);
   expect(guest.received().map(({ bytes: { length } }) => length)).toEqual([61, 64]);
+});
+
+describe('large frames from pages to pages', () => {
+  async function pair(): Promise<readonly [Scene, Scene]> {
+    const one = await scene();
+    const two = await scene({}, one.backend, 6);
+    one.peer.current = two.connection;
+    return [one, two];
+  }
+  const frame = tcpFrame(40_000);
+  /** As Linux does it: the headers in a part of their own, pages anywhere. */
+  const pieces = [
+    { data: frame.subarray(0, 54), offset: 300 },
+    { data: frame.subarray(54, 4000), offset: 150 },
+    ...parts(frame.subarray(4000)),
+  ];
+  const packet = { parts: pieces, flags: NETTXF.csum_blank, extras: [gsoInfo(1448)] };
+
+  test('they arrive whole, with their flags; the sender has its answers when they have', async () => {
+    const [one, two] = await pair();
+    two.guest.offer(64);
+    const [ids = []] = one.guest.send(packet);
+    await settle();
+    expect(one.frames).toEqual([]);
+    expect(two.guest.received()).toMatchObject([{ bytes: frame, gso: { type: 1, size: 1448 } }]);
+    expect(one.guest.answers().map(([, status]) => status)).toEqual([
+      NETIF_RSP.OKAY,
+      NETIF_RSP.NULL,
+      ...ids.slice(1).map(() => NETIF_RSP.OKAY),
+    ]);
+    expect(one.counters).toMatchObject({ rxPackets: 1, rxBytes: frame.length });
+    expect(two.counters).toMatchObject({ txPackets: 1, txBytes: frame.length });
+  });
+
+  test('without buffers at once they come through here, in order with those behind them', async () => {
+    const [one, two] = await pair();
+    two.guest.offer(4);
+    one.guest.send({ parts: [{ data: bytes(60) }] }, packet, { parts: [{ data: bytes(61) }] }, packet);
+    await settle();
+    expect(one.frames.map(({ bytes: { length } }) => length)).toEqual([60, frame.length, 61, frame.length]);
+    expect(one.frames[1]?.bytes).toEqual(frame);
+    expect(one.guest.answers().every(([, status]) => status !== NETIF_RSP.ERROR)).toBe(true);
+  });
+
+  test('many of them between small ones, both ways', async () => {
+    const [one, two] = await pair();
+    two.peer.current = one.connection;
+    for (let round = 0; round < 20; round += 1) {
+      for (const { guest } of [one, two]) {
+        guest.offer(round === 0 ? 200 : 22);
+        guest.send(packet, packet);
+      }
+      await settle();
+      for (const { guest, fatal } of [one, two]) {
+        expect(guest.received().map(({ bytes: { length } }) => length)).toEqual([frame.length, frame.length]);
+        expect(guest.answers().every(([, status]) => status !== NETIF_RSP.ERROR)).toBe(true);
+        expect(fatal).toEqual([]);
+      }
+    }
+  });
+
+  test('a part without a grant is an error to its sender, who is read first from then on', async () => {
+    const [one, two] = await pair();
+    two.guest.offer(64);
+    one.guest.send({ parts: [...pieces, { data: frame, gref: 40, size: 100 }] });
+    await settle();
+    expect(one.guest.answers().map(([, status]) => status)).toEqual([
+      ...pieces.map(() => NETIF_RSP.OKAY),
+      NETIF_RSP.ERROR,
+    ]);
+    two.guest.received();
+    one.guest.send(packet);
+    await settle();
+    expect(one.frames).toHaveLength(1);
+    expect(two.faults).toEqual([]);
+  });
+
+  test('headers that change after they were judged change nothing', async () => {
+    const [one, two] = await pair();
+    two.guest.offer(64);
+    const page = one.backend.guests.get(5)?.frames;
+    one.peer.current = {
+      receivePaged: (paged: PagedFrame) => {
+        for (const bytes of page?.values() ?? []) if (bytes[308] === 0x3e) bytes.fill(0xee, 300, 354);
+        return two.connection.receivePaged(paged);
+      },
+    } as Connection;
+    one.guest.send(packet);
+    await settle();
+    expect(two.guest.received()).toMatchObject([{ bytes: frame }]);
+  });
+
+  test('a sender that goes away takes along what has not left', async () => {
+    const [one, two] = await pair();
+    two.guest.offer(64);
+    one.guest.send(packet);
+    await Promise.all([one.connection.close(), settle()]);
+    expect(two.guest.received().every(({ bytes: got }) => Buffer.compare(got, frame) === 0)).toBe(true);
+    expect(two.fatal).toEqual([]);
+  });
 });
 
 test('a ring that is not granted, or holds nonsense, is refused', async () => {

@@ -20,6 +20,7 @@ import { FrontendError } from './frontend-keys.ts';
 import type { FrontendKeys, QueueKeys } from './frontend-keys.ts';
 import { GrantedRing } from './granted-ring.ts';
 import type { MulticastFilter } from './multicast.ts';
+import type { PagedFrame } from './paged-frame.ts';
 import { RxQueue } from './rx-queue.ts';
 import type { Timers } from './timers.ts';
 import { TxQueue } from './tx-queue.ts';
@@ -45,6 +46,8 @@ export interface ConnectionModules {
   readonly timers: Timers;
   /** From the guest. */
   readonly onFrame: (frame: EthernetFrame) => void;
+  /** From the guest, still in its pages; false when it has to come whole. */
+  readonly onPaged: (frame: PagedFrame) => boolean;
   /** A packet or a buffer was refused, with no harm to others. */
   readonly onFault: (reason: string) => void;
   /** The frontend is out of order: the vif is to be disabled. */
@@ -92,9 +95,21 @@ export class Connection {
       counters.txDropped += 1;
       return false;
     }
-    const { length } = this.#queues;
-    const queue = this.#queues[length > 1 ? flowHash(frame.bytes) % length : 0];
-    return queue?.rx.enqueue(frame) ?? false;
+    return this.#queueFor(frame.bytes)?.rx.enqueue(frame) ?? false;
+  }
+
+  /** The same from another guest's pages; false when it has to come whole. */
+  receivePaged(frame: PagedFrame): boolean {
+    return (
+      this.#options.frontend.scatterGather &&
+      (this.#queueFor(frame.head, frame.length)?.rx.enqueuePaged(frame) ?? false)
+    );
+  }
+
+  /** `length`: of the whole frame. */
+  #queueFor(head: Uint8Array, length = head.length): Queue | undefined {
+    const queues = this.#queues.length;
+    return this.#queues[queues > 1 ? flowHash(head, length) % queues : 0];
   }
 
   /** Lets go of everything; resolves when nothing touches the guest any more. */
@@ -113,14 +128,15 @@ export class Connection {
 
   async #openQueue(keys: QueueKeys): Promise<void> {
     const { domid, frontend } = this.#options;
-    const { ports, batches, credit, multicast, counters, budget, timers, onFrame, onFault, onFatal } = this.#m;
+    const { ports, batches, credit, multicast, counters, budget, timers } = this.#m;
+    const { onFrame, onPaged, onFault, onFatal } = this.#m;
     const txRing = await this.#ring('transmit', keys.txRingRef, TX_SHAPE);
     const rxRing = await this.#ring('receive', keys.rxRingRef, RX_SHAPE);
     const txPort = await this.#bind(keys.txPort);
     const rxPort = keys.rxPort === keys.txPort ? txPort : await this.#bind(keys.rxPort);
     const tx = new TxQueue(
       { domid, port: txPort },
-      { ring: txRing, batches, credit, multicast, counters, timers, onFrame, onBadPacket: onFault, onFatal },
+      { ring: txRing, batches, credit, multicast, counters, timers, onFrame, onPaged, onBadPacket: onFault, onFatal },
     );
     const rx = new RxQueue(
       { domid, port: rxPort, notified: frontend.rxNotify },

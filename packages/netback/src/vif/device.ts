@@ -8,7 +8,7 @@ import type { Logger } from '@xenhost/daemon-kit';
 import type { PrivcmdPort } from '@xenhost/privcmd';
 import { XenbusState } from '@xenhost/xen-abi';
 import type { BackendDevice, XenstoreClient } from '@xenhost/xenstore-client';
-import type { GsoType, PortOffloads, SwitchPort, Switches } from '../switch/frame.ts';
+import type { FrameReceiver, GsoType, PortOffloads, SwitchPort, Switches } from '../switch/frame.ts';
 import { HotplugError, vifConfig } from './backend-keys.ts';
 import type { VifConfig } from './backend-keys.ts';
 import type { Batches } from './batches.ts';
@@ -21,6 +21,7 @@ import { FaultLog } from './fault-log.ts';
 import { FrontendError, readFrontend, sameRings } from './frontend-keys.ts';
 import type { FrontendKeys } from './frontend-keys.ts';
 import { MulticastFilter } from './multicast.ts';
+import type { PagedFrame, PagedReceivers } from './paged-frame.ts';
 import { systemTimers } from './timers.ts';
 import type { Timers } from './timers.ts';
 import { BackendDirectory, FEATURES } from './xenbus.ts';
@@ -33,6 +34,7 @@ export interface VifModules {
   readonly ports: EventPorts;
   readonly batches: Batches;
   readonly budget: QueueBudget;
+  readonly paged: PagedReceivers;
   /** The toolstack has removed the vif; nothing of it is left. */
   readonly onGone: (vif: VifDevice) => void;
   readonly clock?: Clock;
@@ -193,11 +195,13 @@ export class VifDevice {
         throw new HotplugError(`frontend ${frontend} is not of domain ${this.domid}`);
       }
       const port = switches.attach({ ...config, accepts: this.#offloads });
-      port.setReceiver((frame) => {
+      const receiver: FrameReceiver = (frame) => {
         if (this.#connection) return this.#connection.receive(frame);
         this.counters.txDropped += 1;
         return false;
-      });
+      };
+      this.#m.paged.know(receiver, (frame) => this.#connection?.receivePaged(frame) ?? false);
+      port.setReceiver(receiver);
       this.#port = port;
       this.#config = config;
       this.#frontendPath = frontend;
@@ -240,6 +244,7 @@ export class VifDevice {
           multicast: this.#multicast,
           counters: this.counters,
           onFrame: (frame) => this.#port?.send(frame),
+          onPaged: (frame) => this.#sendPaged(frame),
           onFault: (reason) => {
             this.#faults.add(reason);
           },
@@ -257,6 +262,15 @@ export class VifDevice {
       await this.#directory.error(error.message);
       await this.#directory.state(XenbusState.Closing);
     }
+  }
+
+  #sendPaged(frame: PagedFrame): boolean {
+    const { head, length, checksum, gso } = frame;
+    return (
+      this.#port?.direct?.({ bytes: head, length, checksum, ...(gso ? { gso } : {}) }, (to) =>
+        this.#m.paged.hand(to, frame),
+      ) ?? false
+    );
   }
 
   /** After what only a broken or hostile frontend does: this vif stops, others go on (xenvif_fatal_tx_err). */

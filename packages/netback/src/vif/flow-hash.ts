@@ -6,9 +6,9 @@ const FNV_PRIME = 0x01000193;
 /** Spreads over the low bits what FNV leaves in the high ones (the finish of MurmurHash3). */
 const FINISH = [0x85ebca6b, 0xc2b2ae35] as const;
 
-/** Of addresses and ports where there are some, else of the Ethernet addresses. */
-export function flowHash(frame: Uint8Array): number {
-  const ip = ipPacket(frame);
+/** Of addresses and ports where there are some, else of the Ethernet addresses. `length`: of the whole frame. */
+export function flowHash(frame: Uint8Array, length = frame.length): number {
+  const ip = ipPacket(frame, length);
   if (!ip) return finish(hash(frame, 0, 12, FNV_OFFSET));
   const [from, to] = ip.version === 4 ? [ip.ipAt + 12, ip.ipAt + 20] : [ip.ipAt + 8, ip.ipAt + 40];
   const addresses = hash(frame, from, to, FNV_OFFSET);

@@ -23,3 +23,11 @@ export const CREDIT_BURST_BYTES = 128 * 1024;
 export const STATISTICS_INTERVAL_MS = 1000;
 /** Characters of an interface's name (IFNAMSIZ, its NUL not counted). */
 export const INTERFACE_NAME_CHARS = 15;
+/** Smaller frames pass through here: reading them whole costs less than asking twice. */
+export const DIRECT_MIN_BYTES = 4096;
+/** Parts of a frame that goes from pages to pages: each takes a buffer, and frontends take no more for one frame. */
+export const DIRECT_PARTS = 18;
+/** Read of such a frame: Ethernet with tags, IP with options, TCP with options. */
+export const HEAD_BYTES = 256;
+/** After one that had to be read whole after all, so many large frames are read whole at once. */
+export const DIRECT_PAUSE = 32;

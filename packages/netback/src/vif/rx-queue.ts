@@ -5,7 +5,7 @@
  */
 import { bytesOf, grantRef } from '@xenhost/base';
 import type { Domid, EvtchnPort } from '@xenhost/base';
-import type { MemoryOp, MemoryResult } from '@xenhost/privcmd';
+import type { MemoryOp, MemoryResult, RemotePage } from '@xenhost/privcmd';
 import {
   NETIF_RSP,
   NETRXF,
@@ -20,6 +20,7 @@ import type { Batches } from './batches.ts';
 import type { QueueBudget, VifCounters } from './counters.ts';
 import type { GrantedRing } from './granted-ring.ts';
 import { RX_DRAIN_MS, RX_POLL_MS, RX_QUEUE_BYTES, RX_QUEUE_FRAMES, RX_TOTAL_BYTES } from './limits.ts';
+import type { PagedFrame } from './paged-frame.ts';
 import type { Timers } from './timers.ts';
 
 const PAGE_BYTES = 4096;
@@ -45,29 +46,49 @@ export interface RxQueueModules {
   readonly onFatal: (reason: string, error?: unknown) => void;
 }
 
+type Queued = EthernetFrame | PagedFrame;
+
 /** A response in the making. */
 interface Slot {
   readonly response: Uint8Array;
-  /** Its copy among the batch's; undefined for an extra info. */
-  readonly write?: number;
+  /** Its data among the batch's steps, from..to; empty for an extra info. */
+  readonly from: number;
+  readonly to: number;
   readonly gref: number;
 }
 
-interface Filled {
-  readonly writes: readonly MemoryOp[];
+/** A frame from another guest's pages, and its slots among the others'. */
+interface FilledPaged {
+  readonly frame: PagedFrame;
   readonly slots: readonly Slot[];
 }
 
+interface Filled {
+  readonly steps: MemoryOp[];
+  readonly slots: Slot[];
+  readonly paged: FilledPaged[];
+}
+
+/** A piece of a frame that fills one buffer: what puts it there, and its size. */
+interface Piece {
+  readonly size: number;
+  readonly steps: (page: RemotePage) => readonly MemoryOp[];
+}
+
+const lengthOf = (frame: Queued): number => ('parts' in frame ? frame.length : frame.bytes.length);
+
 /** Slots that a frame takes. */
-const slotsOf = ({ bytes, gso }: EthernetFrame): number => Math.ceil(bytes.length / PAGE_BYTES) + (gso ? 1 : 0);
+const slotsOf = (frame: Queued): number =>
+  ('parts' in frame ? frame.parts.length : Math.ceil(frame.bytes.length / PAGE_BYTES)) + (frame.gso ? 1 : 0);
 
 export class RxQueue {
   readonly #options: RxQueueOptions;
   readonly #m: RxQueueModules;
   #open = true;
-  #frames: EthernetFrame[] = [];
-  /** Bytes in #frames. */
+  #frames: Queued[] = [];
+  /** Bytes in #frames, without those in other guests' pages; slots that all of them take. */
   #bytes = 0;
+  #slots = 0;
   #scheduled = false;
   /** Batches on their way. */
   #underWay = new Set<Promise<void>>();
@@ -97,7 +118,18 @@ export class RxQueue {
     }
     this.#frames.push(frame);
     this.#bytes += size;
+    this.#slots += slotsOf(frame);
     budget.bytes += size;
+    this.#schedule();
+    return true;
+  }
+
+  /** Queues a frame that is still in its sender's pages; false when it could not leave at once. */
+  enqueuePaged(frame: PagedFrame): boolean {
+    const slots = slotsOf(frame);
+    if (!this.#open || this.#careful || this.#m.ring.waiting < this.#slots + slots) return false;
+    this.#frames.push(frame);
+    this.#slots += slots;
     this.#schedule();
     return true;
   }
@@ -149,12 +181,12 @@ export class RxQueue {
     else for (const { response } of filled.slots) ring.respond(response);
     const asking = starved ? [ring.askEvent(slotsOf(next))] : [];
     const reads = starved || ring.waiting < LOW_BUFFERS ? ring.readOps : [];
-    const writes = this.#careful ? [] : filled.writes;
+    const steps = this.#careful ? [] : filled.steps;
     if (starved) this.#armed = true;
     const { eventCopies } = ring;
-    const results = await batches.submit([...writes, ...ring.push(port), ...asking, ...reads]);
+    const results = await batches.submit([...steps, ...ring.push(port), ...asking, ...reads]);
+    if (steps.length > 0) this.#check(filled, results);
     if (!this.#isOpen()) return;
-    if (writes.length > 0) this.#check(filled, results);
     if (reads.length > 0) {
       const taken = ring.offer(results.slice(-reads.length), eventCopies);
       if (typeof taken === 'object') {
@@ -176,18 +208,24 @@ export class RxQueue {
   /** Takes the frames for which there are buffers. */
   #fill(): Filled {
     const { ring, counters, budget } = this.#m;
-    const writes: MemoryOp[] = [];
-    const slots: Slot[] = [];
+    const filled: Filled = { steps: [], slots: [], paged: [] };
     let taken = 0;
     for (const frame of this.#frames) {
       const needed = slotsOf(frame);
       if (ring.waiting < needed) break;
-      this.#put(frame, writes, slots);
-      ring.take(needed);
       taken += 1;
-      const { length } = frame.bytes;
-      this.#bytes -= length;
-      budget.bytes -= length;
+      this.#slots -= needed;
+      if ('parts' in frame && !frame.valid()) continue;
+      const before = filled.slots.length;
+      this.#put(frame, filled);
+      ring.take(needed);
+      const length = lengthOf(frame);
+      if ('parts' in frame) {
+        filled.paged.push({ frame, slots: filled.slots.slice(before) });
+      } else {
+        this.#bytes -= length;
+        budget.bytes -= length;
+      }
       counters.txPackets += 1;
       counters.txBytes += length;
     }
@@ -195,49 +233,61 @@ export class RxQueue {
       this.#frames = this.#frames.slice(taken);
       this.#armed = false;
     }
-    return { writes, slots };
+    return filled;
   }
 
-  #put({ bytes, checksum, gso }: EthernetFrame, writes: MemoryOp[], slots: Slot[]): void {
+  #put(frame: Queued, { steps, slots }: Filled): void {
     const { ring } = this.#m;
     const { domid } = this.#options;
+    const { checksum, gso } = frame;
+    const pieces = 'parts' in frame ? pagedPieces(frame) : pagePieces(frame.bytes);
     let request = 0;
-    for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
+    for (const [index, { size, steps: piece }] of pieces.entries()) {
       const { id, gref } = NetifRxRequest.view(bytesOf(ring.peek(request)), 0);
       request += 1;
-      const data = bytes.subarray(at, at + PAGE_BYTES);
-      const more = at + PAGE_BYTES < bytes.length ? NETRXF.more_data : 0;
-      const validated = at === 0 && checksum === 'partial' ? NETRXF.csum_blank | NETRXF.data_validated : 0;
-      const extra = at === 0 && gso ? NETRXF.extra_info : 0;
-      const response = NetifRxResponse.create({ id, offset: 0, flags: more | validated | extra, status: data.length });
-      slots.push({ response: response.bytes, write: writes.length, gref });
-      writes.push({ kind: 'write', page: { space: 'grant', domid, gref: grantRef(gref) }, offset: 0, data });
-      if (at > 0 || !gso) continue;
+      const more = index < pieces.length - 1 ? NETRXF.more_data : 0;
+      const validated = index === 0 && checksum === 'partial' ? NETRXF.csum_blank | NETRXF.data_validated : 0;
+      const extra = index === 0 && gso ? NETRXF.extra_info : 0;
+      const { bytes } = NetifRxResponse.create({ id, offset: 0, flags: more | validated | extra, status: size });
+      const from = steps.length;
+      steps.push(...piece({ space: 'grant', domid, gref: grantRef(gref) }));
+      slots.push({ response: bytes, from, to: steps.length, gref });
+      if (index > 0 || !gso) continue;
       // The buffer of this request is not used: the extra info lies in its response's place.
       request += 1;
       const info = { type: XEN_NETIF_EXTRA_TYPE.GSO, size: gso.size, gso_type: GSO_TYPES[gso.type] };
-      slots.push({ response: NetifExtraGso.create(info).bytes, gref: 0 });
+      slots.push({ response: NetifExtraGso.create(info).bytes, from: 0, to: 0, gref: 0 });
     }
   }
 
   /** Copies, then makes responses of the outcomes. */
   async #copyFirst(filled: Filled): Promise<void> {
-    const results = filled.writes.length > 0 ? await this.#m.batches.submit(filled.writes) : [];
+    const { ring, batches } = this.#m;
+    const results = filled.steps.length > 0 ? await batches.submit(filled.steps) : [];
     this.#check(filled, results);
-    for (const { response, write } of filled.slots) {
-      if (write !== undefined && results[write]?.status !== 0) {
+    for (const { response, from, to } of filled.slots) {
+      if (results.slice(from, to).some(({ status }) => status !== 0)) {
         NetifRxResponse.view(bytesOf(response), 0).status = NETIF_RSP.ERROR & 0xffff;
       }
-      this.#m.ring.respond(response);
+      ring.respond(response);
     }
   }
 
-  #check({ slots }: Filled, results: readonly MemoryResult[]): void {
-    for (const { write, gref } of slots) {
-      if (write === undefined || results[write]?.status === 0) continue;
-      this.#careful = true;
-      this.#m.counters.txErrors += 1;
-      this.#m.onBadGrant(gref);
+  #check({ steps, slots, paged }: Filled, results: readonly MemoryResult[]): void {
+    for (const { frame, slots: own } of paged) {
+      // Without the slot of an extra info, there is one for each part.
+      const parts = own.filter(({ from, to }) => to > from);
+      frame.done(parts.map(({ from, to }) => results.slice(from, to).find(({ status }) => status !== 0)?.status ?? 0));
+    }
+    for (const { from, to, gref } of slots) {
+      for (let step = from; step < to; step += 1) {
+        if (results[step]?.status === 0) continue;
+        this.#m.counters.txErrors += 1;
+        // Of a copy, either end's grant may be bad.
+        if (steps[step]?.kind === 'copy') continue;
+        this.#careful = true;
+        this.#m.onBadGrant(gref);
+      }
     }
   }
 
@@ -264,12 +314,14 @@ export class RxQueue {
 
   /** The number of frames that waited. */
   #drop(): number {
-    const { length } = this.#frames;
+    const frames = this.#frames;
     this.#m.budget.bytes -= this.#bytes;
     this.#frames = [];
     this.#bytes = 0;
+    this.#slots = 0;
+    for (const frame of frames) if ('parts' in frame) frame.done(frame.parts.map(() => NETIF_RSP.ERROR));
     this.#armed = false;
-    return length;
+    return frames.length;
   }
 
   #isOpen(): boolean {
@@ -281,4 +333,32 @@ export class RxQueue {
     this.#open = false;
     this.#m.onFatal(reason, error);
   }
+}
+
+/** A frame cut where pages end. */
+function pagePieces(bytes: Uint8Array): Piece[] {
+  return Array.from({ length: Math.ceil(bytes.length / PAGE_BYTES) }, (_, index): Piece => {
+    const data = bytes.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES);
+    return { size: data.length, steps: (page) => [{ kind: 'write', page, offset: 0, data }] };
+  });
+}
+
+/** A buffer for each part of the sender's; the head as it was judged. */
+function pagedPieces({ head, domid, parts }: PagedFrame): Piece[] {
+  return parts.map(({ gref, offset, size }, index): Piece => {
+    const done = index === 0 ? head.length : 0;
+    const source: RemotePage = { space: 'grant', domid, gref: grantRef(gref) };
+    return {
+      size,
+      steps: (page) => {
+        const steps: MemoryOp[] = [];
+        if (done > 0) steps.push({ kind: 'write', page, offset: 0, data: head });
+        if (done < size) {
+          const from = { page: source, offset: offset + done };
+          steps.push({ kind: 'copy', from, to: { page, offset: done }, length: size - done });
+        }
+        return steps;
+      },
+    };
+  });
 }

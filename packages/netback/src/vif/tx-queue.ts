@@ -10,16 +10,24 @@ import { NETIF_RSP } from '@xenhost/xen-abi';
 import type { EthernetFrame } from '../switch/frame.ts';
 import type { Batches } from './batches.ts';
 import type { Credit } from './credit.ts';
+import type { VifCounters } from './counters.ts';
 import { frameOf } from './frames.ts';
 import type { GrantedRing } from './granted-ring.ts';
-import { TX_SLOTS_PER_TURN } from './limits.ts';
+import { DIRECT_PAUSE, TX_SLOTS_PER_TURN } from './limits.ts';
 import type { MulticastFilter } from './multicast.ts';
-import type { VifCounters } from './counters.ts';
+import { headBytes, headIsSound } from './paged-frame.ts';
+import type { PagedFrame } from './paged-frame.ts';
 import type { Timers } from './timers.ts';
 import { nextTxItem } from './tx-packets.ts';
-import type { TxItem } from './tx-packets.ts';
+import type { TxItem, TxSlot } from './tx-packets.ts';
 
 type Packet = Extract<TxItem, { kind: 'packet' }>;
+
+/** A packet of which so many bytes are read first; undefined: all. */
+interface Reading {
+  readonly packet: Packet;
+  readonly head: number | undefined;
+}
 
 export interface TxQueueOptions {
   readonly domid: Domid;
@@ -34,6 +42,8 @@ export interface TxQueueModules {
   readonly counters: VifCounters;
   readonly timers: Timers;
   readonly onFrame: (frame: EthernetFrame) => void;
+  /** A frame that may go from pages to pages; false when it has to come whole. */
+  readonly onPaged: (frame: PagedFrame) => boolean;
   /** A packet was refused: why, for a log that is not flooded. */
   readonly onBadPacket: (reason: string) => void;
   /** The frontend is out of order; the queue has stopped. */
@@ -50,6 +60,8 @@ export class TxQueue {
   #again = false;
   /** The next request brings an event. */
   #armed = false;
+  /** Large packets that are read whole before the next one of which the headers are. */
+  #wholeFirst = 0;
   /** Cancels the wait for the next window of the rate. */
   #waiting: (() => void) | undefined;
 
@@ -65,15 +77,7 @@ export class TxQueue {
     if (!known) this.#again = true;
     // An event of something else. A turn under way looks once more before it ends.
     else if (this.#m.ring.waiting === 0 && (this.#running || this.#armed)) return;
-    if (this.#running) return;
-    this.#running = true;
-    this.#ended = this.#run()
-      .catch((error: unknown) => {
-        this.#fail('transmit ring failed', error);
-      })
-      .finally(() => {
-        this.#running = false;
-      });
+    this.#start();
   }
 
   /** Resolves when nothing is under way any more. */
@@ -81,6 +85,20 @@ export class TxQueue {
     this.#open = false;
     this.#cancelWait();
     await this.#ended;
+  }
+
+  #start(): void {
+    if (this.#running || !this.#open) return;
+    this.#running = true;
+    this.#ended = this.#run()
+      .catch((error: unknown) => {
+        this.#fail('transmit ring failed', error);
+      })
+      .finally(() => {
+        this.#running = false;
+        // Said after the last look.
+        if (this.#again) this.#start();
+      });
   }
 
   async #run(): Promise<void> {
@@ -94,12 +112,14 @@ export class TxQueue {
       if (!idle) this.#armed = false;
       else if (delayMs > 0) this.#wait(delayMs);
       const answers = ring.push(this.#options.port);
-      const reads = this.#reads(packets);
+      const readings = packets.map((packet): Reading => ({ packet, head: this.#headOf(packet) }));
+      const reads = readings.flatMap((reading) => this.#reads(reading));
       const asking = idle && delayMs === 0 ? [ring.askEvent()] : [];
       const { eventCopies } = ring;
       const results = await batches.submit([...answers, ...reads, ...asking, ...ring.readOps]);
       if (!this.#isOpen()) return;
-      this.#deliver(packets, results.slice(answers.length, answers.length + reads.length));
+      await this.#deliver(readings, results.slice(answers.length, answers.length + reads.length));
+      if (!this.#isOpen()) return;
       const taken = ring.offer(results.slice(-ring.readOps.length), eventCopies);
       if (typeof taken === 'object') {
         this.#fail(taken.reason);
@@ -145,42 +165,103 @@ export class TxQueue {
     return { packets, delayMs: 0 };
   }
 
-  #reads(packets: readonly Packet[]): MemoryOp[] {
+  #headOf(packet: Packet): number | undefined {
+    const head = headBytes(packet);
+    if (head === undefined || this.#wholeFirst === 0) return head;
+    this.#wholeFirst -= 1;
+    return undefined;
+  }
+
+  #reads({ packet: { parts }, head }: Reading): MemoryOp[] {
     const { domid } = this.#options;
-    return packets.flatMap(({ parts }) =>
-      parts.map(({ gref, offset, size }): MemoryOp => ({
-        kind: 'read',
-        page: { space: 'grant', domid, gref: grantRef(gref) },
-        offset,
-        length: size,
-      })),
+    const read = ({ gref, offset }: TxSlot, length: number): MemoryOp => ({
+      kind: 'read',
+      page: { space: 'grant', domid, gref: grantRef(gref) },
+      offset,
+      length,
+    });
+    const [first] = parts;
+    return head === undefined || !first ? parts.map((part) => read(part, part.size)) : [read(first, head)];
+  }
+
+  /** Packets leave in their order: those behind one that has to be read whole after all wait for that. */
+  async #deliver(readings: readonly Reading[], results: readonly MemoryResult[]): Promise<void> {
+    let next = 0;
+    for (const [index, { packet, head }] of readings.entries()) {
+      const count = head === undefined ? packet.parts.length : 1;
+      const data = results.slice(next, next + count);
+      next += count;
+      if (head === undefined) this.#deliverWhole(packet, data);
+      else if (!this.#deliverPaged(packet, data[0])) {
+        this.#wholeFirst = DIRECT_PAUSE;
+        const rest = readings.slice(index).map(({ packet: each }): Reading => ({ packet: each, head: undefined }));
+        const whole = await this.#m.batches.submit(rest.flatMap((reading) => this.#reads(reading)));
+        if (this.#open) await this.#deliver(rest, whole);
+        return;
+      }
+    }
+  }
+
+  #deliverWhole(packet: Packet, data: readonly MemoryResult[]): void {
+    const { counters, onBadPacket, onFrame } = this.#m;
+    const refused = data.findIndex(({ status }) => status !== 0);
+    const frame = refused < 0 ? frameOf(packet, data) : undefined;
+    if (frame) {
+      counters.rxPackets += 1;
+      counters.rxBytes += packet.bytes;
+      onFrame(frame);
+    } else {
+      counters.rxErrors += 1;
+      onBadPacket(
+        refused < 0 ? 'its checksum or segments cannot be left to us' : `grant ${packet.parts[refused]?.gref ?? 0}`,
+      );
+    }
+    this.#answerPacket(
+      packet,
+      data.map(({ status }) => status),
     );
   }
 
-  #deliver(packets: readonly Packet[], results: readonly MemoryResult[]): void {
-    const { counters, onBadPacket, onFrame } = this.#m;
-    let next = 0;
-    for (const packet of packets) {
-      const data = results.slice(next, next + packet.parts.length);
-      next += packet.parts.length;
-      const refused = data.findIndex(({ status }) => status !== 0);
-      const frame = refused < 0 ? frameOf(packet, data) : undefined;
-      if (frame) {
-        counters.rxPackets += 1;
-        counters.rxBytes += packet.bytes;
-        onFrame(frame);
-      } else {
-        counters.rxErrors += 1;
-        onBadPacket(
-          refused < 0 ? 'its checksum or segments cannot be left to us' : `grant ${packet.parts[refused]?.gref ?? 0}`,
-        );
-      }
-      this.#answer(
-        packet.parts.map(({ id }) => id),
-        packet.extras,
-        (part) => (data[part]?.status === 0 ? NETIF_RSP.OKAY : NETIF_RSP.ERROR),
-      );
-    }
+  /** False when the packet has to be read whole. */
+  #deliverPaged(packet: Packet, read: MemoryResult | undefined): boolean {
+    const { counters, onBadPacket, onPaged } = this.#m;
+    const head = read?.data;
+    if (!head || !headIsSound(head, packet)) return false;
+    const { bytes: length, parts, gso, checksumBlank } = packet;
+    const taken = onPaged({
+      head: Uint8Array.from(head),
+      length,
+      checksum: checksumBlank ? 'partial' : 'complete',
+      ...(gso ? { gso } : {}),
+      domid: this.#options.domid,
+      parts,
+      valid: () => this.#open,
+      done: (statuses) => {
+        if (!this.#open) return;
+        const refused = statuses.findIndex((status) => status !== 0);
+        if (refused >= 0) {
+          counters.rxErrors += 1;
+          onBadPacket(`grant ${parts[refused]?.gref ?? 0}, or the receiver's buffer`);
+          // Whoever has such grants is not trusted to have good ones: its packets are read before others hear of them.
+          this.#wholeFirst = Infinity;
+        }
+        this.#answerPacket(packet, statuses);
+        this.#again = true;
+        this.#start();
+      },
+    });
+    if (!taken) return false;
+    counters.rxPackets += 1;
+    counters.rxBytes += length;
+    return true;
+  }
+
+  #answerPacket({ parts, extras }: Packet, statuses: readonly number[]): void {
+    this.#answer(
+      parts.map(({ id }) => id),
+      extras,
+      (part) => (statuses[part] === 0 ? NETIF_RSP.OKAY : NETIF_RSP.ERROR),
+    );
   }
 
   /** A response for each slot; extra infos have one that says nothing. */
