@@ -125,6 +125,7 @@ describe('their lives', () => {
   test('started, found by its place, ended', async () => {
     const vm = vmWith(['vnc', '1'], ['vncpasswd', 'geheim']);
     await models.start(vm, live);
+    await models.start(vm, live);
     expect(started).toMatchObject([{ name: 'g', fresh: true }]);
     expect(await store.tryRead(`/local/domain/${DOMID}/image/device-model-pid`)).toBe('1001');
     expect(await store.tryRead(`${vm.vmPath}/vncpasswd`)).toBe('geheim');

@@ -45,10 +45,10 @@ export class DeviceModels {
     this.#modules = modules;
   }
 
-  /** Starts the device model of a domain that needs one. Throws what keeps the program from running at all. */
+  /** Starts the device model of a domain that needs one and has none. Throws what keeps the program from running at all. */
   async start(vm: Vm, live: Live): Promise<void> {
     const entry = this.#entryOf(vm, live);
-    if (!entry) return;
+    if (!entry || this.#entries.has(live.domid)) return;
     this.#entries.set(live.domid, entry);
     await this.#launch(entry, true);
     this.#follow(entry);

@@ -41,6 +41,7 @@ export async function addDevice(manager: DomainManager, vm: Vm, sxp: Sxp): Promi
     const { live } = vm;
     const connected = live && (await createDevice(vm, live, device, manager.modules));
     await keep(manager, vm, [...vm.config.devices, device]);
+    if (live) await manager.deviceModels.start(vm, live);
     return { device, live, connected };
   });
   const { device, live, connected } = added;
