@@ -77,6 +77,12 @@ test.each<[string, (bytes: Buffer) => void, string]>([
   ['a short L1 table', put32(Field.l1Entries, 0), 'CORRUPT: a qcow2 image with an L1 table that is too short'],
   ['an L1 table off its place', put64(Field.l1Offset, 513n), 'a misplaced L1 table'],
   ['an L1 table nowhere', put64(Field.l1Offset, 2n ** 63n), 'a misplaced L1 table'],
+  ['an L1 table far behind the end', put64(Field.l1Offset, 2n ** 51n), "an L1 table behind the file's end"],
+  [
+    'a refcount table far behind the end',
+    put64(Field.refcountOffset, 2n ** 51n),
+    "a refcount table behind the file's end",
+  ],
   ['no refcount table', put32(Field.refcountClusters, 0), 'no refcount table'],
   ['a long refcount table', put32(Field.refcountClusters, 1 << 20), 'LIMIT: a qcow2 image with a refcount table of'],
   ['a refcount table off its place', put64(Field.refcountOffset, 100n), 'a misplaced refcount table'],

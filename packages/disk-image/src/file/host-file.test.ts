@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { checkImage, createImage } from '../create.ts';
 import { openImage } from '../open.ts';
 import { HostFile } from './host-file.ts';
 
@@ -88,6 +89,27 @@ withHoles('discarded and zeroed stretches become holes', async () => {
   expect(bytes.subarray(1 << 18, (1 << 18) + 1000).every((byte) => byte === 0x78)).toBe(true);
   expect(bytes.subarray((1 << 18) + 1000, end).every((byte) => byte === 0)).toBe(true);
   expect(bytes.subarray(end).every((byte) => byte === 0x78)).toBe(true);
+});
+
+withHoles('what a qcow2 disk has freed becomes holes', async () => {
+  const path = file('a');
+  await createImage({ path, format: 'qcow2', sizeBytes: 16 << 20 });
+  const image = await openImage({ path, format: 'qcow2', readOnly: false });
+  await image.write(0, Buffer.alloc(8 << 20, 'x'));
+  await image.flush();
+  const before = statSync(path).blocks;
+  await image.discard(1 << 20, 6 << 20);
+  await image.flush();
+  expect(statSync(path).blocks).toBeLessThan(before - 10_000);
+  await image.write(2 << 20, Buffer.alloc(4 << 20, 'y'));
+  const bytes = Buffer.alloc(8 << 20);
+  await image.read(0, bytes);
+  const model = Buffer.alloc(8 << 20, 'x')
+    .fill(0, 1 << 20, 7 << 20)
+    .fill('y', 2 << 20, 6 << 20);
+  expect(bytes.equals(model)).toBe(true);
+  await image.close();
+  expect(await checkImage(path)).toMatchObject({ errors: 0, leaks: 0 });
 });
 
 test('what is neither a file nor a block device is not opened', async () => {

@@ -25,6 +25,9 @@ const MIN_STRETCH = 4;
 const MAX_STRETCH = 1024;
 /** Clusters that wait for a flush before they are uncounted; one more and we flush. */
 const MAX_FREED = 8192;
+/** A hole costs a command to make: of this length, and so many for one flush. */
+const MIN_HOLE_BYTES = 2 ** 20;
+const MAX_HOLES = 64;
 
 interface Stretch {
   first: number;
@@ -121,15 +124,34 @@ export class Allocator {
       this.#freed = freed.concat(this.#freed);
       throw error;
     }
-    if (freed.length > 0) await this.#mutex.run(() => this.#uncount(freed));
+    if (freed.length === 0) return;
+    // Nobody gets one of them before it is a hole: what comes there is written afterwards.
+    await this.#mutex.run(async () => {
+      await this.#makeHoles(await this.#uncount(freed));
+    });
   }
 
-  async #uncount(clusters: readonly number[]): Promise<void> {
-    const gone = await this.#refcounts.change(
-      [...clusters].sort((a, b) => a - b),
-      -1,
-    );
+  /** Gives the space of long runs of free clusters back to the file system. */
+  async #makeHoles(clusters: readonly number[]): Promise<void> {
+    const { clusterBytes } = this.#layout;
+    let holes = 0;
+    for (let at = 0; at < clusters.length && this.#file.canPunch;) {
+      const first = clusters[at] ?? 0;
+      let length = 1;
+      while (clusters[at + length] === first + length) length += 1;
+      at += length;
+      if (length * clusterBytes < MIN_HOLE_BYTES) continue;
+      await this.#file.punch(first * clusterBytes, length * clusterBytes);
+      if ((holes += 1) === MAX_HOLES) return;
+    }
+  }
+
+  /** Returns those that nothing uses any more, in ascending order. */
+  async #uncount(clusters: readonly number[]): Promise<number[]> {
+    const ascending = [...clusters].sort((a, b) => a - b);
+    const gone = await this.#refcounts.change(ascending, -1);
     for (const cluster of gone) this.#scanFrom = Math.min(this.#scanFrom, cluster);
+    return gone;
   }
 
   /** Counts each of the clusters once more: a snapshot points to them too. Ascending order. */

@@ -35,7 +35,9 @@ export class Refcounts {
 
   /** Offsets of the blocks; 0 = none. Throws ImageError CORRUPT. */
   blockOffset(block: number): number {
-    return hostOffset(this.#table[block] ?? 0n, this.#layout);
+    const offset = hostOffset(this.#table[block] ?? 0n, this.#layout);
+    if (offset === 0 || offset < this.#file.sizeBytes) return offset;
+    throw new ImageError('CORRUPT', `a qcow2 image with counts behind the file's end, at ${offset}`);
   }
 
   get nrBlocks(): number {

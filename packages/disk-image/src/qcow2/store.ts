@@ -52,6 +52,12 @@ export class Qcow2Store {
     await file.read(0, head);
     const header = parseHeader(head);
     const layout = layoutOf(header);
+    const inFile = (offset: number, bytes: number, name: string): void => {
+      if (offset + bytes <= file.sizeBytes + layout.clusterBytes) return;
+      throw new ImageError('CORRUPT', `a qcow2 image with ${name} behind the file's end`);
+    };
+    inFile(header.l1Offset, header.l1Entries * 8, 'an L1 table');
+    inFile(header.refcountOffset, header.refcountClusters * layout.clusterBytes, 'a refcount table');
     const snapshots = Buffer.alloc(
       header.nrSnapshots === 0
         ? 0

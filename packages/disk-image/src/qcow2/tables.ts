@@ -34,8 +34,15 @@ export class Tables {
 
   /** The L2 table of an L1 entry when there is one. */
   async table(l1Index: number): Promise<Table | undefined> {
-    const offset = hostOffset(this.l1.table[l1Index] ?? 0n, this.#layout);
+    const offset = this.#l2Offset(this.l1.table[l1Index] ?? 0n);
     return offset === 0 ? undefined : (this.#cache.peek(offset) ?? (await this.#cache.load(offset)));
+  }
+
+  /** Throws ImageError CORRUPT for a table that is not in the file. */
+  #l2Offset(entry: bigint): number {
+    const offset = hostOffset(entry, this.#layout);
+    if (offset < this.#file.sizeBytes) return offset;
+    throw new ImageError('CORRUPT', `a qcow2 image with an L2 table behind the file's end, at ${offset}`);
   }
 
   /** What the disk's clusters [first, first + count) are; `count` may cross tables. */
@@ -69,11 +76,11 @@ export class Tables {
   /** The table for changes, pinned. */
   async #writableTable(l1Index: number): Promise<Table> {
     const entry = this.l1.table[l1Index] ?? 0n;
-    if (entry & COPIED) return this.#pinned(hostOffset(entry, this.#layout));
+    if (entry & COPIED) return this.#pinned(this.#l2Offset(entry));
     return this.#mutex.run(async () => {
       const now = this.l1.table[l1Index] ?? 0n;
-      if (now & COPIED) return this.#pinned(hostOffset(now, this.#layout));
-      return this.#ownTable(l1Index, hostOffset(now, this.#layout));
+      if (now & COPIED) return this.#pinned(this.#l2Offset(now));
+      return this.#ownTable(l1Index, this.#l2Offset(now));
     });
   }
 
