@@ -1,7 +1,8 @@
 /**
- * kill -9 of xend while it makes, shuts down, ends, stores or forgets a domain, at many moments of each, on a hypervisor, a
- * xenstored and a xenconsoled that live on. The next xend must find every domain that is there and leave nothing of any other:
- * no domain that nobody knows, no device path, no backend, no file.
+ * kill -9 of xend while it makes, shuts down, ends, stores or forgets a domain with a disk and a network interface, or plugs and
+ * unplugs one, at many moments of each, on a hypervisor, a xenstored, a xenconsoled and backends that live on. The next xend must
+ * find every domain that is there and leave nothing of any other: no domain that nobody knows, no device path, no backend, no
+ * file.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,6 +22,7 @@ import type { World } from './world.ts';
 const MOMENTS_MS = [0, 1, 2, 4, 7, 11, 17, 26, 40, 60, 90, 140];
 const NAME = 'crash';
 const MEMORY_MIB = 128;
+const DISK_BYTES = 1 << 20;
 const READY_TIMEOUT_MS = 30_000;
 
 /** Daemons without a supervisor: this run decides who dies and when. */
@@ -29,6 +31,7 @@ class Daemons {
   readonly env: NodeJS.ProcessEnv = { ...process.env, ...runDirectoryEnv(this.directory), XENHOST_LOG_LEVEL: 'error' };
   readonly paths = hostPaths(this.env);
   readonly kernel = join(this.directory, 'kernel.elf');
+  readonly disks = ['a.img', 'b.img'].map((name) => join(this.directory, name));
   readonly #running = new Map<string, ChildProcess>();
 
   async start(name: string, ...more: readonly string[]): Promise<void> {
@@ -71,17 +74,35 @@ interface Step {
   readonly prepare: readonly Call[];
   readonly call: Call;
 }
-type Call = (rpc: RpcConnection, config: XmlRpcValue) => Promise<XmlRpcValue>;
+type Call = (rpc: RpcConnection, config: XmlRpcValue, disks: readonly string[]) => Promise<XmlRpcValue>;
 
 const create: Call = (rpc, config) => rpc.call('xend.domain.create', config);
 const unpause: Call = (rpc) => rpc.call('xend.domain.unpause', NAME);
 const store: Call = (rpc, config) => rpc.call('xend.domain.new', config);
 const start: Call = (rpc) => rpc.call('xend.domain.start', NAME, false);
 const destroy: Call = (rpc) => rpc.call('xend.domain.destroy', NAME);
+const plug =
+  (device: (disks: readonly string[]) => XmlRpcValue): Call =>
+  (rpc, _, disks) =>
+    rpc.call('xend.domain.device_create', NAME, device(disks));
+const unplug =
+  (kind: string, device: string): Call =>
+  (rpc) =>
+    rpc.call('xend.domain.destroyDevice', NAME, kind, device, false, true);
+const disk = (file: string, name: string): XmlRpcValue => [
+  'vbd',
+  ['uname', `file:${file}`],
+  ['dev', name],
+  ['mode', 'w'],
+];
 const STEPS: readonly Step[] = [
   { name: 'create', prepare: [], call: create },
   { name: 'shutdown', prepare: [create, unpause], call: (rpc) => rpc.call('xend.domain.shutdown', NAME, 'poweroff') },
   { name: 'destroy', prepare: [create, unpause], call: destroy },
+  { name: 'plug of a disk', prepare: [create, unpause], call: plug(([, second = '']) => disk(second, 'xvdb')) },
+  { name: 'unplug of a disk', prepare: [create, unpause], call: unplug('vbd', 'xvda') },
+  { name: 'plug of a vif', prepare: [create, unpause], call: plug(() => ['vif', ['bridge', 'xenbr0']]) },
+  { name: 'unplug of a vif', prepare: [create, unpause], call: unplug('vif', '0') },
   { name: 'new', prepare: [], call: store },
   { name: 'start', prepare: [store], call: start },
   { name: 'delete', prepare: [store], call: (rpc) => rpc.call('xend.domain.delete', NAME) },
@@ -91,9 +112,13 @@ export async function runCrashes(_world: World, report: Report): Promise<void> {
   const daemons = new Daemons();
   try {
     writeFileSync(daemons.kernel, consoleShell());
+    for (const file of daemons.disks) writeFileSync(file, Buffer.alloc(DISK_BYTES));
+    writeFileSync(daemons.paths.networkConfig, '(bridge xenbr0)\n');
     await daemons.start('hypervisor', '--memory', String(MEMORY_MIB), '--pcpus', '1');
     await daemons.start('xenstored');
     await daemons.start('xenconsoled');
+    await daemons.start('blkback');
+    await daemons.start('netback');
     await daemons.start('xend');
     const xc = openXenctrl(await connectPrivcmd(daemons.paths.privcmd));
     for (const step of STEPS) {
@@ -113,12 +138,12 @@ export async function runCrashes(_world: World, report: Report): Promise<void> {
 async function killDuring(daemons: Daemons, xc: Xenctrl, step: Step, afterMs: number): Promise<boolean> {
   const config: XmlRpcValue = [
     'vm', ['name', NAME], ['memory', 8], ['on_crash', 'destroy'], ['image', ['linux', ['kernel', daemons.kernel], ['args', '']]],
-    ['device', ['vkbd']],
+    ['device', ['vkbd']], ['device', disk(daemons.disks[0] ?? '', 'xvda')], ['device', ['vif', ['bridge', 'xenbr0']]],
   ]; // prettier-ignore
   const where = { path: daemons.paths.xendXmlrpc };
   const before = await RpcConnection.open(where);
-  for (const call of step.prepare) await call(before, config);
-  const answer = step.call(before, config).then(
+  for (const call of step.prepare) await call(before, config, daemons.disks);
+  const answer = step.call(before, config, daemons.disks).then(
     () => true,
     (error: unknown) => error instanceof XmlRpcFault,
   );
@@ -191,6 +216,13 @@ async function leftovers(daemons: Daemons, xc: Xenctrl, rpc: RpcConnection): Pro
     for (const domid of await list(`/local/domain/0/backend/${kind}`)) {
       if (!known.has(Number(domid))) left.push(`/local/domain/0/backend/${kind}/${domid}`);
     }
+  }
+  // What the backends keep of devices goes with them.
+  const devices = join(daemons.paths.sysfs, 'bus', 'xen-backend', 'devices');
+  const counted = [...filesOf(devices), ...filesOf(join(daemons.paths.sysfs, 'class', 'net'))];
+  for (const name of counted) {
+    const domid = /^(?:vbd-|vif)(\d+)[-.]/.exec(name)?.[1];
+    if (domid !== undefined && !known.has(Number(domid))) left.push(name);
   }
   const folder = join(daemons.paths.xendState, 'domains');
   for (const name of filesOf(folder)) {
