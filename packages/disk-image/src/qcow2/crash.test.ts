@@ -182,7 +182,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
       await work(image, all, next, { count: 30, together });
       await image.close();
       const total = all.file.changes.length;
-      for (let count = 0; count <= total; count += 1 + next(5)) {
+      for (let count = 0; count <= total; count += 1 + next(9)) {
         const killed = cutOff(all.start, all.file.changes, count, () => false);
         await inspect(killed, allowed(all, count, false, together > 1), backing);
         const failed = cutOff(all.start, all.file.changes, count, () => next(2) === 0);
