@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { domid as domidOf } from '@xenhost/base';
 import { createLogger } from '@xenhost/daemon-kit';
 import { localPrivcmd } from '@xenhost/privcmd';
 import type { LocalPrivcmd } from '@xenhost/privcmd';
@@ -238,6 +239,23 @@ test('the frontend closes and comes again', async () => {
   await until(async () => (await front.state('vfb')) === '2');
   await front.setState('vfb', 3);
   await connected(front);
+});
+
+test('a frontend that comes back with another channel, as after a suspend, is followed', async () => {
+  const front = guest();
+  await front.appear();
+  await start();
+  await connected(front);
+  const client = await view();
+  const port = backend.guestOffer(domidOf(DOMID));
+  await xenstore.write(`${front.path}/device/vfb/0/event-channel`, port);
+  await front.setState('vfb', 3);
+  await until(() => backend.guests.get(DOMID)?.ports.get(port) !== 0);
+  expect(backend.guests.get(DOMID)?.ports.get(front.fbPort)).toBe(0);
+  const picture = paint(front, 4);
+  front.draw();
+  backend.guestSend(domidOf(DOMID), port);
+  await until(() => client.pixels.join() === picture.join());
 });
 
 test('the toolstack takes the device away', async () => {

@@ -116,7 +116,8 @@ async function followDomain(
   if (!(await xenstore.isDomainIntroduced(domid))) throw new Error(`there is no domain ${domid}`);
   const follow = async (): Promise<void> => {
     while (!(await releases.next()).done) {
-      if (await xenstore.isDomainIntroduced(domid)) continue;
+      // Where xenstored cannot say now, it does so once it is back: the watch is told anew then.
+      if (await xenstore.isDomainIntroduced(domid).catch(() => true)) continue;
       onGone();
       return;
     }

@@ -39,6 +39,9 @@ export interface SplitDeviceModules {
   readonly log: Logger;
 }
 
+/** What a frontend writes anew when it starts anew. */
+const RING_KEYS = ['page-ref', 'page-gref', 'event-channel'];
+
 export class SplitDevice {
   readonly path: string;
   readonly #modules: SplitDeviceModules;
@@ -47,6 +50,8 @@ export class SplitDevice {
   #frontendWatch = new AbortController();
   #work: Promise<void> = Promise.resolve();
   #connected = false;
+  /** Where the frontend's page and channel were when the driver connected. */
+  #ring = '';
   /** The frontend's nonsense is not tried again until it starts anew. */
   #refused = false;
 
@@ -115,8 +120,7 @@ export class SplitDevice {
         return;
       case XenbusState.Initialised:
       case XenbusState.Connected:
-        if (this.#connected || this.#refused) return;
-        await this.#connect(own, frontendPath);
+        await this.#serve(own, frontendPath);
         return;
       case XenbusState.Closing:
         await this.#disconnect();
@@ -129,6 +133,18 @@ export class SplitDevice {
       case XenbusState.Unknown:
         await this.#disconnect();
     }
+  }
+
+  /** Connects; again where the frontend has come back with another page or channel, as after a suspend. */
+  async #serve(own: number, frontendPath: string): Promise<void> {
+    if (this.#refused) return;
+    const read = (key: string): Promise<string> =>
+      this.#modules.xenstore.tryRead(`${frontendPath}/${key}`).then((value) => value ?? '');
+    const ring = (await Promise.all(RING_KEYS.map(read))).join(' ');
+    if (this.#connected && ring === this.#ring) return;
+    await this.#disconnect();
+    this.#ring = ring;
+    await this.#connect(own, frontendPath);
   }
 
   async #connect(own: number, frontendPath: string): Promise<void> {
