@@ -148,6 +148,9 @@ function bridgeOf(row: SxpList, rows: Rows): BridgeConfig {
   });
   const uplinks = keys.many('uplink').map((uplink) => uplinkOf(uplink, rows));
   if (uplinks.filter(({ kind }) => kind === 'passt').length > 1) rows.fail(row, 'two passt uplinks on one bridge');
+  const links = keys.many('link').map((link) => linkOf(link, rows));
+  if (new Set(links.map((link) => link.name)).size < links.length)
+    rows.fail(row, 'two links of one bridge have one name');
   return {
     name,
     macAgeMs: keys.number('mac-age', MAC_AGE_MS / 1000, 1, 1_000_000) * 1000,
@@ -155,7 +158,7 @@ function bridgeOf(row: SxpList, rows: Rows): BridgeConfig {
     stormFramesPerSecond: keys.number('storm-limit', STORM_FRAMES_PER_SECOND, 1, 10_000_000),
     antispoof: keys.flag('antispoof', false),
     uplinks,
-    links: keys.many('link').map((link) => linkOf(link, rows)),
+    links,
   };
 }
 

@@ -2,7 +2,9 @@
 import { type Clock, systemClock } from '@xenhost/base';
 import type { Logger } from '@xenhost/daemon-kit';
 import type { Gateway } from '../uplink/gateway.ts';
+import { Links } from '../link/link.ts';
 import { openPasst, type Uplink } from '../uplink/passt-uplink.ts';
+import { openTap } from '../uplink/tap.ts';
 import { Bridge } from './bridge.ts';
 import type { BridgeConfig, NetworkConfig } from './config.ts';
 import type { AttachOptions, Switches, SwitchPort } from './frame.ts';
@@ -18,6 +20,7 @@ export interface NetworkModules {
 interface Segment {
   readonly bridge: Bridge;
   readonly uplinks: readonly Uplink[];
+  readonly links: Links;
   readonly gateway: Gateway | undefined;
   readonly network: { readonly address: Ipv4; readonly bits: number } | undefined;
 }
@@ -37,6 +40,11 @@ export class Network implements Switches {
 
   get bridges(): readonly Bridge[] {
     return [...this.#segments.values()].map(({ bridge }) => bridge);
+  }
+
+  /** The links of a bridge. */
+  linksOf(name: string): Links | undefined {
+    return this.#segments.get(name)?.links;
   }
 
   /** Helper processes of uplinks that run now. */
@@ -76,7 +84,8 @@ export class Network implements Switches {
 
   async close(): Promise<void> {
     for (const { bridge } of this.#segments.values()) bridge.close();
-    await Promise.all([...this.#segments.values()].flatMap(({ uplinks }) => uplinks.map((uplink) => uplink.close())));
+    const parts = [...this.#segments.values()].flatMap(({ uplinks, links }) => [...uplinks, links]);
+    await Promise.all(parts.map((part) => part.close()));
   }
 
   /** Bridges that there shall be besides those of the configuration; one that is no longer listed goes when it is empty. */
@@ -129,12 +138,15 @@ export class Network implements Switches {
     const uplinks: Uplink[] = [];
     let network: Segment['network'];
     for (const uplink of config.uplinks) {
-      if (uplink.kind !== 'passt') continue;
+      if (uplink.kind === 'tap') {
+        uplinks.push(openTap(uplink, modules));
+        continue;
+      }
       network = uplink.network;
       const opened = openPasst(uplink, modules);
       if (opened) uplinks.push(opened);
     }
     const gateway = uplinks.find((uplink) => uplink.gateway)?.gateway;
-    return { bridge, uplinks, gateway, network };
+    return { bridge, uplinks, links: new Links(config.links, modules), gateway, network };
   }
 }
