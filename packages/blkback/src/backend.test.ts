@@ -360,6 +360,7 @@ test('cdrom: the medium is taken out and another put in, while the guest has it 
   await disk.is('hotplug-error', `${two}.none does not exist.`);
   await client.write(`${disk.back}/params`, two);
   await disk.is('sectors', '8192');
+  await disk.is('hotplug-error', undefined);
   expect(await disk.ask(BLKIF_OP.READ, 1000)).toMatchObject({ status: BLKIF_RSP.OKAY });
   expect(await disk.ask(BLKIF_OP.WRITE, 1)).toMatchObject({ status: BLKIF_RSP.ERROR });
   await disk.remove();

@@ -26,5 +26,10 @@ export const RESIZE_CHECK_MS = 2000;
 export const STATISTICS_MS = 1000;
 /** How long another process's end of an event channel is waited for: it may be a predecessor that just died. */
 export const BIND_PATIENCE_MS = 5000;
+/** Looks at a device's nodes: so many at once, then so many a second. A guest may write its own as often as it likes. */
+export const LOOKS_AT_ONCE = 40;
+export const LOOKS_PER_SECOND = 10;
+/** Discards of less give nothing back (`discard-granularity`): disk-image's smallest hole, and qcow2's usual cluster. */
+export const DISCARD_BYTES = 65_536;
 /** Devices; further ones are refused. */
 export const MAX_DEVICES = 4096;

@@ -2,7 +2,7 @@
 import { BLKIF_PROTOCOL, BLKIF_SECTOR_BYTES, VDISK } from '@xenhost/xen-abi';
 import type { XenstoreAccess } from '@xenhost/xenstore-client';
 import type { Medium } from '../image/medium.ts';
-import { MAX_INDIRECT_SEGMENTS, MAX_QUEUES, MAX_RING_PAGE_ORDER } from '../limits.ts';
+import { DISCARD_BYTES, MAX_INDIRECT_SEGMENTS, MAX_QUEUES, MAX_RING_PAGE_ORDER } from '../limits.ts';
 import type { AbiWidth } from '../ring/requests.ts';
 
 export type Nodes = Readonly<Record<string, string | number>>;
@@ -48,7 +48,7 @@ export interface DiskKind {
 export function backendFeatures(medium: Medium, kind: DiskKind): Nodes {
   const discard: Nodes =
     medium.canDiscard && kind.mayDiscard
-      ? { 'feature-discard': 1, 'discard-granularity': 4096, 'discard-alignment': 0, 'discard-secure': 0 }
+      ? { 'feature-discard': 1, 'discard-granularity': DISCARD_BYTES, 'discard-alignment': 0, 'discard-secure': 0 }
       : { 'feature-discard': 0 };
   return {
     'feature-max-indirect-segments': MAX_INDIRECT_SEGMENTS,

@@ -12,13 +12,14 @@ import { isXenstoreError } from '@xenhost/xenstore-client';
 import type { XenstoreAccess, XenstoreClient } from '@xenhost/xenstore-client';
 import { emptyMedium, openMedium } from '../image/medium.ts';
 import type { Medium, MediumModules } from '../image/medium.ts';
-import { BIND_PATIENCE_MS } from '../limits.ts';
+import { BIND_PATIENCE_MS, LOOKS_AT_ONCE, LOOKS_PER_SECOND } from '../limits.ts';
 import type { Budget, DeviceShare } from '../ring/budget.ts';
 import type { BufferPool } from '../ring/buffers.ts';
 import { newStatistics } from '../ring/disk.ts';
 import { BlkRing } from '../ring/ring.ts';
 import { backendFeatures, mediumNodes, nodeName, readBackend, readFrontend } from './nodes.ts';
 import type { BackendNodes, DiskKind, FrontendParameters, Nodes } from './nodes.ts';
+import { Pace } from './pace.ts';
 
 export interface VbdOptions {
   /** Its directory: `/local/domain/0/backend/vbd/1/51712`. */
@@ -78,6 +79,8 @@ export class Vbd {
   #busy = false;
   #again = false;
   #settled: (() => void)[] = [];
+  #wake: () => void = () => undefined;
+  readonly #pace = new Pace({ atOnce: LOOKS_AT_ONCE, perSecond: LOOKS_PER_SECOND });
   #loggedRefusalAt = -Infinity;
 
   constructor(options: VbdOptions, modules: VbdModules) {
@@ -135,12 +138,15 @@ export class Vbd {
     await Promise.race([Promise.all(this.#rings.map((ring) => ring.pause())), late]);
     this.#state = 'gone';
     this.#following?.abort.abort();
+    this.#wake();
     if (this.#busy) await new Promise<void>((resolve) => this.#settled.push(resolve));
     await this.#letGo();
   }
 
   async #run(): Promise<void> {
     while (this.#again && this.#state === 'here') {
+      await this.#rest(this.#pace.take());
+      if (this.#stopping()) break;
       this.#again = false;
       try {
         await this.#reconcile();
@@ -151,6 +157,22 @@ export class Vbd {
     }
     this.#busy = false;
     for (const resolve of this.#settled.splice(0)) resolve();
+  }
+
+  #stopping(): boolean {
+    return this.#state === 'gone';
+  }
+
+  /** Ends early when the device is to be stopped. */
+  async #rest(ms: number): Promise<void> {
+    if (ms <= 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   async #reconcile(): Promise<void> {
@@ -251,11 +273,15 @@ export class Vbd {
     if (outcome.kind === 'open') this.#medium = outcome.medium;
     else this.#log.warn({ reason: outcome.text }, 'medium refused');
     this.#log.info({ image: this.#medium.path, sizeBytes: this.sizeBytes }, 'medium changed');
-    await this.#write({
-      ...mediumNodes(this.#medium, this.#kind),
-      ...(outcome.kind === 'open' ? {} : { 'hotplug-error': outcome.text }),
-      state: back.state,
-    });
+    const open = outcome.kind === 'open';
+    await this.#write(
+      {
+        ...mediumNodes(this.#medium, this.#kind),
+        ...(open ? {} : { 'hotplug-error': outcome.text }),
+        state: back.state,
+      },
+      open ? ['hotplug-error'] : [],
+    );
     for (const ring of this.#rings) ring.resume();
   }
 
