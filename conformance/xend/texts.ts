@@ -97,6 +97,7 @@ export async function runTexts(world: World, report: Report): Promise<void> {
   await prints(['unpause', NAME], {});
   await prints(['block-list', NAME], {});
   await prints(['network-list', NAME], {});
+  await runDeviceTexts(world, prints, id);
 
   const info = (await world.call('xend.node.info', 0)) as readonly (readonly [string, Sxp])[];
   await prints(['info'], { out: infoLines(info) });
@@ -148,6 +149,60 @@ export async function runTexts(world: World, report: Report): Promise<void> {
   await prints(['delete', MANAGED], {});
   await prints(['destroy', NAME], {});
   await prints(['destroy', NAME], { err: `Error: Domain '${NAME}' does not exist.\n`, code: 3 });
+}
+
+/** Disks and interfaces, with backends that do take them; the small guest has no frontends: `state` stays 1. */
+async function runDeviceTexts(
+  world: World,
+  prints: (args: readonly string[], printed: Printed) => Promise<boolean>,
+  id: string,
+): Promise<void> {
+  const usage = (command: string): RegExp => new RegExp(`^Usage: xm ${command} <Domain> `);
+  const disk = `file:${world.kernel}`;
+  await prints(['block-attach', NAME, disk, 'xvda', 'r'], {});
+  await prints(['block-list', NAME], {
+    out:
+      'Vdev  BE handle state evt-ch ring-ref BE-path\n' +
+      `51712  0    0     1      -1     -1    ${left(`/local/domain/0/backend/vbd/${id}/51712`, 30)}  \n`,
+  });
+  await prints(['block-attach', NAME, disk, 'xvda', 'r'], {
+    out: usage('block-attach'),
+    err: 'Error: The device "xvda" is already defined\n',
+    code: 1,
+  });
+  await prints(['block-attach', NAME, 'file:/none/there', 'xvdb', 'w'], {
+    out: usage('block-attach'),
+    err: 'Error: Device 51728 (vbd) could not be connected. /none/there does not exist.\n',
+    code: 1,
+  });
+  const other = world.host.config('texts-two', { kernel: world.kernel, memory: 8, disk: [`${disk},xvda,w`] });
+  await prints(['create', '-q', '-p', other], {
+    err:
+      `Error: Device 51712 (vbd) could not be connected.\nFile ${world.kernel} is mounted in a guest domain,\n` +
+      'and so cannot be mounted now.\n',
+    code: 1,
+  });
+  await prints(['network-attach', NAME, 'mac=00:16:3e:01:02:03', 'bridge=xenbr0', 'rate=10Mb/s'], {});
+  await prints(['network-list', NAME], {
+    out:
+      'Idx BE     MAC Addr.     handle state evt-ch tx-/rx-ring-ref BE-path\n' +
+      `0   0  00:16:3e:01:02:03    0     1      -1    -1   /-1      ${left(`/local/domain/0/backend/vif/${id}/0`, 30)}  \n`,
+  });
+  await prints(['network-attach', NAME, 'colour=red'], {
+    out: usage('network-attach'),
+    err: 'Error: Invalid argument: colour=red\n',
+    code: 1,
+  });
+  await prints(['network-detach', NAME, '00:16:3e:00:00:00'], {
+    out: usage('network-detach'),
+    err: `Error: Cannot find device '00:16:3e:00:00:00' in domain '${NAME}'\n`,
+    code: 1,
+  });
+  await prints(['network-detach', NAME, '00:16:3E:01:02:03'], {});
+  await prints(['block-detach', NAME, 'xvdz'], { out: usage('block-detach'), err: /^Error: /, code: 1 });
+  await prints(['block-detach', NAME, 'xvda'], {});
+  await prints(['block-list', NAME], {});
+  await prints(['network-list', NAME], {});
 }
 
 /** xm as `World` runs it, for another environment. */

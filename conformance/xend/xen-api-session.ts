@@ -72,6 +72,8 @@ async function main(): Promise<void> {
   await until('pause', () => followed.includes('update VM npm Paused'));
   await xapi.call('VM.unpause', ref);
   told('pause', await xapi.call('VM.get_power_state', ref));
+  // What was told of it before it ran does not count.
+  followed.length = 0;
   await xapi.call('VM.clean_shutdown', ref);
   await until('stop', () => followed.includes('update VM npm Halted'));
   told('stop', await xapi.call('VM.get_power_state', ref));
