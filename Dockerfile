@@ -22,6 +22,10 @@ ENV NODE_ENV=production \
     XENHOST_LIB=/xen/lib \
     XENHOST_READY_FILE=/tmp/ready
 WORKDIR /opt/xenhost
+# netback's way out.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends passt \
+    && rm -rf /var/lib/apt/lists/*
 # A new volume at /xen takes over this folder's owner.
 RUN mkdir /xen && chown node:node /xen
 COPY --from=build /opt/xenhost/dist dist

@@ -13,7 +13,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type DeviceGuest, deviceGuest, freePort, providePasst, TestHost } from '@xenhost/testkit';
+import { type DeviceGuest, deviceGuest, freePort, LOOPBACK_NETWORK, providePasst, TestHost } from '@xenhost/testkit';
 import { type DeviceMachine, startOurs, startTcg } from '../lib/device-machines.ts';
 import { median, print } from '../lib/figures.ts';
 import { fairness } from './fairness.ts';
@@ -115,7 +115,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   try {
     if (lines.length > 0) {
       if (chosen.includes('ours')) {
-        host = await TestHost.start({ jit: values.jit, memoryMiB: HOST_MEMORY_MIB });
+        host = await TestHost.start({ jit: values.jit, memoryMiB: HOST_MEMORY_MIB, networkConfig: LOOPBACK_NETWORK });
         pairs.push(await ours(host, guest));
       }
       if (chosen.includes('tcg')) pairs.push(await tcg(guest));

@@ -11,6 +11,7 @@ import {
   deviceGuest,
   type DeviceGuestOptions,
   type Report,
+  LOOPBACK_NETWORK,
   startDeviceGuest,
   TestHost,
   until,
@@ -97,7 +98,7 @@ export class World {
 
   /** A host for one part of the run: a part that breaks it does not break the others. */
   async withHost(body: (host: TestHost) => Promise<void>, memoryMiB = HOST_MEMORY_MIB): Promise<void> {
-    const host = await TestHost.start({ memoryMiB, jit: this.options.jit });
+    const host = await TestHost.start({ memoryMiB, jit: this.options.jit, networkConfig: LOOPBACK_NETWORK });
     const before = this.report.failed;
     try {
       await body(host);

@@ -82,7 +82,7 @@ async function unprivileged(project: ComposeProject): Promise<void> {
     assert(state.health === 'healthy', `${name} is ${state.health}`);
     assert(state.user === 'node' && !state.privileged, `${name} runs as ${state.user}`);
     assert(state.readOnly && state.droppedCapabilities.includes('ALL'), `${name} may write or has capabilities`);
-    const expected = name === 'xend' ? `${project.name}_default` : 'none';
+    const expected = { xend: `${project.name}_default`, netback: `${project.name}_guests` }[name] ?? 'none';
     assert(state.networks.join() === expected, `${name} is in the networks ${state.networks.join()}`);
   }
 }
@@ -140,7 +140,9 @@ async function cases(project: ComposeProject, report: Report, port: number): Pro
     await project.must(['up', '-d', '--build', '--wait'], UP_TIMEOUT_MS);
   });
   if (!up) return false;
-  await report.case('no root, no capabilities, no network but for xend', () => unprivileged(project));
+  await report.case('no root, no capabilities, no network but for xend and, apart from it, netback', () =>
+    unprivileged(project),
+  );
   await report.case('xm list', () => lists(project, /^Domain-0 +0 +\d+ +\d+ +r----- /m));
   await report.case('xm create', async () => {
     const out = await project.xm('create', SHELL_CONFIG);

@@ -9,6 +9,6 @@ export { freePort } from './free-port.ts';
 export { FakeXenctrl, type FakeXenctrlOptions } from './fake-xenctrl.ts';
 export * from './hypervisor-memory.ts';
 export * from './jit-modes.ts';
-export { providePasst } from './passt.ts';
+export { LOOPBACK_NETWORK, providePasst } from './passt.ts';
 export * from './run-named.ts';
 export * from './until.ts';

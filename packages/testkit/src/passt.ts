@@ -3,6 +3,9 @@ import { existsSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { AptCache } from '@xenhost/xenhost';
 
+/** network.sxp for guests that talk to servers of this process: xenbr0, with the machine's loopback at the gateway's address. */
+export const LOOPBACK_NETWORK = '(bridge xenbr0 (uplink passt (host-loopback yes)))\n';
+
 const CACHE = '.cache/passt';
 
 /**

@@ -19,6 +19,8 @@ export interface TestHostOptions {
   readonly xendTcp?: string;
   /** The text of xend-config.sxp. */
   readonly xendConfig?: string;
+  /** The text of network.sxp. */
+  readonly networkConfig?: string;
   /** `off`, `on` or `force`; without it XENHOST_JIT decides. */
   readonly jit?: string | undefined;
 }
@@ -42,6 +44,7 @@ export class TestHost {
   static async start(options: TestHostOptions = {}): Promise<TestHost> {
     const directory = mkdtempSync(join(tmpdir(), 'xh-'));
     if (options.xendConfig !== undefined) writeFileSync(join(directory, 'xend-config.sxp'), options.xendConfig);
+    if (options.networkConfig !== undefined) writeFileSync(join(directory, 'network.sxp'), options.networkConfig);
     const host = new Host({
       runDirectory: directory,
       memoryMiB: options.memoryMiB ?? hostDefaults.memoryMiB,

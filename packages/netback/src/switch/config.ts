@@ -28,7 +28,8 @@ export interface PasstConfig {
   readonly resolver: string | undefined;
   readonly range: readonly [Ipv4, Ipv4];
   readonly mtu: number;
-  readonly hostLoopback: boolean;
+  /** Ports of the machine's own 127.0.0.1 that guests reach at the gateway's address. */
+  readonly hostLoopback: 'all' | ReadonlySet<number>;
   readonly forwards: readonly ForwardConfig[];
 }
 
@@ -195,7 +196,7 @@ function passtOf(row: SxpList, rest: SxpList, rows: Rows): PasstConfig {
     resolver: 'one',
     range: 'pair',
     mtu: 'one',
-    'host-loopback': 'one',
+    'host-loopback': 'list',
     forward: 'many',
   });
   const networkText = keys.text('network') ?? DEFAULT_NETWORK;
@@ -231,9 +232,16 @@ function passtOf(row: SxpList, rest: SxpList, rows: Rows): PasstConfig {
     resolver,
     range,
     mtu: keys.number('mtu', DEFAULT_MTU, ...MTU_RANGE),
-    hostLoopback: keys.flag('host-loopback', true),
+    hostLoopback: loopbackPorts(row, keys.list('host-loopback'), rows),
     forwards,
   };
+}
+
+/** (host-loopback yes), (host-loopback no), (host-loopback PORT ...). */
+function loopbackPorts(row: SxpList, given: readonly string[], rows: Rows): 'all' | ReadonlySet<number> {
+  if (given.length === 1 && given[0] === 'yes') return 'all';
+  if (given.length === 1 && given[0] === 'no') return new Set();
+  return new Set(given.map((port) => rows.port(row, port)));
 }
 
 /** (forward tcp [ADDRESS:]PORT GUEST PORT). */
@@ -290,13 +298,15 @@ function linkOf(row: SxpList, rows: Rows): LinkConfig {
   };
 }
 
-type Count = 'one' | 'pair' | 'many';
+type Count = 'one' | 'pair' | 'list' | 'many';
 
 /** Rows of one list by their keys, each checked when it is read. */
 interface Keys {
   many(key: string): readonly SxpList[];
   text(key: string): string | undefined;
   pair(key: string): readonly [string, string] | undefined;
+  /** Empty when the key is not given. */
+  list(key: string): readonly string[];
   flag(key: string, fallback: boolean): boolean;
   number(key: string, fallback: number, min: number, max: number): number;
 }
@@ -341,6 +351,11 @@ class Rows {
       many: (key) => rows.get(key) ?? [],
       text,
       pair: (key) => texts(key, 2) as [string, string] | undefined,
+      list: (key) =>
+        rows
+          .get(key)?.[0]
+          ?.slice(1)
+          .map((item) => atomText(item) ?? '') ?? [],
       flag: (key, fallback) => {
         const value = text(key);
         if (value === undefined) return fallback;

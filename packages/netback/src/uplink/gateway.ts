@@ -55,6 +55,8 @@ export interface GatewayOptions {
   readonly range: readonly [Ipv4, Ipv4];
   readonly mtu: number;
   readonly forwards: readonly Forward[];
+  /** Ports of the machine's own 127.0.0.1 that guests reach at the gateway's address. */
+  readonly hostLoopback: 'all' | ReadonlySet<number>;
 }
 
 export interface GatewayModules {
@@ -68,6 +70,9 @@ export interface GatewayModules {
 
 const NS_PER_MS = 1_000_000n;
 const DNS_PORT = 53;
+/** First bytes of addresses: 127.0.0.0/8, and 224.0.0.0 up to the broadcast address. */
+const LOOPBACK = 127;
+const FIRST_GROUP = 224;
 
 export class Gateway {
   readonly leases: Leases;
@@ -141,9 +146,23 @@ export class Gateway {
       this.#askName(bytes, packet, source);
       return true;
     }
+    if (!this.#leadsOut(destination) && !(destination === address && this.#isOpen(u16(bytes, flow.destinationAt))))
+      return true;
     const entry = this.#nat.outbound(flow.protocol, source, u16(bytes, flow.sourceAt), this.#now());
     if (!entry) return false;
     return this.#modules.send(...outboundParts(bytes, packet, flow, entry, natAddress));
+  }
+
+  /** Not the machine itself, not the guests' own network, not a group: passt would send there from this machine. */
+  #leadsOut(destination: Ipv4): boolean {
+    const first = destination >>> 24;
+    const host = first === LOOPBACK || first === 0 || first >= FIRST_GROUP;
+    return !host && !inIpv4Network(destination, this.#options.network);
+  }
+
+  #isOpen(port: number): boolean {
+    const { hostLoopback } = this.#options;
+    return hostLoopback === 'all' || hostLoopback.has(port);
   }
 
   #askName(bytes: Uint8Array, packet: IpPacket, guestIp: Ipv4): void {

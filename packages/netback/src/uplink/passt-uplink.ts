@@ -40,7 +40,17 @@ export function openPasst(config: PasstConfig, { bridge, clock, log }: UplinkMod
   const inner = { tcp: 0, udp: 0 };
   const forwards = config.forwards.map((forward) => ({ ...forward, innerPort: (inner[forward.protocol] += 1) }));
   const natAddress = network.address + NAT_OFFSET;
-  const options: GatewayOptions = { mac: GATEWAY_MAC, network, address, dns, natAddress, range, mtu, forwards };
+  const options: GatewayOptions = {
+    mac: GATEWAY_MAC,
+    network,
+    address,
+    dns,
+    natAddress,
+    range,
+    mtu,
+    forwards,
+    hostLoopback,
+  };
   const port = bridge.attach({
     kind: 'uplink',
     name: 'passt',
@@ -53,7 +63,7 @@ export function openPasst(config: PasstConfig, { bridge, clock, log }: UplinkMod
   const names = dns === undefined || server === undefined ? undefined : new DnsForwarder({ resolver: server }, { log });
   const gateway = new Gateway(options, { port, send, dns: names, clock });
   const loopbackOnly = !hasDefaultRoute();
-  const args = passtArgs({ gateway: options, hostLoopback, loopbackOnly });
+  const args = passtArgs({ gateway: options, loopbackOnly });
   const helper = new Helper(
     { name: `passt of ${bridge.name}`, command, args },
     {

@@ -11,7 +11,7 @@ import { parseNetworkConfig } from '../switch/config.ts';
 import type { EthernetFrame } from '../switch/frame.ts';
 import { Network } from '../switch/network.ts';
 import { findPasst } from './passt.ts';
-import { mac, Station } from './testing/station.ts';
+import { ip, mac, Station } from './testing/station.ts';
 
 const program = findPasst();
 const withPasst = program === undefined ? test.skip : test;
@@ -50,9 +50,15 @@ async function connected(port: number): Promise<Socket> {
   }
 }
 
-function network(rows = ''): { guest: (n: number, accepts?: typeof offloads | typeof plain) => Station; it: Network } {
+function network(
+  rows = '',
+  loopback = 'yes',
+): { guest: (n: number, accepts?: typeof offloads | typeof plain) => Station; it: Network } {
   const log = createLogger('netback', { level: 'silent' });
-  const it = new Network(parseNetworkConfig(`(bridge xenbr0 (uplink passt ${rows}))`, 'network.sxp'), { log });
+  const it = new Network(
+    parseNetworkConfig(`(bridge xenbr0 (uplink passt (host-loopback ${loopback}) ${rows}))`, 'network.sxp'),
+    { log },
+  );
   closing.push(() => it.close());
   const guest = (n: number, accepts: typeof offloads | typeof plain = offloads): Station => {
     const text = `00:16:3e:00:00:0${n}`;
@@ -123,6 +129,22 @@ withPasst(`a large frame whose checksum and segments were left to the switch arr
   const rest: Partial<EthernetFrame> = { checksum: 'partial', gso: { type: 'tcpv4', size: 1460 } };
   connection.write(data, rest);
   expect(await connection.read(data.length)).toEqual(data);
+});
+
+withPasst(`of the machine itself guests reach only what is opened to them${why}`, async () => {
+  const [open, shut] = [await echoServer(5), await echoServer(5)];
+  const { guest } = network('', String(open));
+  const station = await online(guest(1));
+  const [loopback, own] = [ip('127.0.0.1'), ip('10.0.2.4')];
+  const refused = [
+    station.connect(station.router, shut, 40_001, 500),
+    station.connect(loopback, open, 40_002, 500),
+    station.connect(own, open, 40_003, 500),
+    station.connect(0, open, 40_004, 500),
+  ];
+  const connection = await station.connect(station.router, open, 40_000);
+  expect(String(await connection.read(5))).toBe('ggggg');
+  for (const attempt of refused) await expect(attempt).rejects.toThrow('no such frame');
 });
 
 withPasst(`UDP larger than the link comes in fragments${why}`, async () => {

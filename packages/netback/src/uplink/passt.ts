@@ -7,8 +7,6 @@ import type { Forward, GatewayOptions } from './gateway.ts';
 
 export interface PasstOptions {
   readonly gateway: GatewayOptions;
-  /** The gateway's address leads to the machine's own 127.0.0.1. */
-  readonly hostLoopback: boolean;
   /** The machine has no way out: its loopback device stands for one. */
   readonly loopbackOnly: boolean;
 }
@@ -46,7 +44,7 @@ function readRoutes(): string {
 }
 
 /** One client on descriptor 3; it ends with that. What passt would answer itself, the gateway answers. */
-export function passtArgs({ gateway, hostLoopback, loopbackOnly }: PasstOptions): string[] {
+export function passtArgs({ gateway, loopbackOnly }: PasstOptions): string[] {
   const { mac, network, address, natAddress, mtu, forwards } = gateway;
   const tcp = forwards.filter(({ protocol }) => protocol === 'tcp');
   const udp = forwards.filter(({ protocol }) => protocol === 'udp');
@@ -55,7 +53,7 @@ export function passtArgs({ gateway, hostLoopback, loopbackOnly }: PasstOptions)
     ...(loopbackOnly ? ['-i', 'lo'] : []),
     ...['-a', ipv4Text(natAddress), '-n', String(network.bits), '-g', ipv4Text(address), '-M', macText(mac)],
     ...['-m', String(mtu), '-D', 'none'],
-    ...(hostLoopback ? [] : ['--no-map-gw']),
+    // The gateway's address is 127.0.0.1 to passt: the gateway chooses who gets there.
     ...(tcp.length > 0 ? tcp.flatMap((forward) => ['-t', portSpec(forward)]) : ['-t', 'none']),
     // Without this passt would open the UDP ports of the same numbers, too.
     ...(udp.length > 0 ? udp.flatMap((forward) => ['-u', portSpec(forward)]) : ['-u', 'none']),
