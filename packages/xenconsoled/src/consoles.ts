@@ -134,7 +134,9 @@ export class Consoles {
     if (guest.watching.signal.aborted) return;
     const base = `/local/domain/${domid}`;
     const [ringRef, port, type, name, limit] = await Promise.all(
-      ['console/ring-ref', 'console/port', 'console/type', 'name', 'console/limit'].map((key) => xenstore.tryRead(`${base}/${key}`)),
+      ['console/ring-ref', 'console/port', 'console/type', 'name', 'console/limit'].map((key) =>
+        xenstore.tryRead(`${base}/${key}`),
+      ),
     );
     if (ringRef === undefined || port === undefined || (type !== undefined && type !== 'xenconsoled')) return;
     if (guest.console?.ringRef === ringRef && guest.console.remotePort === port) return;
