@@ -58,7 +58,7 @@ export class RawImage extends BaseImage {
     }
   }
 
-  /** One command at a time: a guest that discards a lot does not fill the machine with processes. */
+  /** One at a time: a guest that discards a lot leaves others their turn. */
   #punch(offset: number, length: number): Promise<boolean> {
     if (!this.#file.canPunch) return Promise.resolve(false);
     return this.#holes.run(() => this.#file.punch(offset, length));

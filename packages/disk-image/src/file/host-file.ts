@@ -1,5 +1,4 @@
 /** A file or block device of this machine. */
-import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { ImageError } from '../errors.ts';
@@ -7,6 +6,7 @@ import { MAX_DISK_BYTES, MAX_VECTOR } from '../limits.ts';
 import { bytesOf } from '../vector.ts';
 import type { ImageFile } from './image-file.ts';
 import { Pace } from './pace.ts';
+import { puncher } from './puncher.ts';
 
 /** Once the `fallocate` command or the file system has said no, it is not asked again. */
 type Punching = 'untried' | 'works' | 'no';
@@ -144,15 +144,9 @@ export class HostFile implements ImageFile {
     return next;
   }
 
-  /** Node has no fallocate; util-linux's command gets the open file, not its name. */
   async punch(offset: number, length: number): Promise<boolean> {
     if (this.#punching === 'no') return false;
-    const place = ['--punch-hole', '--offset', String(offset), '--length', String(length)];
-    const ok = await new Promise<boolean>((resolve) => {
-      execFile('fallocate', [...place, `/proc/${process.pid}/fd/${this.#fd}`], (error) => {
-        resolve(error === null);
-      });
-    });
+    const ok = await puncher.punch(this.#fd, offset, length);
     this.#punching = ok ? 'works' : 'no';
     return ok;
   }
