@@ -78,6 +78,19 @@ describe('devices', () => {
     expect(await call('xend.domain.getBlockDeviceClass', 'g', 'xvda')).toBe('vbd');
   });
 
+  it('are shown of a running machine as they stand in xenstore', async () => {
+    const made = (await make(vif, vbd, ['vkbd'])) as readonly (readonly [string, readonly XmlRpcValue[]])[];
+    const withoutUuid = made.flatMap(([key, device]) =>
+      key === 'device' ? [device.filter((pair) => (pair as readonly XmlRpcValue[])[0] !== 'uuid')] : [],
+    );
+    expect(withoutUuid).toEqual([
+      ['vif', ['bridge', 'xenbr0'], ['script', '/etc/xen/scripts/vif-bridge'], ['rate', '25000,20000'], ['mac', '00:16:3e:01:02:03'], ['backend', 0]],
+      ['vkbd', ['backend', 0]],
+      ['console', ['protocol', 'vt100'], ['location', 2]],
+      ['vbd', ['protocol', 'x86_64-abi'], ['bootable', 1], ['dev', 'xvda:disk'], ['uname', 'file:/disk.img'], ['mode', 'w'], ['backend', 0], ['VDI', '']],
+    ]); // prettier-ignore
+  });
+
   it.each([
     ['error', 'no such bridge', 'Device 0 (vif) could not be connected. no such bridge'],
     ['error', undefined, 'Device 0 (vif) could not be connected. Backend device not found.'],

@@ -1,10 +1,11 @@
 /** A machine as the SXP that clients get: `xm list --long` shows it key by key in this order. */
 import { float, isList, type Sxp, type SxpList } from '@xenhost/sxp';
 import { configHead, deviceSxp, imageSxp } from '../config/sxp.ts';
+import { liveDevices } from './live-devices.ts';
 import { PowerState, type Vm } from './vm.ts';
 
-/** `(domain (domid 1) ...)`; `withDevices` adds what `full` asks for. */
-export function vmSxp(vm: Vm, withDevices: boolean): SxpList {
+/** `(domain (domid 1) ...)`; `withDevices` adds what `full` asks for. `vifScript` is that of vifs that name none. */
+export function vmSxp(vm: Vm, withDevices: boolean, vifScript?: string): SxpList {
   const { live, config } = vm;
   const sxp: Sxp[] = ['domain'];
   if (live) sxp.push(['domid', live.domid]);
@@ -24,13 +25,8 @@ export function vmSxp(vm: Vm, withDevices: boolean): SxpList {
     if (live.consoleMfn !== undefined) sxp.push(['console_mfn', live.consoleMfn]);
   }
   if (!withDevices) return sxp;
-  for (const device of config.devices) sxp.push(['device', deviceSxp(device)]);
-  if (live?.consolePort !== undefined) {
-    sxp.push([
-      'device',
-      ['console', ['protocol', 'vt100'], ['location', live.consolePort], ['uuid', consoleUuid(vm.uuid)]],
-    ]);
-  }
+  if (live) sxp.push(...liveDevices(vm, live, consoleUuid(vm.uuid), vifScript));
+  else for (const device of config.devices) sxp.push(['device', deviceSxp(device)]);
   return sxp;
 }
 

@@ -47,7 +47,8 @@ export const domainImageMethods: readonly Method[] = [
     params: [{ name: 'file', type: 'string' }, flag('paused')],
     returns: 'array',
     faults: [XEND_ERROR],
-    run: async ({ manager }, file, paused) => vmSxp(await checkpoint.restore(manager, file, paused), true),
+    run: async ({ manager }, file, paused) =>
+      vmSxp(await checkpoint.restore(manager, file, paused), true, manager.settings.vifScript),
   }),
   method({
     name: 'xend.domain.migrate',

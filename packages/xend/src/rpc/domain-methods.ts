@@ -22,7 +22,7 @@ async function listed({ manager }: MethodContext, detail: boolean, state: unknow
   await manager.refresh();
   const vms = manager.list(parseState(state));
   for (const vm of vms) await operations.markUnresponsive(manager, vm);
-  return vms.map((vm) => (detail ? vmSxp(vm, full) : vm.name));
+  return vms.map((vm) => (detail ? vmSxp(vm, full, manager.settings.vifScript) : vm.name));
 }
 
 export const domainMethods: readonly Method[] = [
@@ -34,7 +34,7 @@ export const domainMethods: readonly Method[] = [
     faults: [INVALID_DOMAIN],
     async run(context, dom, full) {
       await context.manager.refreshOf(dom);
-      return vmSxp(await vmOf(context, dom), full);
+      return vmSxp(await vmOf(context, dom), full, context.manager.settings.vifScript);
     },
   }),
   method({
@@ -64,7 +64,8 @@ export const domainMethods: readonly Method[] = [
     params: [{ name: 'config', type: 'sxp' }],
     returns: 'array',
     faults: [XEND_ERROR],
-    run: async ({ manager }, config) => vmSxp(await manager.create(parseVmConfig(config)), true),
+    run: async ({ manager }, config) =>
+      vmSxp(await manager.create(parseVmConfig(config)), true, manager.settings.vifScript),
   }),
   method({
     name: 'xend.domain.new',

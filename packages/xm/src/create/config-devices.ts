@@ -1,8 +1,7 @@
 /** The devices of a domain's settings as SXP, with Xen 4.4's checks (`create.py`, preprocess_* and configure_*). */
-import type { Sxp } from '@xenhost/sxp';
+import { dictOrder, stringHash, type Sxp } from '@xenhost/sxp';
 import { CommandFailed } from '../errors.ts';
 import { PciNameError, parsePciName, pciSxp, type PciFunction } from '../pci.ts';
-import { dictOrder, stringHash } from '../python/dict-order.ts';
 import type { World } from '../world.ts';
 import { xauthority } from './settings.ts';
 import { strings, textOf, type SettingMap } from './setting-values.ts';

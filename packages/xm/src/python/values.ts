@@ -2,8 +2,7 @@
  * Values of the subset of Python 2 that config files are written in. int is bigint, float is number, str is string, bool
  * and None are boolean and null; lists, tuples and dicts are the classes here. Every value is bounded in size.
  */
-import { float as sxpFloat } from '@xenhost/sxp';
-import { dictOrder, intHash, stringHash } from './dict-order.ts';
+import { dictOrder, float as sxpFloat, intHash, stringHash } from '@xenhost/sxp';
 
 export class PyList {
   items: PyValue[];
