@@ -1,8 +1,7 @@
 /** What a hostile blkfront tries. Each attack ends with an error for its request, or with its ring let go. */
 import { BLKIF_OP, BLKIF_RSP } from '@xenhost/xen-abi';
 import { assert } from '@xenhost/testkit';
-import type { Puppet } from './puppet.ts';
-import { DEVICE, indirectBytes, PuppetDisk, requestBytes, segmentInto } from './puppet-disk.ts';
+import { DEVICE, indirectBytes, type Puppet, PuppetDisk, requestBytes, segmentInto } from '@xenhost/testkit/puppet';
 
 const SECTORS = 8 << 11;
 const GTF_readonly = 5;

@@ -2,8 +2,7 @@
 import { bytesOf } from '@xenhost/base';
 import { assert, until } from '@xenhost/testkit';
 import { NETIF_RSP, NetifExtraGso, NETTXF, XEN_NETIF_EXTRA_FLAG_MORE, XEN_NETIF_EXTRA_TYPE } from '@xenhost/xen-abi';
-import type { Puppet } from './puppet.ts';
-import { HANDLE, PuppetNic, rxBytes, txBytes } from './puppet-net.ts';
+import { HANDLE, type Puppet, PuppetNic, rxBytes, txBytes } from '@xenhost/testkit/puppet';
 
 export interface NetAttack {
   readonly name: string;

@@ -5,9 +5,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { assert, type ConsoleSession, type TestHost, until } from '@xenhost/testkit';
+import { Puppet, type PuppetDevices } from '@xenhost/testkit/puppet';
 import { ATTACKED_MIB, diskAttacks } from './hostile-disk.ts';
 import { netAttacks } from './hostile-net.ts';
-import { Puppet, type PuppetDevices } from './puppet.ts';
 import { linked, serve } from './network.ts';
 import { raw, type World } from './world.ts';
 

@@ -1,8 +1,8 @@
 /** Devices that come and go, change and grow while the guest works on another. */
 import { truncateSync } from 'node:fs';
 import { assert, type ConsoleSession, type TestHost, until } from '@xenhost/testkit';
+import { Puppet } from '@xenhost/testkit/puppet';
 import { linked, serve } from './network.ts';
-import { Puppet } from './puppet.ts';
 import { gioEnded, must, qcow2, raw, type World } from './world.ts';
 
 const IMAGE_MIB = 64;
@@ -12,6 +12,7 @@ const SPAN_KIB = 8 << 10;
 const DEPTH = 8;
 const ROUNDS = 5;
 const LINE_TIMEOUT_MS = 120_000;
+const MAC = '00:16:3e:00:00:77';
 const RESIZED_SECTORS = (SMALL_MIB * 2) << 11;
 
 const sectors = async (shell: ConsoleSession, device: string): Promise<number> =>
@@ -94,10 +95,10 @@ async function interfaces(world: World, host: TestHost): Promise<string> {
   await serve(one);
   await two.command(`(while gio send 10.9.0.1 5577 4 9; do echo round; done >/tmp/transfers 2>&1 &)`, LINE_TIMEOUT_MS);
   for (let round = 0; round < ROUNDS; round++) {
-    await host.mustXm('network-attach', 'two');
+    await host.mustXm('network-attach', 'two', `mac=${MAC}`);
     await until('eth1 is there', () => exists(two, '/sys/class/net/eth1'));
     await must(two, 'ip addr add 10.9.1.2/24 dev eth1 && ip link set eth1 up');
-    await host.mustXm('network-detach', 'two', '1');
+    await host.mustXm('network-detach', 'two', MAC);
     await until('eth1 is gone', async () => !(await exists(two, '/sys/class/net/eth1')));
   }
   const output = await two.command('cat /tmp/transfers', LINE_TIMEOUT_MS);

@@ -113,7 +113,7 @@ async function uplink(world: World, host: TestHost): Promise<void> {
       );
     await report.case('the uplink after kill -9 of netback', async () => {
       await host.killDaemon('netback');
-      await must(shell, `wget -q -T 60 -O /tmp/page http://${gateway}:${httpPort}/page`, TIMEOUT_MS);
+      await must(shell, `timeout 120 wget -q -O /tmp/page http://${gateway}:${httpPort}/page`, TIMEOUT_MS);
     });
     await world.destroy(host, 'out');
   } finally {

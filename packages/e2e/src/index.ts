@@ -1,5 +1,6 @@
 import type { Report } from '@xenhost/testkit';
 import { badInput } from './bad-input.ts';
+import { devices } from './devices.ts';
 import { journeys } from './journeys.ts';
 import { lifeCycle } from './life-cycle.ts';
 import { startCommand } from './start-command.ts';
@@ -9,6 +10,7 @@ import { supervision } from './supervision.ts';
 export const suites: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   start: startCommand,
   journeys,
+  devices,
   'life-cycle': lifeCycle,
   'bad-input': badInput,
   supervision,

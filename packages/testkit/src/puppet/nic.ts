@@ -1,8 +1,9 @@
 /** A netfront that need not be honest. */
 import { bytesOf } from '@xenhost/base';
-import { assert } from '@xenhost/testkit';
-import { NETIF_RSP, NetifRxRequest, NetifTxRequest, NetifTxResponse } from '@xenhost/xen-abi';
-import { type Puppet, PuppetRing } from './puppet.ts';
+import { NETIF_RSP, NetifRxRequest, NetifRxResponse, NetifTxRequest, NetifTxResponse } from '@xenhost/xen-abi';
+import { assert } from '../report.ts';
+import { PAGE, type Puppet } from './guest.ts';
+import { PuppetRing } from './ring.ts';
 
 export const HANDLE = 0;
 const STATUS_BITS = 16;
@@ -116,6 +117,29 @@ export class PuppetNic {
     const { host, domid } = this.puppet;
     const error = await host.run('xenstore-read', `/local/domain/0/error/backend/vif/${domid}/${HANDLE}/error`);
     return error.stdout.trim() !== '' || ['', '5', '6'].includes(await this.puppet.backend('vif', HANDLE, 'state'));
+  }
+
+  /** Offers pages for frames; `id` n is the page number n. */
+  async offerPages(count: number): Promise<readonly number[]> {
+    const pages: number[] = [];
+    for (let id = 0; id < count; id++) {
+      const address = this.puppet.page();
+      pages.push(address);
+      await this.rx.lay(rxBytes(id, await this.puppet.grant(address)));
+    }
+    await this.rx.produce();
+    await this.puppet.send(this.port);
+    return pages;
+  }
+
+  /** The next frame that came into `offerPages`; `undefined` when none comes. */
+  async receive(pages: readonly number[]): Promise<Buffer | undefined> {
+    const [bytes] = (await this.rx.responses(1, NetifRxResponse.size, () => this.dropped())) ?? [];
+    if (!bytes) return undefined;
+    const { id, offset, status } = NetifRxResponse.view(bytesOf(bytes), 0);
+    const page = pages[id];
+    assert(page !== undefined && status < PAGE, `a frame of ${status} bytes in page ${id}`);
+    return this.puppet.get(page + offset, status);
   }
 
   /** The frontend is served: an honest frame is taken. */

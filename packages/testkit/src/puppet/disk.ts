@@ -1,8 +1,9 @@
 /** A blkfront that need not be honest. */
 import { bytesOf } from '@xenhost/base';
-import { assert } from '@xenhost/testkit';
 import { BLKIF_ABI, BLKIF_OP, BLKIF_RSP, BlkifRequestSegment } from '@xenhost/xen-abi';
-import { PAGE, type Puppet, PuppetRing } from './puppet.ts';
+import { assert } from '../report.ts';
+import { PAGE, type Puppet } from './guest.ts';
+import { PuppetRing } from './ring.ts';
 
 export const DEVICE = 51712;
 const { request: Request, indirect: Indirect, response: Response } = BLKIF_ABI[64];
