@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import { atomText, isList, parseAllSxp, type Sxp, type SxpLines, type SxpList, SxpParseError } from '@xenhost/sxp';
 import { inIpv4Network, type Ipv4, ipv4Mask, type Ipv4Network, parseIpv4, parseIpv4Network } from './ip.ts';
+import { MAX_LEASES } from '../uplink/limits.ts';
 import { MAC_AGE_MS, MAX_BRIDGES, MAX_MACS, STORM_FRAMES_PER_SECOND } from './limits.ts';
 import { type MacNumber, parseMac } from './mac.ts';
 
@@ -221,6 +222,8 @@ function passtOf(row: SxpList, rest: SxpList, rows: Rows): PasstConfig {
     last === undefined ? network.address + 2 ** (32 - network.bits) - 2 : inside(last),
   ];
   if (range[1] < range[0]) rows.fail(row, 'range: the last address is below the first');
+  if (last === undefined) range[1] = Math.min(range[1], range[0] + MAX_LEASES - 1);
+  if (range[1] - range[0] >= MAX_LEASES) rows.fail(row, `range: more than ${MAX_LEASES} addresses`);
   const forwards = keys.many('forward').map((forward) => forwardOf(forward, rows));
   if (forwards.length > MAX_FORWARDS) rows.fail(row, `more than ${MAX_FORWARDS} forwards`);
   return {

@@ -70,6 +70,8 @@ export interface GatewayModules {
 
 const NS_PER_MS = 1_000_000n;
 const DNS_PORT = 53;
+/** Where a DHCP message has its client's MAC. */
+const DHCP_MAC_AT = 28;
 /** First bytes of addresses: 127.0.0.0/8, and 224.0.0.0 up to the broadcast address. */
 const LOOPBACK = 127;
 const FIRST_GROUP = 224;
@@ -209,6 +211,8 @@ export class Gateway {
     const { mac, address, dns, network, mtu } = this.#options;
     const destination = u32(bytes, packet.ipAt + 16);
     if (destination !== 0xffff_ffff && destination !== address) return false;
+    // Whose lease it is says the frame, which the bridge has checked: nobody gives up another's.
+    if (macAt(bytes, 6) !== macAt(bytes, at + 8 + DHCP_MAC_AT)) return true;
     const options = { server: address, bits: network.bits, router: address, dns, mtu };
     const answer = answerDhcp(bytes.subarray(at + 8, end), options, this.leases, this.#now());
     if (answer) {

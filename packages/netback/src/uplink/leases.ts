@@ -4,7 +4,7 @@
  */
 import type { Ipv4 } from '../switch/ip.ts';
 import type { MacNumber } from '../switch/mac.ts';
-import { LEASE_SECONDS, OFFER_MS } from './limits.ts';
+import { LEASE_SECONDS, MAX_LEASE_GUESSES, OFFER_MS } from './limits.ts';
 
 export interface LeaseOptions {
   /** First and last address that are handed out. */
@@ -100,7 +100,7 @@ export class Leases {
     const [first, last] = this.#options.range;
     const size = last - first + 1;
     const start = (Math.imul(mac % 2 ** 32, HASH_FACTOR) >>> 0) % size;
-    for (let i = 0; i < size; i += 1) {
+    for (let i = 0; i < Math.min(size, MAX_LEASE_GUESSES); i += 1) {
       const ip = first + ((start + i) % size);
       if (this.#isFree(mac, ip, nowMs)) return ip;
     }

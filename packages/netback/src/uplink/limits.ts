@@ -16,8 +16,9 @@ export const MAX_NEIGHBOURS = 8192;
 /** What a DHCP lease lasts, and an offer that nobody took. */
 export const LEASE_SECONDS = 86_400;
 export const OFFER_MS = 60_000;
-/** Addresses that one gateway hands out at most. */
+/** Addresses that one gateway hands out at most, and that are tried for one guest before another's is taken. */
 export const MAX_LEASES = 65_536;
+export const MAX_LEASE_GUESSES = 1024;
 /** Waits before a helper that ended is started again: doubled from the first to the last. */
 export const RESTART_FIRST_MS = 200;
 export const RESTART_LAST_MS = 30_000;
