@@ -14,8 +14,11 @@ import { FakeFrontend } from './testing/fake-frontend.ts';
 import { Flood } from './testing/flood.ts';
 import { FEATURES } from './vif/xenbus.ts';
 
+// Processes of other tests may leave little of the machine.
+jest.setTimeout(60_000);
+
 const MAC = '00:16:3e:00:00:0';
-const PATIENCE = { timeoutMs: 20_000 };
+const PATIENCE = { timeoutMs: 50_000 };
 
 let directory: string;
 let xenstored: ChildProcess;

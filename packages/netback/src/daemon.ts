@@ -42,7 +42,9 @@ export async function startNetback(options: NetbackOptions, modules: NetbackModu
   await files.keepOnly(await knownVifs(xenstore));
   const vifs = new Vifs({ ...modules, files });
   const stopping = new AbortController();
-  const ended = vifs.run(stopping.signal);
+  const ended = vifs.run(stopping.signal).catch((error: unknown) => {
+    if (!stopping.signal.aborted) throw error;
+  });
   const cannotWrite = (error: unknown): void => {
     log.warn({ err: error, root: options.statisticsRoot }, 'statistics cannot be written');
   };

@@ -19,6 +19,7 @@ import { flowHash } from './flow-hash.ts';
 import { FrontendError } from './frontend-keys.ts';
 import type { FrontendKeys, QueueKeys } from './frontend-keys.ts';
 import { GrantedRing } from './granted-ring.ts';
+import { BIND_PATIENCE_MS, BIND_RETRY_MS } from './limits.ts';
 import type { MulticastFilter } from './multicast.ts';
 import type { PagedFrame } from './paged-frame.ts';
 import { RxQueue } from './rx-queue.ts';
@@ -33,6 +34,8 @@ const CONTROL_SHAPE = ringShape(NetifCtrlRequest.size);
 export interface ConnectionOptions {
   readonly domid: Domid;
   readonly frontend: FrontendKeys;
+  /** Waits for event channels that somebody else may still hold. */
+  readonly patient?: boolean;
 }
 
 export interface ConnectionModules {
@@ -199,13 +202,17 @@ export class Connection {
   }
 
   async #bind(remotePort: number): Promise<EvtchnPort> {
-    const { domid } = this.#options;
-    try {
-      const port = await this.#m.ports.bind(domid, remotePort);
-      this.#bound.push(port);
-      return port;
-    } catch (error) {
-      throw new FrontendError(`event channel ${remotePort} cannot be bound`, { cause: error });
+    const { domid, patient } = this.#options;
+    const { ports, timers } = this.#m;
+    for (let left = patient ? BIND_PATIENCE_MS : 0; ; left -= BIND_RETRY_MS) {
+      try {
+        const port = await ports.bind(domid, remotePort);
+        this.#bound.push(port);
+        return port;
+      } catch (error) {
+        if (left <= 0) throw new FrontendError(`event channel ${remotePort} cannot be bound`, { cause: error });
+      }
+      await new Promise<void>((resolve) => timers.after(BIND_RETRY_MS, resolve));
     }
   }
 }

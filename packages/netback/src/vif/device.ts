@@ -2,6 +2,7 @@
  * One vif from its appearing in xenstore to its removal: the backend's half of the handshake (xen/include/public/io/xenbus.h; Linux's
  * xen-netback, xenbus.c) and of the hotplug script's, a port of the switch, and a connection while the frontend has one.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock, domid as domidOf } from '@xenhost/base';
 import type { Clock, Domid } from '@xenhost/base';
 import type { Logger } from '@xenhost/daemon-kit';
@@ -9,6 +10,7 @@ import type { PrivcmdPort } from '@xenhost/privcmd';
 import { XenbusState } from '@xenhost/xen-abi';
 import type { BackendDevice, XenstoreClient } from '@xenhost/xenstore-client';
 import type { FrameReceiver, GsoType, PortOffloads, SwitchPort, Switches } from '../switch/frame.ts';
+import { TokenBucket } from '../switch/storm.ts';
 import { HotplugError, vifConfig } from './backend-keys.ts';
 import type { VifConfig } from './backend-keys.ts';
 import type { Batches } from './batches.ts';
@@ -20,11 +22,14 @@ import type { EventPorts } from './event-ports.ts';
 import { FaultLog } from './fault-log.ts';
 import { FrontendError, readFrontend, sameRings } from './frontend-keys.ts';
 import type { FrontendKeys } from './frontend-keys.ts';
+import { LOOKS_AT_ONCE, LOOKS_PER_SECOND } from './limits.ts';
 import { MulticastFilter } from './multicast.ts';
 import type { PagedFrame, PagedReceivers } from './paged-frame.ts';
 import { systemTimers } from './timers.ts';
 import type { Timers } from './timers.ts';
 import { BackendDirectory, FEATURES } from './xenbus.ts';
+
+const NS_PER_MS = 1_000_000n;
 
 export interface VifModules {
   readonly privcmd: PrivcmdPort;
@@ -66,6 +71,8 @@ export class VifDevice {
   readonly #multicast = new MulticastFilter();
   readonly #watching = new AbortController();
   readonly #faults: FaultLog;
+  /** A guest that writes its state without end is followed seldom. */
+  readonly #looks: TokenBucket;
   #config: VifConfig | undefined;
   #frontendPath = '';
   #port: SwitchPort | undefined;
@@ -74,6 +81,8 @@ export class VifDevice {
   #disabled: string | undefined;
   #following = false;
   #stopped = false;
+  /** An earlier daemon had it connected: its event channels may still be on their way back. */
+  #resumed = false;
   #work: Promise<void> | undefined;
   #dirty = false;
 
@@ -86,6 +95,7 @@ export class VifDevice {
     this.#directory = new BackendDirectory(device.path, modules.xenstore);
     this.#credit = new Credit(undefined, clock);
     this.#faults = new FaultLog(log, clock);
+    this.#looks = new TokenBucket(LOOKS_PER_SECOND, LOOKS_AT_ONCE, Number(clock.monotonicNs() / NS_PER_MS));
   }
 
   /** vif1.0, as Linux would call it whatever its name on the bridge. */
@@ -131,8 +141,11 @@ export class VifDevice {
       this.#watch(`${this.#directory.path}/state`);
     }
     while (this.#dirty && !this.#stopped) {
-      this.#dirty = false;
       try {
+        while (!this.#looks.take(Number(this.#m.clock.monotonicNs() / NS_PER_MS))) {
+          await delay(1000 / LOOKS_PER_SECOND, undefined, { signal: this.#watching.signal });
+        }
+        this.#dirty = false;
         await this.#step();
       } catch (error) {
         if (!this.#isStopped()) this.#m.log.error({ err: error }, 'vif: cannot follow xenstore');
@@ -203,6 +216,7 @@ export class VifDevice {
       this.#m.paged.know(receiver, (frame) => this.#connection?.receivePaged(frame) ?? false);
       port.setReceiver(receiver);
       this.#port = port;
+      this.#resumed = keys.get('state') === String(XenbusState.Connected);
       this.#config = config;
       this.#frontendPath = frontend;
     } catch (error) {
@@ -233,7 +247,7 @@ export class VifDevice {
       this.#connection = undefined;
       this.#offloads.follow(frontend);
       this.#connection = await Connection.open(
-        { domid: this.domid, frontend },
+        { domid: this.domid, frontend, patient: this.#resumed },
         {
           privcmd,
           ports,
@@ -253,6 +267,7 @@ export class VifDevice {
           },
         },
       );
+      this.#resumed = false;
       log.info({ queues: frontend.queues.length }, 'vif connected');
       await this.#directory.state(XenbusState.Connected);
     } catch (error) {

@@ -31,3 +31,9 @@ export const DIRECT_PARTS = 18;
 export const HEAD_BYTES = 256;
 /** After one that had to be read whole after all, so many large frames are read whole at once. */
 export const DIRECT_PAUSE = 32;
+/** How often xenstore is looked at for one vif: so often at once, and in the long run. */
+export const LOOKS_AT_ONCE = 64;
+export const LOOKS_PER_SECOND = 20;
+/** How long the event channels of a daemon that was killed may take to be free again, and how often that is tried. */
+export const BIND_PATIENCE_MS = 5000;
+export const BIND_RETRY_MS = 50;
