@@ -11,7 +11,7 @@ import type { Caller } from '../caller.ts';
 
 const MAX_CPUS = 64;
 const MAX_NODES = 16;
-const MAX_POOLS = 64;
+const MAX_POOLS = 2 * MAX_CPUS;
 const ABSENT_CORE = 0xffff_ffff;
 const CONSOLE_READ_BYTES = 64 * 1024;
 

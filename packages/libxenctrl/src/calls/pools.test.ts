@@ -1,7 +1,7 @@
 import { bytesOf, Errno } from '@xenhost/base';
 import { localPrivcmd } from '@xenhost/privcmd';
 import {
-  CpupoolOp, Domctl, DOMCTL_U, DomctlShadowOp, Hypercall, Sysctl, SYSCTL_U, SysctlCpupoolOp, XenctlBitmap, XenDomctl,
+  CpupoolOp, Domctl, DOMCTL_U, DomctlExtVcpucontext, DomctlShadowOp, DomctlVcpuextstate, Hypercall, Sysctl, SYSCTL_U, SysctlCpupoolOp, XenctlBitmap, XenDomctl,
   XenSysctl,
 } from '@xenhost/xen-abi'; // prettier-ignore
 import { FakeXen } from '../testing/fake-xen.ts';
@@ -73,6 +73,41 @@ describe('XSAVE state', () => {
     if (found) await xc.vcpuSetextstate(3, 1, found);
     const hex = Buffer.from(state).toString('hex');
     expect(said).toEqual([`63 vcpu 1 mask 0 `, `63 vcpu 1 mask 7 ${'00'.repeat(12)}`, `62 vcpu 1 mask 7 ${hex}`]);
+  });
+});
+
+describe('XSAVE state and extended contexts', () => {
+  test('of a vCPU that has less than there might be is as long as it is', async () => {
+    xen.handlers.set(Hypercall.domctl, ({ args, memory }) => {
+      const raw = memory.read(args[0] ?? 0n, XenDomctl.size);
+      if (!raw) return -Errno.EFAULT;
+      const u = DomctlVcpuextstate.view(bytesOf(raw), DOMCTL_U);
+      const isQuestion = u.size === 0n;
+      u.xfeature_mask = 7n;
+      u.size = isQuestion ? 848n : 16n;
+      if (!isQuestion && !memory.write(u.buffer, new Uint8Array(16).fill(1))) return -Errno.EFAULT;
+      return memory.write(args[0] ?? 0n, raw) ? 0 : -Errno.EFAULT;
+    });
+    expect(await xc.vcpuGetextstate(2, 1)).toEqual({ featureMask: 7n, data: new Uint8Array(16).fill(1) });
+  });
+
+  test('a context goes to the vCPU that is named, whatever number it has', async () => {
+    const known = DomctlExtVcpucontext.create({ vcpu: 3, size: 64, sysenter_callback_eip: 0x1234n });
+    xen.handlers.set(Hypercall.domctl, ({ args, memory }) => {
+      const raw = memory.read(args[0] ?? 0n, XenDomctl.size);
+      if (!raw) return -Errno.EFAULT;
+      const u = DomctlExtVcpucontext.view(bytesOf(raw), DOMCTL_U);
+      said.push(`${XenDomctl.view(bytesOf(raw), 0).cmd} vcpu ${u.vcpu} size ${u.size} ${u.sysenter_callback_eip}`);
+      raw.set(known.bytes, DOMCTL_U);
+      return memory.write(args[0] ?? 0n, raw) ? 0 : -Errno.EFAULT;
+    });
+    const context = await xc.vcpuGetextcontext(2, 1);
+    expect(context).toEqual(known.bytes);
+    await xc.vcpuSetextcontext(2, 1, Buffer.concat([context, new Uint8Array(64)]));
+    expect(said).toEqual([
+      `${Domctl.get_ext_vcpucontext} vcpu 1 size 0 0`,
+      `${Domctl.set_ext_vcpucontext} vcpu 1 size 64 ${0x1234}`,
+    ]);
   });
 });
 
