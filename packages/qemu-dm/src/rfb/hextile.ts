@@ -63,7 +63,22 @@ function writeTile(values: Uint32Array, width: number, bytes: Uint8Array, start:
   return at;
 }
 
+/** Text has two colours, most tiles one: they are counted without a map. */
 function mostFrequent(values: Uint32Array): number {
+  const first = values[0] ?? 0;
+  let second = first;
+  let lead = 0;
+  for (const value of values) {
+    if (value === first) lead++;
+    else if (second === first || value === second) {
+      second = value;
+      lead--;
+    } else return mostFrequentOfMany(values);
+  }
+  return lead >= 0 ? first : second;
+}
+
+function mostFrequentOfMany(values: Uint32Array): number {
   const counts = new Map<number, number>();
   let best = values[0] ?? 0;
   for (const value of values) {

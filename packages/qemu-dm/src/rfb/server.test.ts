@@ -237,7 +237,7 @@ describe('hostile clients', () => {
   test('a client that asks and does not read costs one update', async () => {
     screen = new Screen({ width: 400, height: 300 });
     await listen();
-    const other = await client({ encodings: [RfbEncoding.hextile] });
+    const other = await client();
     let queued = 0;
     const accept = server.accept.bind(server);
     server.accept = (stream, peer) => {
@@ -252,9 +252,9 @@ describe('hostile clients', () => {
     const slow = await open();
     slow.pause();
     slow.write('RFB 003.003\n\x01');
-    for (let i = 0; i < 8; i++) {
+    for (let i = 0; i < 4; i++) {
       slow.write(Buffer.from('0300000000000190012c', 'hex'));
-      const pixels = picture((x, y) => (x * y * (i + 1) + 1) & 0xffffff);
+      const pixels = new Uint32Array(400 * 300).fill(i + 1);
       draw(pixels);
       await until(() => other.pixels.at(-1) === pixels.at(-1));
     }
