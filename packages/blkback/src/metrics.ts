@@ -33,6 +33,7 @@ export function blkbackMetrics({ devices, budget }: Pick<BlockBackend, 'devices'
     split('blkback_requests', 'Requests taken', 'operation', KINDS, 1),
     split('blkback_bytes', 'Data moved', 'direction', { read: 'rd_sect', write: 'wr_sect' }, SECTOR_BYTES),
     each('blkback_refused_requests', 'counter', 'Requests answered with an error', (vbd) => vbd.refused),
+    each('blkback_batches', 'counter', 'Round trips to the hypervisor', (vbd) => vbd.batches),
     each('blkback_waits', 'counter', 'Times that requests waited for memory', (vbd) => vbd.statistics.oo_req),
     each('blkback_work_requests', 'gauge', 'Requests taken and not answered', (vbd) => vbd.inWork),
     each('blkback_work_bytes', 'gauge', 'Data of requests in work', (vbd) => vbd.bytesInWork),

@@ -71,6 +71,8 @@ export class Vbd {
   #kind: DiskKind;
   #rings: readonly BlkRing[] = [];
   #connection: string | undefined;
+  /** Of rings that are served no more. */
+  #endedBatches = 0;
   #fault: string | undefined;
   #faulted = false;
   #resized = false;
@@ -101,6 +103,11 @@ export class Vbd {
 
   get inWork(): number {
     return this.#rings.reduce((sum, ring) => sum + ring.inWork, 0);
+  }
+
+  /** Round trips to the hypervisor for its rings. */
+  get batches(): number {
+    return this.#rings.reduce((sum, ring) => sum + ring.batches, this.#endedBatches);
   }
 
   get bytesInWork(): number {
@@ -437,6 +444,7 @@ export class Vbd {
     this.#connection = undefined;
     for (const ring of ending) rings.delete(ring.port);
     await Promise.all(ending.map((ring) => ring.stop()));
+    this.#endedBatches += ending.reduce((sum, ring) => sum + ring.batches, 0);
     this.#share.end();
     await Promise.all(ending.map((ring) => privcmd.unbind(ring.port).catch(() => undefined)));
     if (ending.length > 0) this.#log.info('disconnected');

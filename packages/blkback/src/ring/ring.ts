@@ -78,6 +78,8 @@ export class BlkRing {
   #asked = false;
   #slowTimer: NodeJS.Timeout | undefined;
   #whenIdle: (() => void)[] = [];
+  /** Round trips to the hypervisor so far. */
+  batches = 0;
 
   constructor(options: BlkRingOptions, modules: BlkRingModules) {
     const { domid, ringRefs, width } = options;
@@ -299,6 +301,7 @@ export class BlkRing {
 
   async #exchange(): Promise<void> {
     const { privcmd } = this.#modules;
+    this.batches++;
     const answered = this.#answerable();
     for (const work of answered) this.#back.respond(this.#response(work));
     const push = this.#back.push();
