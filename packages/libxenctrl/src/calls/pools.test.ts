@@ -106,7 +106,7 @@ describe('XSAVE state and extended contexts', () => {
     await xc.vcpuSetextcontext(2, 1, Buffer.concat([context, new Uint8Array(64)]));
     expect(said).toEqual([
       `${Domctl.get_ext_vcpucontext} vcpu 1 size 0 0`,
-      `${Domctl.set_ext_vcpucontext} vcpu 1 size 64 ${0x1234}`,
+      `${Domctl.set_ext_vcpucontext} vcpu 1 size 64 4660`,
     ]);
   });
 });
