@@ -1,4 +1,5 @@
 import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { playBackends } from './testing/backends.ts';
 import { config, xendFixture } from './testing/xend-fixture.ts';
 
 const host = xendFixture();
@@ -121,5 +122,42 @@ describe('devices', () => {
       2,
       'Device xvda not connected',
     ]);
+  });
+
+  it('a plug that waits for its backend keeps nobody from ending the domain', async () => {
+    await make();
+    const adding = fault('xend.domain.device_create', 'g', vbd);
+    for (let i = 0; i < 100 && !(await host.store.exists('/local/domain/0/backend/vbd/1/51712')); i += 1);
+    expect(await fault('xend.domain.destroy', 'g')).toEqual([0, 'no fault']);
+    expect(await adding).toEqual([2, 'Device 51712 (vbd) could not be connected. Device not found.']);
+    await host.xend.manager.settle();
+    expect(await host.tree('/local/domain/0/backend/vbd')).toEqual([]);
+    expect((await host.tree('/vm')).filter((line) => line.includes('device'))).toEqual([]);
+  });
+
+  it('many are plugged and unplugged at once, and nothing is left', async () => {
+    const backends = playBackends(host.store);
+    try {
+      await make();
+      const names = Array.from({ length: 12 }, (_, i) => `xvd${String.fromCharCode(98 + i)}`);
+      const disk = (name: string): XmlRpcValue => ['vbd', ['uname', `file:/${name}`], ['dev', name], ['mode', 'w']];
+      const plugged = await Promise.all([
+        ...names.map((name) => fault('xend.domain.device_create', 'g', disk(name))),
+        ...names.map(() => fault('xend.domain.device_create', 'g', ['vif', ['bridge', 'xenbr0']])),
+      ]);
+      expect(plugged).toEqual(plugged.map(() => [0, 'no fault']));
+      expect(await call('xend.domain.getDeviceSxprs', 'g', 'vbd')).toHaveLength(12);
+      const unplugged = await Promise.all([
+        ...names.map((name) => fault('xend.domain.destroyDevice', 'g', 'vbd', name, false, true)),
+        ...names.map((_, i) => fault('xend.domain.destroyDevice', 'g', 'vif', String(i), false, true)),
+      ]);
+      expect(unplugged).toEqual(unplugged.map(() => [0, 'no fault']));
+      for (const path of ['/local/domain/0/backend/vbd', '/local/domain/0/backend/vif', '/local/domain/1/device']) {
+        expect((await host.tree(path)).filter((line) => /\/\d+\/\w/.test(line.slice(path.length)))).toEqual([]);
+      }
+      expect(host.xend.manager.find('g')?.config.devices).toEqual([]);
+    } finally {
+      await backends.stop();
+    }
   });
 });

@@ -149,9 +149,10 @@ async function waitForBackend(store: Store, device: ConnectedDevice, timeoutMs: 
   const path = `${device.backendPath}/hotplug-status`;
   const limit = timeLimit(timeoutMs);
   try {
-    // The first event comes at once, whether or not the node is there.
-    for await (const event of store.watch(path, { signal: limit.signal })) {
-      const status = await store.tryRead(event.path);
+    // The first event comes at once; the removal of the device is one of its folder.
+    for await (const event of store.watch(device.backendPath, { signal: limit.signal })) {
+      if (event.path !== device.backendPath && event.path !== path) continue;
+      const status = await store.tryRead(path);
       if (status === undefined) {
         if (!(await store.exists(device.backendPath))) return { kind: 'missing' };
         continue;
