@@ -159,5 +159,5 @@ describe('a saved guest', () => {
     }
     expect(await host.tree('/')).toEqual(before);
     expect([...host.xc.domains.keys()]).toEqual([0]);
-  });
+  }, 30_000);
 });
