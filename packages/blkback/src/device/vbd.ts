@@ -53,6 +53,8 @@ interface FrontendNodes {
 const ENGAGED: readonly number[] = [XenbusState.Initialised, XenbusState.Connected, XenbusState.Closing];
 const CONNECTABLE: readonly number[] = [XenbusState.Initialised, XenbusState.Connected];
 const BIND_RETRY_MS = 20;
+/** After an error that is nobody's fault here, such as xenstored's restart. */
+const RETRY_MS = 1000;
 /** A guest that sends bad requests shall not fill the log. */
 const REFUSAL_LOG_MS = 10_000;
 
@@ -160,6 +162,9 @@ export class Vbd {
       } catch (error) {
         if (isXenstoreError(error, 'ECANCELED')) break;
         this.#log.error({ err: error }, 'cannot serve a change of the device');
+        setTimeout(() => {
+          this.poke();
+        }, RETRY_MS).unref();
       }
     }
     this.#busy = false;

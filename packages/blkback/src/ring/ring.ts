@@ -9,7 +9,7 @@
  * fetched, req_event, the ring again. What gets done meanwhile goes with the next.
  */
 import type { Domid, EvtchnPort } from '@xenhost/base';
-import { Errno, grantRef } from '@xenhost/base';
+import { Errno, XenError, grantRef } from '@xenhost/base';
 import type { MemoryOp, MemoryResult, PrivcmdPort, RemotePage } from '@xenhost/privcmd';
 import { BackRing, SRING, responseWrites, ringIndex, ringShape, slotOffset } from '@xenhost/pv-ring';
 import type { RingPush, RingShape, RingWrite } from '@xenhost/pv-ring';
@@ -289,9 +289,11 @@ export class BlkRing {
   #send(): void {
     this.#batch = this.#exchange()
       .catch((error: unknown) => {
-        // The link to the hypervisor is gone, and with it this process.
         this.#state = 'gone';
         this.#modules.onRefused(error);
+        // Without its link to the hypervisor the process ends, and its successor goes on.
+        const lost = error instanceof XenError && error.code === 'ENOTCONN';
+        if (!lost) this.#modules.onFault('the backend failed to serve it');
       })
       .finally(() => {
         this.#batch = undefined;
