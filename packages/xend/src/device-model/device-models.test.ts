@@ -132,7 +132,7 @@ describe('their lives', () => {
     await store.write(`/local/domain/${DOMID}/console/vnc-port`, 5903);
     const location = () => atomText(framebufferOf(vm.config)?.options.get('location'));
     await until(() => location() === '127.0.0.1:5903');
-    expect(await store.tryRead(`${BACKEND}/location`)).toBe('127.0.0.1:5903');
+    await until(async () => (await store.tryRead(`${BACKEND}/location`)) === '127.0.0.1:5903');
     await models.stop(DOMID);
     await until(() => ended.length > 0);
     expect(ended).toEqual(['1001 SIGHUP']);
