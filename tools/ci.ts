@@ -30,6 +30,19 @@ const steps: readonly Step[] = [
     name: 'xend by its contract and by other programs',
     command: ['npm', 'run', '--silent', 'conformance', '--', 'xend'],
   },
+  {
+    name: 'CPU pools under a busy guest',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'cpupools', '--moves', '4'],
+  },
+  {
+    name: 'Debian saved and restored with its registers under watch',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'save', '--rounds', '1'],
+  },
+  { name: "the screen of Debian's kernel over VNC", command: ['npm', 'run', '--silent', 'conformance', '--', 'vnc'] },
+  {
+    name: 'disks and networks of guests',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'backends', '--seconds', '10', '--guests', '8'],
+  },
   { name: "Debian's kernels as PV guests", command: ['npm', 'run', '--silent', 'conformance', '--', 'debian-pv'] },
 ];
 
