@@ -1,7 +1,6 @@
 /** What a hostile blkfront tries. Each attack ends with an error for its request, or with its ring let go. */
 import { BLKIF_OP, BLKIF_RSP } from '@xenhost/xen-abi';
-import { assert } from '@xenhost/testkit';
-import { DEVICE, indirectBytes, type Puppet, PuppetDisk, requestBytes, segmentInto } from '@xenhost/testkit/puppet';
+import { assert, blkIndirect, blkRequest, blkSegmentInto, type Puppet, PUPPET_VBD, PuppetDisk } from '@xenhost/testkit';
 
 const SECTORS = 8 << 11;
 const GTF_readonly = 5;
@@ -54,7 +53,7 @@ function badOffer(name: string, nodes: Readonly<Record<string, string | number>>
     name,
     run: async (puppet) => {
       const disk = await PuppetDisk.offer(puppet, nodes);
-      await puppet.backendState('vbd', DEVICE, ['5', '6']);
+      await puppet.backendState('vbd', PUPPET_VBD, ['5', '6']);
       await puppet.send(disk.port);
       return 'let go';
     },
@@ -64,7 +63,7 @@ function badOffer(name: string, nodes: Readonly<Record<string, string | number>>
 async function flipping(puppet: Puppet, offset: number, values: readonly [number, number]): Promise<string> {
   const disk = await PuppetDisk.connect(puppet);
   const page = await first(disk);
-  const entries = Array.from({ length: disk.ring.size }, (_, i) => requestBytes({ id: BigInt(i), segments: [page] }));
+  const entries = Array.from({ length: disk.ring.size }, (_, i) => blkRequest({ id: BigInt(i), segments: [page] }));
   const flipped = disk.ring.entry(disk.ring.size - 1) + offset;
   await disk.ring.lay(...entries);
   await disk.ring.produce();
@@ -79,69 +78,69 @@ async function flipping(puppet: Puppet, offset: number, values: readonly [number
 
 export const diskAttacks: readonly DiskAttack[] = [
   oneRequest('more segments than a request holds', async (disk) =>
-    requestBytes({ segments: await disk.buffers(11), nrSegments: 12 }),
+    blkRequest({ segments: await disk.buffers(11), nrSegments: 12 }),
   ),
-  oneRequest('255 segments', async (disk) => requestBytes({ segments: await disk.buffers(11), nrSegments: 255 })),
+  oneRequest('255 segments', async (disk) => blkRequest({ segments: await disk.buffers(11), nrSegments: 255 })),
   oneRequest('a sector past the end', async (disk) =>
-    requestBytes({ sector: BigInt(SECTORS), segments: [await first(disk)] }),
+    blkRequest({ sector: BigInt(SECTORS), segments: [await first(disk)] }),
   ),
   oneRequest('a request that ends past the end', async (disk) =>
-    requestBytes({ operation: BLKIF_OP.WRITE, sector: BigInt(SECTORS - 4), segments: [await first(disk)] }),
+    blkRequest({ operation: BLKIF_OP.WRITE, sector: BigInt(SECTORS - 4), segments: [await first(disk)] }),
   ),
   oneRequest('a sector whose end wraps around', async (disk) =>
-    requestBytes({ operation: BLKIF_OP.WRITE, sector: (1n << 64n) - 4n, segments: [await first(disk)] }),
+    blkRequest({ operation: BLKIF_OP.WRITE, sector: (1n << 64n) - 4n, segments: [await first(disk)] }),
   ),
   oneRequest('a segment past its page', async (disk) =>
-    requestBytes({ segments: [{ ...(await first(disk)), first: 0, last: 200 }] }),
+    blkRequest({ segments: [{ ...(await first(disk)), first: 0, last: 200 }] }),
   ),
   oneRequest('a segment that ends before it begins', async (disk) =>
-    requestBytes({ segments: [{ ...(await first(disk)), first: 5, last: 2 }] }),
+    blkRequest({ segments: [{ ...(await first(disk)), first: 5, last: 2 }] }),
   ),
   oneRequest('a reference that was never granted', async () =>
-    Promise.resolve(requestBytes({ segments: [{ gref: 300, first: 0, last: 7 }] })),
+    Promise.resolve(blkRequest({ segments: [{ gref: 300, first: 0, last: 7 }] })),
   ),
   oneRequest('a reference past the table', async () =>
-    Promise.resolve(requestBytes({ segments: [{ gref: 0xffff_ffff, first: 0, last: 7 }] })),
+    Promise.resolve(blkRequest({ segments: [{ gref: 0xffff_ffff, first: 0, last: 7 }] })),
   ),
   oneRequest('a read into a page granted for reading only', async (disk) => {
     const gref = await disk.puppet.grant(disk.puppet.page(), GTF_readonly);
-    return requestBytes({ segments: [{ gref, first: 0, last: 7 }] });
+    return blkRequest({ segments: [{ gref, first: 0, last: 7 }] });
   }),
   oneRequest('a grant that was taken back', async (disk) => {
     const page = await first(disk);
-    await disk.push(requestBytes({ id: 7n, segments: [page] }));
+    await disk.push(blkRequest({ id: 7n, segments: [page] }));
     const answers = await disk.answers(1);
     assert(answers?.[0]?.status === BLKIF_RSP.OKAY, 'the grant did not serve while it was there');
     await disk.puppet.revoke(page.gref);
-    return requestBytes({ id: 8n, segments: [page] });
+    return blkRequest({ id: 8n, segments: [page] });
   }),
   oneRequest('an operation that does not exist', async (disk) =>
-    requestBytes({ operation: 99, segments: [await first(disk)] }),
+    blkRequest({ operation: 99, segments: [await first(disk)] }),
   ),
   oneRequest('the reserved operation', async (disk) =>
-    requestBytes({ operation: BLKIF_OP.RESERVED_1, segments: [await first(disk)] }),
+    blkRequest({ operation: BLKIF_OP.RESERVED_1, segments: [await first(disk)] }),
   ),
   oneRequest(
     'a write to a disk of mode r',
-    async (disk) => requestBytes({ operation: BLKIF_OP.WRITE, segments: [await first(disk)] }),
+    async (disk) => blkRequest({ operation: BLKIF_OP.WRITE, segments: [await first(disk)] }),
     'r',
   ),
   oneRequest('an indirect request with more segments than offered', async (disk) => {
     const { gref } = await first(disk);
-    return indirectBytes({ nrSegments: 60_000, pages: Array.from({ length: 8 }, () => gref) });
+    return blkIndirect({ nrSegments: 60_000, pages: Array.from({ length: 8 }, () => gref) });
   }),
   oneRequest('an indirect request whose list was never granted', async () =>
-    Promise.resolve(indirectBytes({ nrSegments: 12, pages: [400] })),
+    Promise.resolve(blkIndirect({ nrSegments: 12, pages: [400] })),
   ),
   oneRequest('an indirect request of an indirect request', async (disk) =>
-    indirectBytes({ operation: BLKIF_OP.INDIRECT, nrSegments: 1, pages: [(await first(disk)).gref] }),
+    blkIndirect({ operation: BLKIF_OP.INDIRECT, nrSegments: 1, pages: [(await first(disk)).gref] }),
   ),
   oneRequest('an indirect list of bad segments', async (disk) => {
     const list = await first(disk);
     const bytes = new Uint8Array(96);
-    for (let i = 0; i < 12; i++) segmentInto(bytes, i * 8, { gref: 500 + i, first: 7, last: 255 });
+    for (let i = 0; i < 12; i++) blkSegmentInto(bytes, i * 8, { gref: 500 + i, first: 7, last: 255 });
     await disk.puppet.put(list.address, bytes);
-    return indirectBytes({ nrSegments: 12, pages: [list.gref] });
+    return blkIndirect({ nrSegments: 12, pages: [list.gref] });
   }),
   {
     name: 'two requests with one id',
@@ -149,7 +148,7 @@ export const diskAttacks: readonly DiskAttack[] = [
       const disk = await PuppetDisk.connect(puppet);
       const [a, b] = await disk.buffers(2);
       assert(a !== undefined && b !== undefined, 'no pages');
-      await disk.push(requestBytes({ id: 5n, segments: [a] }), requestBytes({ id: 5n, segments: [b] }));
+      await disk.push(blkRequest({ id: 5n, segments: [a] }), blkRequest({ id: 5n, segments: [b] }));
       const answers = await disk.answers(2);
       if (answers === undefined) {
         assert(await disk.dropped(), 'neither answers nor a ring let go');
@@ -177,7 +176,7 @@ export const diskAttacks: readonly DiskAttack[] = [
     run: async (puppet) => {
       const disk = await PuppetDisk.connect(puppet);
       const page = await first(disk);
-      await disk.push(requestBytes({ id: 1n, segments: [page] }), requestBytes({ id: 2n, segments: [page] }));
+      await disk.push(blkRequest({ id: 1n, segments: [page] }), blkRequest({ id: 2n, segments: [page] }));
       await disk.answers(2);
       await disk.ring.produce(0);
       await puppet.send(disk.port);
@@ -194,7 +193,7 @@ export const diskAttacks: readonly DiskAttack[] = [
       const disk = await PuppetDisk.connect(puppet);
       const page = await first(disk);
       await disk.ring.setResponseProducer(77_777);
-      await disk.push(requestBytes({ id: 1n, segments: [page] }));
+      await disk.push(blkRequest({ id: 1n, segments: [page] }));
       for (let i = 0; i < 100; i++) if ((await disk.ring.responseProducer()) === 1) return 'it kept its own';
       assert(await disk.dropped(), `it took ${await disk.ring.responseProducer()}`);
       return 'let go';
@@ -218,7 +217,7 @@ export const diskAttacks: readonly DiskAttack[] = [
       const disk = await PuppetDisk.connect(puppet);
       const page = await first(disk);
       const entries = Array.from({ length: disk.ring.size }, (_, i) =>
-        requestBytes({ id: BigInt(i), operation: BLKIF_OP.WRITE, segments: [page] }),
+        blkRequest({ id: BigInt(i), operation: BLKIF_OP.WRITE, segments: [page] }),
       );
       await disk.ring.lay(...entries);
       await disk.ring.produce();
@@ -231,7 +230,7 @@ export const diskAttacks: readonly DiskAttack[] = [
     run: async (puppet) => {
       const disk = await PuppetDisk.connect(puppet);
       await puppet.revoke(disk.ring.reference);
-      await disk.push(requestBytes({ segments: [await first(disk)] }));
+      await disk.push(blkRequest({ segments: [await first(disk)] }));
       const answers = await disk.answers(1);
       assert(answers === undefined, 'a ring that is no longer granted was served');
       return (await disk.dropped()) ? 'let go' : 'not served';
@@ -257,15 +256,15 @@ export const diskAttacks: readonly DiskAttack[] = [
     run: async (puppet) => {
       await PuppetDisk.connect(puppet);
       for (const state of [6, 1, 3, 4, 5, 6, 1, 3, 3, 6, 4, 1, 9, 77, 1])
-        await puppet.write(`device/vbd/${DEVICE}/state`, state);
-      await puppet.backendState('vbd', DEVICE, ['2', '5', '6']);
-      return `backend in state ${await puppet.backend('vbd', DEVICE, 'state')}`;
+        await puppet.write(`device/vbd/${PUPPET_VBD}/state`, state);
+      await puppet.backendState('vbd', PUPPET_VBD, ['2', '5', '6']);
+      return `backend in state ${await puppet.backend('vbd', PUPPET_VBD, 'state')}`;
     },
   },
 ];
 
 async function lettingGo(disk: PuppetDisk): Promise<string> {
-  await disk.puppet.backendState('vbd', DEVICE, ['5', '6']);
+  await disk.puppet.backendState('vbd', PUPPET_VBD, ['5', '6']);
   return 'let go';
 }
 

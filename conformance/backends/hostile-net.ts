@@ -1,8 +1,7 @@
 /** What a hostile netfront tries. Each attack ends with an error for its packet, or with its rings let go. */
 import { bytesOf } from '@xenhost/base';
-import { assert, until } from '@xenhost/testkit';
+import { assert, netRx, netTx, type Puppet, PUPPET_VIF, PuppetNic, until } from '@xenhost/testkit';
 import { NETIF_RSP, NetifExtraGso, NETTXF, XEN_NETIF_EXTRA_FLAG_MORE, XEN_NETIF_EXTRA_TYPE } from '@xenhost/xen-abi';
-import { HANDLE, type Puppet, PuppetNic, rxBytes, txBytes } from '@xenhost/testkit/puppet';
 
 export interface NetAttack {
   readonly name: string;
@@ -38,7 +37,7 @@ function packet(name: string, build: (nic: PuppetNic) => Promise<readonly Uint8A
 }
 
 function gso(options: { type?: number; flags?: number; size?: number; gsoType?: number }): Uint8Array {
-  const bytes = new Uint8Array(txBytes({}).length);
+  const bytes = new Uint8Array(netTx({}).length);
   const view = NetifExtraGso.view(bytesOf(bytes), 0);
   view.type = options.type ?? XEN_NETIF_EXTRA_TYPE.GSO;
   view.flags = options.flags ?? 0;
@@ -67,7 +66,7 @@ async function flipping(puppet: Puppet, offset: number, values: readonly [number
   const nic = await PuppetNic.connect(puppet);
   const { gref } = await nic.frame(100);
   const count = 64;
-  await nic.tx.lay(...Array.from({ length: count }, (_, id) => txBytes({ gref, id, size: 100 })));
+  await nic.tx.lay(...Array.from({ length: count }, (_, id) => netTx({ gref, id, size: 100 })));
   await nic.tx.produce();
   await puppet.sendAndFlip(nic.port, nic.tx.entry(count - 1) + offset, values);
   const answers = await nic.answers(count);
@@ -83,50 +82,50 @@ export const netAttacks: readonly NetAttack[] = [
     packet(`a packet of ${slots} slots`, async (nic) => {
       const { gref } = await nic.frame();
       return Array.from({ length: slots }, (_, id) =>
-        txBytes({ gref, id, size: id === 0 ? slots * 100 : 100, flags: id < slots - 1 ? NETTXF.more_data : 0 }),
+        netTx({ gref, id, size: id === 0 ? slots * 100 : 100, flags: id < slots - 1 ? NETTXF.more_data : 0 }),
       );
     }),
   ),
   packet('offset and size past the page', async (nic) => {
     const { gref } = await nic.frame();
-    return [txBytes({ gref, id: 1, offset: 4000, size: 200 })];
+    return [netTx({ gref, id: 1, offset: 4000, size: 200 })];
   }),
   packet('an offset past the page', async (nic) => {
     const { gref } = await nic.frame();
-    return [txBytes({ gref, id: 1, offset: 65_535, size: 60 })];
+    return [netTx({ gref, id: 1, offset: 65_535, size: 60 })];
   }),
   packet('a whole smaller than its parts', async (nic) => {
     const { gref } = await nic.frame();
-    return [txBytes({ gref, id: 1, size: 100, flags: NETTXF.more_data }), txBytes({ gref, id: 2, size: 2000 })];
+    return [netTx({ gref, id: 1, size: 100, flags: NETTXF.more_data }), netTx({ gref, id: 2, size: 2000 })];
   }),
-  packet('a packet of no bytes', async (nic) => [txBytes({ gref: (await nic.frame()).gref, id: 1, size: 0 })]),
+  packet('a packet of no bytes', async (nic) => [netTx({ gref: (await nic.frame()).gref, id: 1, size: 0 })]),
   packet('a packet shorter than its Ethernet header', async (nic) => [
-    txBytes({ gref: (await nic.frame()).gref, id: 1, size: 5 }),
+    netTx({ gref: (await nic.frame()).gref, id: 1, size: 5 }),
   ]),
-  packet('a reference that was never granted', () => Promise.resolve([txBytes({ gref: 300, id: 1, size: 100 })])),
-  packet('a reference past the table', () => Promise.resolve([txBytes({ gref: 0xffff_ffff, id: 1, size: 100 })])),
+  packet('a reference that was never granted', () => Promise.resolve([netTx({ gref: 300, id: 1, size: 100 })])),
+  packet('a reference past the table', () => Promise.resolve([netTx({ gref: 0xffff_ffff, id: 1, size: 100 })])),
   packet('a grant that was taken back', async (nic) => {
     const { gref } = await nic.frame();
-    await nic.push(txBytes({ gref, id: 1, size: 100 }));
+    await nic.push(netTx({ gref, id: 1, size: 100 }));
     const answers = await nic.answers(1);
     assert(answers?.[0]?.status === NETIF_RSP.OKAY, 'the grant did not serve while it was there');
     await nic.puppet.revoke(gref);
-    return [txBytes({ gref, id: 2, size: 100 })];
+    return [netTx({ gref, id: 2, size: 100 })];
   }),
   packet('a second part that was never granted', async (nic) => {
     const { gref } = await nic.frame();
-    return [txBytes({ gref, id: 1, size: 300, flags: NETTXF.more_data }), txBytes({ gref: 301, id: 2, size: 200 })];
+    return [netTx({ gref, id: 1, size: 300, flags: NETTXF.more_data }), netTx({ gref: 301, id: 2, size: 200 })];
   }),
   packet('an extra of an unknown type', async (nic) => [
-    txBytes({ gref: (await nic.frame()).gref, id: 1, size: 100, flags: NETTXF.extra_info }),
+    netTx({ gref: (await nic.frame()).gref, id: 1, size: 100, flags: NETTXF.extra_info }),
     gso({ type: 200 }),
   ]),
   packet('segments of no size', async (nic) => [
-    txBytes({ gref: (await nic.frame()).gref, id: 1, size: 100, flags: NETTXF.extra_info }),
+    netTx({ gref: (await nic.frame()).gref, id: 1, size: 100, flags: NETTXF.extra_info }),
     gso({ size: 0 }),
   ]),
   packet('segments of an unknown type', async (nic) => [
-    txBytes({ gref: (await nic.frame()).gref, id: 1, size: 100, flags: NETTXF.extra_info }),
+    netTx({ gref: (await nic.frame()).gref, id: 1, size: 100, flags: NETTXF.extra_info }),
     gso({ gsoType: 9 }),
   ]),
   {
@@ -135,7 +134,7 @@ export const netAttacks: readonly NetAttack[] = [
       const nic = await PuppetNic.connect(puppet);
       const { gref } = await nic.frame();
       await nic.push(
-        txBytes({ gref, id: 1, size: 100, flags: NETTXF.extra_info }),
+        netTx({ gref, id: 1, size: 100, flags: NETTXF.extra_info }),
         ...Array.from({ length: 200 }, () => gso({ flags: XEN_NETIF_EXTRA_FLAG_MORE })),
       );
       const answers = await nic.answers(1);
@@ -149,10 +148,10 @@ export const netAttacks: readonly NetAttack[] = [
     run: async (puppet) => {
       const nic = await PuppetNic.connect(puppet);
       const { gref } = await nic.frame();
-      await nic.push(txBytes({ gref, id: 1, size: 300, flags: NETTXF.more_data }));
+      await nic.push(netTx({ gref, id: 1, size: 300, flags: NETTXF.more_data }));
       await puppet.send(nic.port);
       if (await nic.dropped()) return 'let go';
-      await nic.push(txBytes({ gref, id: 2, size: 100 }));
+      await nic.push(netTx({ gref, id: 2, size: 100 }));
       const answers = await nic.answers(2);
       assert(answers !== undefined || (await nic.dropped()), 'the end came and nothing was answered');
       return answers === undefined ? 'let go' : 'waited for its end';
@@ -163,7 +162,7 @@ export const netAttacks: readonly NetAttack[] = [
     run: async (puppet) => {
       const nic = await PuppetNic.connect(puppet);
       const { gref } = await nic.frame();
-      await nic.push(txBytes({ gref, id: 5, size: 100 }), txBytes({ gref, id: 5, size: 100 }));
+      await nic.push(netTx({ gref, id: 5, size: 100 }), netTx({ gref, id: 5, size: 100 }));
       const answers = await nic.answers(2);
       if (answers === undefined) return lettingGo(nic);
       assert(
@@ -197,7 +196,7 @@ export const netAttacks: readonly NetAttack[] = [
     name: 'receive pages that were never granted',
     run: async (puppet) => {
       const nic = await PuppetNic.connect(puppet);
-      await nic.rx.lay(...Array.from({ length: 32 }, (_, id) => rxBytes(id, 400 + id)));
+      await nic.rx.lay(...Array.from({ length: 32 }, (_, id) => netRx(id, 400 + id)));
       await nic.rx.produce();
       await puppet.send(nic.port);
       await nic.works();
@@ -212,7 +211,7 @@ export const netAttacks: readonly NetAttack[] = [
     run: async (puppet) => {
       const nic = await PuppetNic.connect(puppet);
       const { gref } = await nic.frame();
-      await nic.tx.lay(...Array.from({ length: 128 }, (_, id) => txBytes({ gref, id, size: 100 })));
+      await nic.tx.lay(...Array.from({ length: 128 }, (_, id) => netTx({ gref, id, size: 100 })));
       await nic.tx.produce();
       await Promise.all([puppet.send(nic.port).catch(() => undefined), puppet.host.mustXm('destroy', puppet.name)]);
       return 'gone';
@@ -227,9 +226,9 @@ export const netAttacks: readonly NetAttack[] = [
     run: async (puppet) => {
       await PuppetNic.connect(puppet);
       for (const state of [6, 1, 4, 5, 6, 1, 4, 4, 6, 3, 1, 9, 77, 1])
-        await puppet.write(`device/vif/${HANDLE}/state`, state);
-      await puppet.backendState('vif', HANDLE, ['2', '5', '6']);
-      return `backend in state ${await puppet.backend('vif', HANDLE, 'state')}`;
+        await puppet.write(`device/vif/${PUPPET_VIF}/state`, state);
+      await puppet.backendState('vif', PUPPET_VIF, ['2', '5', '6']);
+      return `backend in state ${await puppet.backend('vif', PUPPET_VIF, 'state')}`;
     },
   },
 ];

@@ -4,8 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { assert, type ConsoleSession, type TestHost, until } from '@xenhost/testkit';
-import { Puppet, type PuppetDevices } from '@xenhost/testkit/puppet';
+import { assert, type ConsoleSession, Puppet, type PuppetDevices, type TestHost, until } from '@xenhost/testkit';
 import { ATTACKED_MIB, diskAttacks } from './hostile-disk.ts';
 import { netAttacks } from './hostile-net.ts';
 import { linked, serve } from './network.ts';

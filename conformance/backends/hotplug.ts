@@ -1,7 +1,6 @@
 /** Devices that come and go, change and grow while the guest works on another. */
 import { truncateSync } from 'node:fs';
-import { assert, type ConsoleSession, type TestHost, until } from '@xenhost/testkit';
-import { Puppet } from '@xenhost/testkit/puppet';
+import { assert, type ConsoleSession, Puppet, type TestHost, until } from '@xenhost/testkit';
 import { linked, serve } from './network.ts';
 import { gioEnded, must, qcow2, raw, type World } from './world.ts';
 

@@ -2,8 +2,17 @@
 import { randomFillSync } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { assert, type Report, TestHost } from '@xenhost/testkit';
-import { frameBytes, Puppet, PuppetDisk, PuppetNic, requestBytes, txBytes } from '@xenhost/testkit/puppet';
+import {
+  assert,
+  blkRequest,
+  netFrame,
+  netTx,
+  Puppet,
+  PuppetDisk,
+  PuppetNic,
+  type Report,
+  TestHost,
+} from '@xenhost/testkit';
 import { BLKIF_OP } from '@xenhost/xen-abi';
 
 const IMAGE_BYTES = 1 << 20;
@@ -26,14 +35,14 @@ export async function devices(report: Report): Promise<void> {
         const disk = await PuppetDisk.connect(puppet);
         const [page] = await disk.buffers(1);
         assert(page !== undefined, 'no page');
-        await disk.push(requestBytes({ id: 5n, sector: BigInt(AT), segments: [page] }));
+        await disk.push(blkRequest({ id: 5n, sector: BigInt(AT), segments: [page] }));
         assert((await disk.answers(1))?.[0]?.status === 0, 'the read was not answered well');
         const expected = content.subarray(AT * SECTOR, (AT + PAGE_SECTORS) * SECTOR);
         assert(
           (await puppet.get(page.address, expected.length)).equals(expected),
           'other bytes than those of the image',
         );
-        await disk.push(requestBytes({ operation: BLKIF_OP.WRITE, id: 6n, segments: [page] }));
+        await disk.push(blkRequest({ operation: BLKIF_OP.WRITE, id: 6n, segments: [page] }));
         assert((await disk.answers(1))?.[0]?.status === 0, 'the write was not answered well');
         assert(readFileSync(image).subarray(0, expected.length).equals(expected), 'the image has other bytes');
         await puppet.destroy();
@@ -46,10 +55,10 @@ export async function devices(report: Report): Promise<void> {
       const to = await PuppetNic.connect(receiver);
       const pages = await to.offerPages(RX_PAGES);
       const { gref } = await from.frame(FRAME_BYTES);
-      await from.push(txBytes({ gref, id: 3, size: FRAME_BYTES }));
+      await from.push(netTx({ gref, id: 3, size: FRAME_BYTES }));
       const [answer] = (await from.answers(1)) ?? [];
       assert(answer?.id === 3 && answer.status === 0, 'the frame was not taken');
-      const sent = Buffer.from(frameBytes(FRAME_BYTES));
+      const sent = Buffer.from(netFrame(FRAME_BYTES));
       const came = await to.receive(pages);
       assert(came?.equals(sent) === true, `another frame: ${came?.toString('hex') ?? 'none'}`);
       await sender.destroy();

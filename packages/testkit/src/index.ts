@@ -10,5 +10,6 @@ export { FakeXenctrl, type FakeXenctrlOptions } from './fake-xenctrl.ts';
 export * from './hypervisor-memory.ts';
 export * from './jit-modes.ts';
 export { LOOPBACK_NETWORK, providePasst } from './passt.ts';
+export * from './puppet/index.ts';
 export * from './run-named.ts';
 export * from './until.ts';

@@ -5,26 +5,26 @@ import { assert } from '../report.ts';
 import { PAGE, type Puppet } from './guest.ts';
 import { PuppetRing } from './ring.ts';
 
-export const DEVICE = 51712;
+export const PUPPET_VBD = 51712;
 const { request: Request, indirect: Indirect, response: Response } = BLKIF_ABI[64];
 const STATUS_BITS = 16;
 
-export interface Segment {
+export interface BlkSegment {
   readonly gref: number;
   readonly first: number;
   readonly last: number;
 }
 
-export interface DiskRequest {
+export interface BlkRequest {
   readonly operation?: number;
   readonly id?: bigint;
   readonly sector?: bigint;
-  readonly segments?: readonly Segment[];
+  readonly segments?: readonly BlkSegment[];
   /** What the request says, where that is not the number of its segments. */
   readonly nrSegments?: number;
 }
 
-export function requestBytes(options: DiskRequest): Uint8Array {
+export function blkRequest(options: BlkRequest): Uint8Array {
   const { operation = BLKIF_OP.READ, id = 1n, sector = 0n, segments = [], nrSegments = segments.length } = options;
   const bytes = new Uint8Array(Request.size);
   const view = Request.view(bytesOf(bytes), 0);
@@ -33,18 +33,18 @@ export function requestBytes(options: DiskRequest): Uint8Array {
   view.id = id;
   view.sector_number = sector;
   for (const [i, { gref, first, last }] of segments.entries())
-    segmentInto(bytes, Request.offsets.seg + i * BlkifRequestSegment.size, { gref, first, last });
+    blkSegmentInto(bytes, Request.offsets.seg + i * BlkifRequestSegment.size, { gref, first, last });
   return bytes;
 }
 
-export function segmentInto(bytes: Uint8Array, at: number, { gref, first, last }: Segment): void {
+export function blkSegmentInto(bytes: Uint8Array, at: number, { gref, first, last }: BlkSegment): void {
   const view = BlkifRequestSegment.view(bytesOf(bytes), at);
   view.gref = gref;
   view.first_sect = first;
   view.last_sect = last;
 }
 
-export function indirectBytes(options: {
+export function blkIndirect(options: {
   readonly operation?: number;
   readonly id?: bigint;
   readonly sector?: bigint;
@@ -63,7 +63,7 @@ export function indirectBytes(options: {
   return bytes;
 }
 
-export interface Answer {
+export interface BlkAnswer {
   readonly id: bigint;
   readonly status: number;
 }
@@ -84,19 +84,19 @@ export class PuppetDisk {
     const ring = await PuppetRing.make(puppet, Request.size);
     const port = await puppet.port();
     const all = { 'ring-ref': ring.reference, 'event-channel': port, protocol: 'x86_64-abi', ...nodes, state: 3 };
-    for (const [node, value] of Object.entries(all)) await puppet.write(`device/vbd/${DEVICE}/${node}`, value);
+    for (const [node, value] of Object.entries(all)) await puppet.write(`device/vbd/${PUPPET_VBD}/${node}`, value);
     return new PuppetDisk(puppet, ring, port);
   }
 
   static async connect(puppet: Puppet, nodes: Readonly<Record<string, string | number>> = {}): Promise<PuppetDisk> {
     const disk = await PuppetDisk.offer(puppet, nodes);
-    await puppet.backendState('vbd', DEVICE, ['4']);
-    await puppet.write(`device/vbd/${DEVICE}/state`, 4);
+    await puppet.backendState('vbd', PUPPET_VBD, ['4']);
+    await puppet.write(`device/vbd/${PUPPET_VBD}/state`, 4);
     return disk;
   }
 
   /** Granted pages as segments of whole pages. */
-  async buffers(count: number): Promise<(Segment & { readonly address: number })[]> {
+  async buffers(count: number): Promise<(BlkSegment & { readonly address: number })[]> {
     const made = [];
     for (let i = 0; i < count; i++) {
       const address = this.puppet.page();
@@ -113,7 +113,7 @@ export class PuppetDisk {
   }
 
   /** What comes for so many requests; `undefined` when it does not come, because the ring was given up. */
-  async answers(count: number): Promise<Answer[] | undefined> {
+  async answers(count: number): Promise<BlkAnswer[] | undefined> {
     const found = await this.ring.responses(count, Response.size, () => this.dropped());
     return found?.map((bytes) => {
       const view = Response.view(bytesOf(bytes), 0);
@@ -123,7 +123,7 @@ export class PuppetDisk {
 
   /** The backend has let go of the ring. */
   async dropped(): Promise<boolean> {
-    return ['', '5', '6'].includes(await this.puppet.backend('vbd', DEVICE, 'state'));
+    return ['', '5', '6'].includes(await this.puppet.backend('vbd', PUPPET_VBD, 'state'));
   }
 
   /** The frontend is served: what it writes comes back. */
@@ -132,11 +132,11 @@ export class PuppetDisk {
     assert(page !== undefined, 'no page');
     const data = Buffer.from(`written by ${this.puppet.name}`);
     await this.puppet.put(page.address, data);
-    await this.push(requestBytes({ operation: BLKIF_OP.WRITE, id: 71n, segments: [page] }));
+    await this.push(blkRequest({ operation: BLKIF_OP.WRITE, id: 71n, segments: [page] }));
     const written = await this.answers(1);
     assert(written?.[0]?.status === BLKIF_RSP.OKAY && written[0].id === 71n, 'an honest write was not answered well');
     await this.puppet.put(page.address, new Uint8Array(data.length));
-    await this.push(requestBytes({ id: 72n, segments: [page] }));
+    await this.push(blkRequest({ id: 72n, segments: [page] }));
     const read = await this.answers(1);
     assert(read?.[0]?.status === BLKIF_RSP.OKAY && read[0].id === 72n, 'an honest read was not answered well');
     const found = await this.puppet.get(page.address, data.length);

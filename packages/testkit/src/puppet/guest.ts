@@ -1,13 +1,14 @@
 /** A guest that does what a test tells it (packages/guest-kernels/src/puppet.ts): its memory, its grants, its ports, its nodes. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PUPPET_PAGES, puppet, puppetPrompt } from '@xenhost/guest-kernels';
 import type { ConsoleSession } from '../console-session.ts';
 import { assert } from '../report.ts';
 import type { TestHost } from '../test-host.ts';
 import { until } from '../until.ts';
 
 const MEMORY_MIB = 8;
+/** `puppetPrompt` of guest-kernels, which `start` waits for. */
+const PROMPT = 'puppet> ';
 const TIMEOUT_MS = 60_000;
 export const PAGE = 4096;
 /** Fits in a line of its console. */
@@ -26,32 +27,41 @@ export class Puppet {
   readonly domid: number;
   readonly #console: ConsoleSession;
   readonly #area: number;
+  readonly #pages: number;
   #nextReference = 8;
   #nextPage = 0;
 
-  private constructor(host: TestHost, name: string, domid: number, console: ConsoleSession, area: number) {
+  private constructor(
+    host: TestHost,
+    name: string,
+    domid: number,
+    at: { console: ConsoleSession; area: number; pages: number },
+  ) {
     this.host = host;
     this.name = name;
     this.domid = domid;
-    this.#console = console;
-    this.#area = area;
+    this.#console = at.console;
+    this.#area = at.area;
+    this.#pages = at.pages;
   }
 
   static async start(host: TestHost, name: string, devices: PuppetDevices): Promise<Puppet> {
+    // Here, so that nobody loads an assembler with the rest of this package.
+    const kernels = await import('@xenhost/guest-kernels');
     const kernel = join(host.directory, 'puppet.elf');
-    writeFileSync(kernel, puppet());
+    writeFileSync(kernel, kernels.puppet());
     const { disk = [], vif = [] } = devices;
     await host.mustXm('create', '-q', host.config(name, { kernel, memory: MEMORY_MIB, disk, vif }));
     const domid = Number(await host.mustXm('domid', name));
     const console = host.console(name);
-    await console.expect(puppetPrompt, TIMEOUT_MS);
+    await console.expect(kernels.puppetPrompt, TIMEOUT_MS);
     const area = Number.parseInt((await order(console, 'area')).trim(), 16);
-    return new Puppet(host, name, domid, console, area);
+    return new Puppet(host, name, domid, { console, area, pages: kernels.PUPPET_PAGES });
   }
 
   /** The address of a page that nobody uses yet. */
   page(): number {
-    assert(this.#nextPage < PUPPET_PAGES, 'the puppet has no more pages');
+    assert(this.#nextPage < this.#pages, 'the puppet has no more pages');
     return this.#area + this.#nextPage++ * PAGE;
   }
 
@@ -130,5 +140,5 @@ const hex = (value: number): string => (value >>> 0).toString(16);
 async function order(console: ConsoleSession, line: string): Promise<string> {
   console.write(`${line}\r`);
   const [output = ''] = await console.expect(/[\s\S]*?puppet> /, TIMEOUT_MS);
-  return output.slice(0, -puppetPrompt.length).split('\n').slice(1).join('\n').replaceAll('\r', '');
+  return output.slice(0, -PROMPT.length).split('\n').slice(1).join('\n').replaceAll('\r', '');
 }

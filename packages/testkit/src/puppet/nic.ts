@@ -5,13 +5,13 @@ import { assert } from '../report.ts';
 import { PAGE, type Puppet } from './guest.ts';
 import { PuppetRing } from './ring.ts';
 
-export const HANDLE = 0;
+export const PUPPET_VIF = 0;
 const STATUS_BITS = 16;
 const ETHERNET_HEADER = 14;
 /** IEEE's type for local experiments. */
 const EXPERIMENTAL = 0x88b5;
 
-export interface TxSlot {
+export interface NetTxSlot {
   readonly gref?: number;
   readonly offset?: number;
   readonly flags?: number;
@@ -19,7 +19,7 @@ export interface TxSlot {
   readonly size?: number;
 }
 
-export function txBytes({ gref = 0, offset = 0, flags = 0, id = 0, size = 0 }: TxSlot): Uint8Array {
+export function netTx({ gref = 0, offset = 0, flags = 0, id = 0, size = 0 }: NetTxSlot): Uint8Array {
   const bytes = new Uint8Array(NetifTxRequest.size);
   const view = NetifTxRequest.view(bytesOf(bytes), 0);
   view.gref = gref;
@@ -30,7 +30,7 @@ export function txBytes({ gref = 0, offset = 0, flags = 0, id = 0, size = 0 }: T
   return bytes;
 }
 
-export function rxBytes(id: number, gref: number): Uint8Array {
+export function netRx(id: number, gref: number): Uint8Array {
   const bytes = new Uint8Array(NetifRxRequest.size);
   const view = NetifRxRequest.view(bytesOf(bytes), 0);
   view.id = id;
@@ -39,14 +39,14 @@ export function rxBytes(id: number, gref: number): Uint8Array {
 }
 
 /** A broadcast frame that no guest answers. */
-export function frameBytes(length: number): Uint8Array {
+export function netFrame(length: number): Uint8Array {
   const bytes = new Uint8Array(length).fill(0x5a);
   bytes.fill(0xff, 0, 6);
   bytes.set([0x00, 0x16, 0x3e, 0x01, 0x02, 0x03, EXPERIMENTAL >> 8, EXPERIMENTAL & 0xff], 6);
   return bytes;
 }
 
-export interface TxAnswer {
+export interface NetTxAnswer {
   readonly id: number;
   readonly status: number;
 }
@@ -80,20 +80,20 @@ export class PuppetNic {
       ...nodes,
       state: 4,
     };
-    for (const [node, value] of Object.entries(all)) await puppet.write(`device/vif/${HANDLE}/${node}`, value);
+    for (const [node, value] of Object.entries(all)) await puppet.write(`device/vif/${PUPPET_VIF}/${node}`, value);
     return new PuppetNic(puppet, tx, rx, port);
   }
 
   static async connect(puppet: Puppet, nodes: Readonly<Record<string, string | number>> = {}): Promise<PuppetNic> {
     const nic = await PuppetNic.offer(puppet, nodes);
-    await puppet.backendState('vif', HANDLE, ['4']);
+    await puppet.backendState('vif', PUPPET_VIF, ['4']);
     return nic;
   }
 
   /** A granted page that holds a frame. */
   async frame(length = 100): Promise<{ readonly address: number; readonly gref: number }> {
     const address = this.puppet.page();
-    await this.puppet.put(address, frameBytes(length));
+    await this.puppet.put(address, netFrame(length));
     return { address, gref: await this.puppet.grant(address) };
   }
 
@@ -104,7 +104,7 @@ export class PuppetNic {
   }
 
   /** `undefined` when they do not come, because the rings were given up. */
-  async answers(count: number): Promise<TxAnswer[] | undefined> {
+  async answers(count: number): Promise<NetTxAnswer[] | undefined> {
     const found = await this.tx.responses(count, NetifTxResponse.size, () => this.dropped());
     return found?.map((bytes) => {
       const view = NetifTxResponse.view(bytesOf(bytes), 0);
@@ -115,8 +115,8 @@ export class PuppetNic {
   /** The backend has let go of the rings: it says so in the store, as Linux's, or closes. */
   async dropped(): Promise<boolean> {
     const { host, domid } = this.puppet;
-    const error = await host.run('xenstore-read', `/local/domain/0/error/backend/vif/${domid}/${HANDLE}/error`);
-    return error.stdout.trim() !== '' || ['', '5', '6'].includes(await this.puppet.backend('vif', HANDLE, 'state'));
+    const error = await host.run('xenstore-read', `/local/domain/0/error/backend/vif/${domid}/${PUPPET_VIF}/error`);
+    return error.stdout.trim() !== '' || ['', '5', '6'].includes(await this.puppet.backend('vif', PUPPET_VIF, 'state'));
   }
 
   /** Offers pages for frames; `id` n is the page number n. */
@@ -125,7 +125,7 @@ export class PuppetNic {
     for (let id = 0; id < count; id++) {
       const address = this.puppet.page();
       pages.push(address);
-      await this.rx.lay(rxBytes(id, await this.puppet.grant(address)));
+      await this.rx.lay(netRx(id, await this.puppet.grant(address)));
     }
     await this.rx.produce();
     await this.puppet.send(this.port);
@@ -145,7 +145,7 @@ export class PuppetNic {
   /** The frontend is served: an honest frame is taken. */
   async works(): Promise<void> {
     const { gref } = await this.frame(ETHERNET_HEADER + 50);
-    await this.push(txBytes({ gref, id: 77, size: ETHERNET_HEADER + 50 }));
+    await this.push(netTx({ gref, id: 77, size: ETHERNET_HEADER + 50 }));
     const answers = await this.answers(1);
     assert(answers?.[0]?.id === 77 && answers[0].status === NETIF_RSP.OKAY, 'an honest frame was not answered well');
   }
