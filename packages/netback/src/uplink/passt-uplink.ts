@@ -1,4 +1,5 @@
 /** A bridge's way out through passt: the gateway as a port of the bridge, and the process behind it. */
+import { execFile } from 'node:child_process';
 import type { Clock } from '@xenhost/base';
 import type { Logger } from '@xenhost/daemon-kit';
 import type { Bridge } from '../switch/bridge.ts';
@@ -8,7 +9,7 @@ import { macText, parseMac } from '../switch/mac.ts';
 import { DnsForwarder, firstNameServer } from './dns.ts';
 import { Gateway, type GatewayOptions } from './gateway.ts';
 import { Helper } from './helper.ts';
-import { findPasst, hasDefaultRoute, passtArgs } from './passt.ts';
+import { findPasst, hasDefaultRoute, isImpatient, passtArgs } from './passt.ts';
 
 /** Xen's vendor part; xend makes MACs whose fourth byte is below 80 of it, so that no guest has this one by chance. */
 const GATEWAY_MAC = parseMac('00:16:3e:ff:ff:fe') ?? 0;
@@ -74,6 +75,13 @@ export function openPasst(config: PasstConfig, { bridge, clock, log }: UplinkMod
     },
   );
   log.info({ bridge: bridge.name, gateway: ipv4Text(address), loopbackOnly, command }, 'uplink through passt');
+  execFile(command, ['--version'], (_error, told) => {
+    if (!isImpatient(told)) return;
+    log.warn(
+      { bridge: bridge.name, version: told.split('\n')[0] },
+      'this passt resets TCP connections of guests whose far end says nothing for 24 s; one of 2023-03-21 or later does not',
+    );
+  });
   return {
     gateway,
     get pid() {

@@ -10,7 +10,7 @@ import { createLogger } from '@xenhost/daemon-kit';
 import { parseNetworkConfig } from '../switch/config.ts';
 import type { EthernetFrame } from '../switch/frame.ts';
 import { Network } from '../switch/network.ts';
-import { findPasst } from './passt.ts';
+import { findPasst, isImpatient } from './passt.ts';
 import { ip, mac, Station } from './testing/station.ts';
 
 const program = findPasst();
@@ -23,6 +23,17 @@ const closing: (() => unknown)[] = [];
 
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
+});
+
+test.each([
+  ['passt 0.0~git20230309.7c7625d-1', true],
+  ['passt 0.0~git20230627.289301b-1', false],
+  ['passt 2023_03_09.7c7625d', true],
+  ['passt unknown version', true],
+  ['passt 2024_12_11.09478d5', false],
+  ['', false],
+])('%p: impatient %p', (version, impatient) => {
+  expect(isImpatient(version)).toBe(impatient);
 });
 
 async function freePort(): Promise<number> {
