@@ -156,6 +156,8 @@ class Connection {
       const { wire, payload } = await this.#answer(request, frame.payload);
       if (this.#socket.destroyed) return;
       this.#send(ServerMessageCodec.encode({ reply: wire }), payload ?? []);
+      // Its data has been copied into pages; the answer's bytes are others.
+      if (request.memory) this.#reader.recycle(frame);
       if (this.#queue.length === 0 && this.#socket.isPaused()) this.#socket.resume();
     }
   }

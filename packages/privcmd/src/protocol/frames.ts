@@ -20,6 +20,10 @@ const COPIED_PAYLOAD_BYTES = 16 * 1024;
 /** Pages of it that nothing was received for cost nothing: the system gives them when they are written. */
 const FIRST_ALLOCATION = 1024 * 1024 + 64 * 1024;
 
+/** Frames that are worth to be used again. */
+const MIN_SPARE = 32 * 1024;
+const MAX_SPARE = 4 * 1024 * 1024;
+
 /** The peer broke the framing; the connection cannot go on. */
 export class FrameError extends Error {
   override readonly name = 'FrameError';
@@ -70,6 +74,8 @@ export class FrameReader {
   #total = 0;
   #body = new Uint8Array(0);
   #fill = 0;
+  /** Of a frame that was done with. */
+  #spare: Uint8Array<ArrayBuffer> | undefined;
 
   constructor(limits: FrameLimits) {
     this.#limits = limits;
@@ -106,6 +112,15 @@ export class FrameReader {
     return frames;
   }
 
+  /** Nobody holds bytes of this frame any more: a later one may take its place. Large ones would keep the garbage collector busy. */
+  recycle({ header, payload }: Frame): void {
+    const { buffer, byteOffset } = header;
+    if (!(buffer instanceof ArrayBuffer) || buffer !== payload.buffer || byteOffset !== 0) return;
+    const length = buffer.byteLength;
+    if (length < MIN_SPARE || length > MAX_SPARE || length <= (this.#spare?.length ?? 0)) return;
+    this.#spare = new Uint8Array(buffer);
+  }
+
   #begin(): void {
     const dv = new DataView(this.#prefix.buffer);
     const header = dv.getUint32(0, true);
@@ -117,7 +132,9 @@ export class FrameReader {
     this.#headerLength = header;
     this.#total = header + payload;
     this.#fill = 0;
-    this.#body = fresh(Math.min(this.#total, FIRST_ALLOCATION));
+    const spare = this.#total >= MIN_SPARE && this.#total <= (this.#spare?.length ?? 0) ? this.#spare : undefined;
+    if (spare) this.#spare = undefined;
+    this.#body = spare ?? fresh(Math.min(this.#total, FIRST_ALLOCATION));
   }
 
   #reserve(size: number): void {

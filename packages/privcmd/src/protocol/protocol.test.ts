@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { fromWireU64, toWireU64 } from './convert.ts';
 import { encodeFrame, FrameError, FrameReader } from './frames.ts';
+import type { Frame } from './frames.ts';
 import { emptyReply } from './messages.ts';
 import { RequestCodec, ServerMessageCodec } from './schema.ts';
 
@@ -66,6 +67,30 @@ describe('frames', () => {
     const reader = new FrameReader(LIMITS);
     if (accepted) expect(reader.push(prefix(header, payload))).toEqual([]);
     else expect(() => reader.push(prefix(header, payload))).toThrow(FrameError);
+  });
+
+  test('frames that were given back are used again, for smaller ones too, and never while somebody holds them', () => {
+    const reader = new FrameReader({ maxHeaderBytes: 10, maxPayloadBytes: 1 << 20 });
+    const receive = (bytes: number, value: number): Frame => {
+      const parts = encodeFrame(Uint8Array.of(value), [new Uint8Array(bytes).fill(value)]);
+      const [frame] = reader.push(Buffer.concat(parts));
+      if (!frame) throw new Error('no frame');
+      expect([frame.header[0], frame.payload.length, frame.payload[0], frame.payload.at(-1)]).toEqual([value, bytes, value, value]); // prettier-ignore
+      return frame;
+    };
+    const first = receive(100_000, 1);
+    const second = receive(100_000, 2);
+    expect(second.payload.buffer).not.toBe(first.payload.buffer);
+    reader.recycle(second);
+    const third = receive(50_000, 3);
+    expect(third.payload.buffer).toBe(second.payload.buffer);
+    expect(receive(50_000, 4).payload.buffer).not.toBe(third.payload.buffer);
+    reader.recycle(third);
+    expect(receive(100_000, 5).payload.buffer).toBe(third.payload.buffer);
+    const small = receive(100, 6);
+    reader.recycle(small);
+    expect(receive(100, 7).payload.buffer).not.toBe(first.payload.buffer);
+    expect(first.payload.every((byte) => byte === 1)).toBe(true);
   });
 
   test('what is held grows with what was received, not with what was announced', () => {
