@@ -145,6 +145,21 @@ test('packets for a guest that is not known wait for its answer to ARP, so many 
   for (let i = 0; i < MAX_WAITING_PACKETS; i += 1) expect(String(await station.takeUdp(53))).toBe(`packet ${i}`);
 });
 
+test('a forwarded port may answer who called, and reach nobody else of this machine', async () => {
+  const { gateway, guest, out } = scene('10.0.2.99');
+  const station = await online(guest(1));
+  station.ip = ip('10.0.2.99');
+  station.udp(GATEWAY.ip, [53, 999], Buffer.from('x'));
+  await station.arp(GATEWAY.ip);
+  gateway.fromOutside(udpFrame(GATEWAY, { mac: 0, ip: ip('10.0.2.4') }, [999, 1], Buffer.from('question')));
+  expect(String(await station.takeUdp(53))).toBe('question');
+  station.udp(GATEWAY.ip, [53, 998], Buffer.from('x'));
+  station.udp(GATEWAY.ip, [54, 999], Buffer.from('x'));
+  expect(out).toEqual([]);
+  station.udp(GATEWAY.ip, [53, 999], Buffer.from('answer'));
+  expect(out.map(outer)).toEqual([[ip('10.0.2.4'), GATEWAY.ip, 999]]);
+});
+
 test('no frame of a guest and none of passt makes it throw', async () => {
   const { gateway, guest } = scene();
   const station = await online(guest(1));

@@ -14,7 +14,7 @@ import { macAt, type MacNumber } from '../switch/mac.ts';
 import { answerDhcp, DHCP_PORT } from './dhcp.ts';
 import type { DnsForwarder } from './dns.ts';
 import { Leases } from './leases.ts';
-import { MAX_UNRESOLVED, MAX_WAITING_PACKETS, UNRESOLVED_MS } from './limits.ts';
+import { MAX_CALLERS, MAX_UNRESOLVED, MAX_WAITING_PACKETS, UNRESOLVED_MS } from './limits.ts';
 import { Nat, type NatEntry, type NatProtocol } from './nat.ts';
 import { Neighbours } from './neighbours.ts';
 import {
@@ -28,7 +28,7 @@ import {
   udpFrame,
   writeEthernet,
 } from './packets.ts';
-import { flowOf, inboundFrame, outboundParts } from './translate.ts';
+import { type Flow, flowOf, inboundFrame, outboundParts } from './translate.ts';
 
 /** A port of the machine that leads to a guest. */
 export interface Forward {
@@ -70,6 +70,9 @@ export interface GatewayModules {
 
 const NS_PER_MS = 1_000_000n;
 const DNS_PORT = 53;
+/** SYN and ACK of byte 13 of a TCP header; SYN alone opens a connection. */
+const TCP_SYN_ACK = 0x12;
+const TCP_SYN = 0x02;
 /** Where a DHCP message has its client's MAC. */
 const DHCP_MAC_AT = 28;
 /** First bytes of addresses: 127.0.0.0/8, and 224.0.0.0 up to the broadcast address. */
@@ -104,6 +107,7 @@ export class Gateway {
     if (!packet || !flow || u32(bytes, packet.ipAt + 16) !== this.#options.natAddress) return;
     const entry = this.#inbound(flow.protocol, u16(bytes, flow.destinationAt));
     if (!entry) return;
+    this.#noteCaller(bytes, packet, flow, entry);
     const mac = this.#macOf(entry.guestIp);
     if (mac === undefined) {
       this.#askFor(entry.guestIp, bytes);
@@ -148,8 +152,10 @@ export class Gateway {
       this.#askName(bytes, packet, source);
       return true;
     }
-    if (!this.#leadsOut(destination) && !(destination === address && this.#isOpen(u16(bytes, flow.destinationAt))))
-      return true;
+    if (!this.#leadsOut(destination)) {
+      const open = destination === address && this.#isOpen(u16(bytes, flow.destinationAt));
+      if (!open && !(destination === address && this.#isAnswer(bytes, packet, flow, source))) return true;
+    }
     const entry = this.#nat.outbound(flow.protocol, source, u16(bytes, flow.sourceAt), this.#now());
     if (!entry) return false;
     return this.#modules.send(...outboundParts(bytes, packet, flow, entry, natAddress));
@@ -160,6 +166,22 @@ export class Gateway {
     const first = destination >>> 24;
     const host = first === LOOPBACK || first === 0 || first >= FIRST_GROUP;
     return !host && !inIpv4Network(destination, this.#options.network);
+  }
+
+  /** To somebody of this machine who came through a forward: he has the gateway's address. */
+  #isAnswer(bytes: Uint8Array, { transportAt }: IpPacket, flow: Flow, source: Ipv4): boolean {
+    const entry = this.#nat.known(flow.protocol, source, u16(bytes, flow.sourceAt));
+    if (!entry) return false;
+    if (flow.protocol === 'tcp') return ((bytes[transportAt + 13] ?? 0) & TCP_SYN_ACK) !== TCP_SYN;
+    return entry.callers.has(u16(bytes, flow.destinationAt));
+  }
+
+  #noteCaller(bytes: Uint8Array, packet: IpPacket, flow: Flow, { callers }: NatEntry): void {
+    if (flow.protocol !== 'udp' || u32(bytes, packet.ipAt + 12) !== this.#options.address) return;
+    callers.add(u16(bytes, flow.sourceAt));
+    if (callers.size <= MAX_CALLERS) return;
+    const [oldest] = callers;
+    if (oldest !== undefined) callers.delete(oldest);
   }
 
   #isOpen(port: number): boolean {

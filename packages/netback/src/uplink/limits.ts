@@ -31,3 +31,5 @@ export const DNS_TIMEOUT_MS = 10_000;
 export const MAX_UNRESOLVED = 64;
 export const MAX_WAITING_PACKETS = 8;
 export const UNRESOLVED_MS = 3000;
+/** Ports of this machine that a forwarded UDP port may answer; the one heard of first is forgotten first. */
+export const MAX_CALLERS = 256;

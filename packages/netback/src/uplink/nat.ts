@@ -20,6 +20,8 @@ export interface NatEntry {
   windowShift: number;
   seenMs: number;
   closing: boolean;
+  /** Ports of this machine's own that have sent to it by UDP: these it may answer. */
+  readonly callers: Set<number>;
 }
 
 const PROTOCOL_INDEX: Readonly<Record<NatProtocol, number>> = { tcp: 0, udp: 1, icmp: 2 };
@@ -67,6 +69,11 @@ export class Nat {
     return port === undefined ? undefined : this.#add(protocol, guestIp, guestPort, port, nowMs);
   }
 
+  /** What a guest's port is translated to already. */
+  known(protocol: NatProtocol, guestIp: Ipv4, guestPort: number): NatEntry | undefined {
+    return this.#byGuest.get(guestIp)?.get(portKey(protocol, guestPort));
+  }
+
   /** Whose packet this is that came for `port`. */
   inbound(protocol: NatProtocol, port: number, nowMs: number): NatEntry | undefined {
     const entry = this.#byPort.get(portKey(protocol, port));
@@ -95,6 +102,7 @@ export class Nat {
       windowShift: 0,
       seenMs: nowMs,
       closing: false,
+      callers: new Set<number>(),
     };
     let entries = this.#byGuest.get(guestIp);
     if (!entries) this.#byGuest.set(guestIp, (entries = new Map<number, NatEntry>()));

@@ -181,6 +181,7 @@ withPasst(`ports of this machine lead to guests, by MAC and by address, and answ
   const [tcp, udp, byAddress] = [await freePort(), await freePort(), await freePort()];
   const { guest } = network(
     `(forward tcp ${tcp} 00:16:3e:00:00:01 22) (forward udp ${udp} 00:16:3e:00:00:02 53) (forward tcp 127.0.0.1:${byAddress} 10.0.2.99 80)`,
+    'no',
   );
   const [first, second] = [await online(guest(1)), await online(guest(2))];
   const client = await connected(tcp);

@@ -28,7 +28,7 @@ const UDP_HEADER_BYTES = 8;
 const ICMP_HEADER_BYTES = 8;
 
 /** Where a packet's port (or echo identifier) stands, seen from the guest. */
-interface Flow {
+export interface Flow {
   readonly protocol: NatProtocol;
   /** Bytes of the transport header. */
   readonly headerBytes: number;
