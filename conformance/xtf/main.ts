@@ -83,6 +83,8 @@ async function runInstance(
     memory: instance.memoryMiB,
     vcpus: instance.vcpus,
     ...(instance.commandLine === undefined ? {} : { extra: instance.commandLine }),
+    // By default PV guests are not offered it.
+    cpuid: ['host,fsgsbase=1'],
     // It stays until its console has been read.
     on_poweroff: 'preserve',
     on_reboot: 'preserve',

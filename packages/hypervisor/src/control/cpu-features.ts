@@ -20,6 +20,11 @@ export const FEATURES_1D = bits(0, 1, 2, 4, 5, 6, 8, 9, 11, 15, 16, 19, 23, 24, 
 export const FEATURES_1C = (bits(0, 9, 13, 19, 20, 22, 23, 31) | XSAVE | AVX | FMA_F16C) >>> 0;
 /** CPUID.7:EBX: FSGSBASE BMI1 AVX2 BMI2 ERMS. */
 export const FEATURES_7B0 = (bits(0, 3, 8, 9) | AVX2) >>> 0;
+/**
+ * What of it PV guests get unless `cpuid=` asks for more. With FSGSBASE Linux reads MSR_KERNEL_GS_BASE at every context switch, which a PV
+ * guest has emulated; without it, never.
+ */
+export const DEFAULT_PV_FEATURES_7B0 = (FEATURES_7B0 & ~bits(0)) >>> 0;
 /** CPUID.7:EDX: SERIALIZE, which spares Linux an IRET for each instruction that it patches. */
 export const FEATURES_7D0 = bits(14);
 /** CPUID.80000001:EDX: SYSCALL NX LM. */

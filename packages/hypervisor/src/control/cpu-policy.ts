@@ -10,7 +10,7 @@ import { PAGE_SIZE, XenCpuidLeaf, XEN_CPUID_NO_SUBLEAF } from '@xenhost/xen-abi'
 import type { MachineMemory } from '../state/machine-memory.ts';
 import type { DomainRef } from '../state/refs.ts';
 import {
-  EXTENDED_FEATURE_LEAF, FEATURES_1C, FEATURES_1D, FEATURES_7B0, FEATURES_7D0, FEATURES_DA1, FEATURES_E1C, FEATURES_E1D, FEATURES_E7D,
+  DEFAULT_PV_FEATURES_7B0, EXTENDED_FEATURE_LEAF, FEATURES_1C, FEATURES_1D, FEATURES_7B0, FEATURES_7D0, FEATURES_DA1, FEATURES_E1C, FEATURES_E1D, FEATURES_E7D,
   FEATURE_LEAF, XSTATE_LEAF, consistent,
 } from './cpu-features.ts'; // prettier-ignore
 import { TSC_KHZ, TSC_SHIFT, TSC_TO_SYSTEM_MUL } from '../time/clock.ts';
@@ -63,7 +63,7 @@ const DEFAULT_LEAVES: readonly PolicyLeaf[] = [
   plain(0, BASIC_MAX, word('GenuineIntel', 0), word('GenuineIntel', 8), word('GenuineIntel', 4)),
   plain(FEATURE_LEAF, SIGNATURE, CLFLUSH_LINE | (1 << 16), FEATURES_1C, FEATURES_1D),
   plain(2, 1, 0, 0, 0),
-  row(EXTENDED_FEATURE_LEAF, 0, 0, FEATURES_7B0, 0, FEATURES_7D0),
+  row(EXTENDED_FEATURE_LEAF, 0, 0, DEFAULT_PV_FEATURES_7B0, 0, FEATURES_7D0),
   // The others of this leaf follow from the features.
   row(XSTATE_LEAF, 0, 0, 0, 0, 0),
   row(XSTATE_LEAF, 1, FEATURES_DA1, 0, 0, 0),
@@ -87,6 +87,8 @@ const FEATURE_MASKS = new Map<number, Partial<CpuidResult>>([
   [0x8000_0001, { ecx: FEATURES_E1C, edx: FEATURES_E1D }],
 ]);
 
+/** Index of CPUID.7:EBX in a featureset. */
+const FEATURESET_7B0 = 5;
 /** sysctl get_cpu_featureset: words of the featureset, in the order of `arch-x86/cpufeatureset.h`. */
 export const HOST_FEATURESET: readonly number[] = [
   FEATURES_1D,
@@ -100,6 +102,11 @@ export const HOST_FEATURESET: readonly number[] = [
   0, // e8b
   FEATURES_7D0,
 ];
+
+/** The same of what PV guests get by default. */
+export const DEFAULT_PV_FEATURESET: readonly number[] = HOST_FEATURESET.map((word, i) =>
+  i === FEATURESET_7B0 ? DEFAULT_PV_FEATURES_7B0 : word,
+);
 
 const NOTHING: CpuidResult = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 

@@ -3,7 +3,7 @@ import { Errno } from '@xenhost/base';
 import {
   CpuFeatureset, SysctlCpuFeatureset, SysctlCpuLevellingCaps, SysctlPcitopoinfo, XEN_INVALID_DEV,
 } from '@xenhost/xen-abi'; // prettier-ignore
-import { HOST_FEATURESET } from './cpu-policy.ts';
+import { DEFAULT_PV_FEATURESET, HOST_FEATURESET } from './cpu-policy.ts';
 import type { SysctlContext, SysctlResult } from './sysctl.ts';
 
 /** Devices looked up in one call; the caller comes again with the rest. */
@@ -23,7 +23,8 @@ export const CPU_HANDLERS = {
     }
     if (u.index > CpuFeatureset.hvm_max) return -Errno.EINVAL;
     if (!FEATURESETS.includes(u.index)) return -Errno.EOPNOTSUPP;
-    const words = Uint32Array.from(HOST_FEATURESET.slice(0, Math.min(u.nr_features, all)));
+    const featureset = u.index === CpuFeatureset.pv ? DEFAULT_PV_FEATURESET : HOST_FEATURESET;
+    const words = Uint32Array.from(featureset.slice(0, Math.min(u.nr_features, all)));
     if (words.length > 0 && !request.memory.write(u.features, new Uint8Array(words.buffer))) return -Errno.EFAULT;
     u.nr_features = words.length;
     if (words.length === all) return 'copyBack';
