@@ -1,6 +1,5 @@
 /**
- * The uplink with a real passt, and servers on this machine's loopback. It is looked for in XENHOST_PASST and in PATH:
- * `xenhost fetch --passt` puts one into a folder.
+ * The uplink with a real passt, and servers on this machine's loopback. It is looked for in XENHOST_PASST and in PATH.
  */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
