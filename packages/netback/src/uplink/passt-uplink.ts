@@ -79,7 +79,7 @@ export function openPasst(config: PasstConfig, { bridge, clock, log }: UplinkMod
     if (!isImpatient(told)) return;
     log.warn(
       { bridge: bridge.name, version: told.split('\n')[0] },
-      'this passt resets TCP connections of guests whose far end says nothing for 24 s; one of 2023-03-21 or later does not',
+      'this passt resets TCP connections of guests whose far end says nothing for 24 s',
     );
   });
   return {
