@@ -42,9 +42,14 @@ export async function badInput(report: Report): Promise<void> {
       ['no memory', ['create', host.config('zero', { kernel, memory: 0 })], /memory/i],
       ['too many vcpus', ['create', host.config('vcpus', { kernel, memory: 16, vcpus: 1000 })], /vcpu/i],
       [
-        'a disk that no backend serves yet',
-        ['create', host.config('disk', { kernel, memory: 16, disk: ['file:/tmp/x.img,xvda,w'] })],
-        /./,
+        'a disk whose image is not there',
+        ['create', host.config('disk', { kernel, memory: 16, disk: ['file:/nowhere/disk.img,xvda,w'] })],
+        /\/nowhere\/disk\.img does not exist/,
+      ],
+      [
+        'an interface of a bridge that is not there',
+        ['create', host.config('vif', { kernel, memory: 16, vif: ['bridge=nowhere'] })],
+        /nowhere/,
       ],
     ];
     const count = async (): Promise<number> => (await host.mustXm('list')).trim().split('\n').length;
