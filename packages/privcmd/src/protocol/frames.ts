@@ -63,8 +63,16 @@ function merged(parts: readonly Uint8Array[]): Uint8Array[] {
   return out;
 }
 
+/** Memory that is a frame's alone. Small frames lie in the pool that all of Node's buffers share. */
+const ownMemory = new WeakSet<ArrayBufferLike>();
+
 /** Bytes that will all be overwritten before anybody sees them. */
-const fresh = (length: number): Uint8Array<ArrayBuffer> => Buffer.allocUnsafe(length);
+function fresh(length: number): Uint8Array<ArrayBuffer> {
+  if (length < MIN_SPARE) return Buffer.allocUnsafe(length);
+  const bytes = Buffer.allocUnsafeSlow(length);
+  ownMemory.add(bytes.buffer);
+  return bytes;
+}
 
 export class FrameReader {
   readonly #limits: FrameLimits;
@@ -114,10 +122,10 @@ export class FrameReader {
 
   /** Nobody holds bytes of this frame any more: a later one may take its place. Large ones would keep the garbage collector busy. */
   recycle({ header, payload }: Frame): void {
-    const { buffer, byteOffset } = header;
-    if (!(buffer instanceof ArrayBuffer) || buffer !== payload.buffer || byteOffset !== 0) return;
+    const { buffer } = header;
+    if (!(buffer instanceof ArrayBuffer) || buffer !== payload.buffer || !ownMemory.has(buffer)) return;
     const length = buffer.byteLength;
-    if (length < MIN_SPARE || length > MAX_SPARE || length <= (this.#spare?.length ?? 0)) return;
+    if (length > MAX_SPARE || length <= (this.#spare?.length ?? 0)) return;
     this.#spare = new Uint8Array(buffer);
   }
 

@@ -100,4 +100,21 @@ describe('frames', () => {
     reader.push(new Uint8Array(4 << 20));
     expect(reader.buffered).toBeLessThanOrEqual(16 << 20);
   });
+
+  test("a frame that is used again is nobody else's memory", () => {
+    const reader = new FrameReader({ maxHeaderBytes: 10, maxPayloadBytes: 1 << 20 });
+    const frame = (payload: number): Uint8Array => concat(encodeFrame(new Uint8Array(10), [new Uint8Array(payload)]));
+    const others: Buffer[] = [];
+    // As many small ones as fill several of the slabs that small buffers are cut from: one of them begins a slab.
+    for (let i = 0; i * 3000 < 4 * Buffer.poolSize; i++) {
+      for (const each of reader.push(frame(2000))) reader.recycle(each);
+      others.push(Buffer.allocUnsafe(1000).fill(0x5a));
+    }
+    const [large] = reader.push(frame(Buffer.poolSize - 100));
+    expect(large?.payload.length).toBe(Buffer.poolSize - 100);
+    expect(others.every((other) => other.every((byte) => byte === 0x5a))).toBe(true);
+    if (large) reader.recycle(large);
+    const [again] = reader.push(frame(Buffer.poolSize - 200));
+    expect(again?.payload.buffer).toBe(large?.payload.buffer);
+  });
 });
