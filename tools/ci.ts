@@ -41,7 +41,20 @@ const steps: readonly Step[] = [
   { name: "the screen of Debian's kernel over VNC", command: ['npm', 'run', '--silent', 'conformance', '--', 'vnc'] },
   {
     name: 'disks and networks of guests',
-    command: ['npm', 'run', '--silent', 'conformance', '--', 'backends', '--seconds', '10', '--guests', '8'],
+    command: [
+      'npm',
+      'run',
+      '--silent',
+      'conformance',
+      '--',
+      'backends',
+      '--seconds',
+      '5',
+      '--megabytes',
+      '16',
+      '--guests',
+      '4',
+    ],
   },
   { name: "Debian's kernels as PV guests", command: ['npm', 'run', '--silent', 'conformance', '--', 'debian-pv'] },
 ];
