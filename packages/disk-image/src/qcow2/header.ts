@@ -199,15 +199,17 @@ function backingIn(head: Buffer, extra: Extra, clusterBits: number): Qcow2Header
   return { name, format };
 }
 
-export interface NewHeader {
-  readonly version: 2 | 3;
-  readonly clusterBits: number;
-  readonly sizeBytes: number;
-  readonly l1Entries: number;
-  readonly l1Offset: number;
-  readonly refcountOffset: number;
-  readonly refcountClusters: number;
-  readonly refcountOrder: number;
+export interface NewHeader extends Pick<
+  Qcow2Header,
+  | 'version'
+  | 'clusterBits'
+  | 'sizeBytes'
+  | 'l1Entries'
+  | 'l1Offset'
+  | 'refcountOffset'
+  | 'refcountClusters'
+  | 'refcountOrder'
+> {
   readonly backing: { readonly name: string; readonly format: string } | undefined;
 }
 

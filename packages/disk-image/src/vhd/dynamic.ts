@@ -5,14 +5,13 @@
  * Order of writes: the footer behind the new block, the block's bitmap and data, and when these are on stable storage, the table's entry: what is
  * cut off is an image without that block.
  */
-import { BaseImage } from '../base-image.ts';
-import { ImageError } from '../errors.ts';
 import type { ImageFile } from '../file/image-file.ts';
 import { PIECE_BYTES } from '../limits.ts';
 import { Mutex, RangeLocks } from '../range-locks.ts';
 import { SECTOR_BYTES } from '../types.ts';
 import { fillZero, slicePieces } from '../vector.ts';
 import { bitmapBytesOf, hasSector, isFull, NO_BLOCK, type VhdHeader } from './format.ts';
+import { VhdImage } from './vhd-image.ts';
 
 export interface DynamicParts {
   readonly sizeBytes: number;
@@ -26,11 +25,7 @@ export interface DynamicParts {
 
 const ZEROS = new Uint8Array(PIECE_BYTES);
 
-export class DynamicVhd extends BaseImage {
-  readonly format = 'vhd';
-  readonly supportsDiscard = false;
-  readonly sizeBytes: number;
-  readonly #file: ImageFile;
+export class DynamicVhd extends VhdImage {
   readonly #parts: DynamicParts;
   readonly #bitmapBytes: number;
   readonly #blockBytes: number;
@@ -41,18 +36,12 @@ export class DynamicVhd extends BaseImage {
   #end: number;
 
   constructor(file: ImageFile, parts: DynamicParts) {
-    super();
-    this.#file = file;
+    super(file, parts.sizeBytes);
     this.#parts = parts;
-    this.sizeBytes = parts.sizeBytes;
     this.#blockBytes = parts.header.blockBytes;
     this.#bitmapBytes = bitmapBytesOf(this.#blockBytes);
     this.#full = new Uint8Array(parts.table.length);
     this.#end = parts.end;
-  }
-
-  get readOnly(): boolean {
-    return this.#file.readOnly;
   }
 
   /** Calls `work` for the part of each block that the range touches. */
@@ -78,7 +67,7 @@ export class DynamicVhd extends BaseImage {
 
   async #bitmap(place: number): Promise<Buffer> {
     const bitmap = Buffer.alloc(this.#bitmapBytes);
-    await this.#file.read(place, bitmap);
+    await this.file.read(place, bitmap);
     return bitmap;
   }
 
@@ -100,7 +89,7 @@ export class DynamicVhd extends BaseImage {
         return;
       }
       const gaps = await this.#gaps(block, place);
-      await this.#file.readv(place + this.#bitmapBytes + within, mine);
+      await this.file.readv(place + this.#bitmapBytes + within, mine);
       if (gaps) zeroGaps(gaps, within, bytes, mine);
     });
   }
@@ -109,7 +98,7 @@ export class DynamicVhd extends BaseImage {
     return this.#eachBlock(offset, length, async (block, within, from, bytes) => {
       const mine = slicePieces(pieces, from, bytes);
       if (this.#full[block] !== 1) return this.#writeAlone(block, within, mine);
-      await this.#file.writev((this.#place(block) ?? 0) + this.#bitmapBytes + within, mine);
+      await this.file.writev((this.#place(block) ?? 0) + this.#bitmapBytes + within, mine);
     });
   }
 
@@ -123,7 +112,7 @@ export class DynamicVhd extends BaseImage {
       }
       const gaps = await this.#gaps(block, place);
       if (gaps) await this.#complete(block, place, gaps);
-      await this.#file.writev(place + this.#bitmapBytes + within, pieces);
+      await this.file.writev(place + this.#bitmapBytes + within, pieces);
     } finally {
       this.#locks.release(lock);
     }
@@ -137,12 +126,12 @@ export class DynamicVhd extends BaseImage {
       while (end < sectors && !hasSector(bitmap, end) && end - sector < PIECE_BYTES / SECTOR_BYTES) end += 1;
       if (end > sector) {
         const zeros = ZEROS.subarray(0, (end - sector) * SECTOR_BYTES);
-        await this.#file.write(place + this.#bitmapBytes + sector * SECTOR_BYTES, zeros);
+        await this.file.write(place + this.#bitmapBytes + sector * SECTOR_BYTES, zeros);
       }
       sector = Math.max(end, sector + 1);
     }
-    await this.#file.sync();
-    await this.#file.write(place, Buffer.alloc(this.#bitmapBytes, 0xff));
+    await this.file.sync();
+    await this.file.write(place, Buffer.alloc(this.#bitmapBytes, 0xff));
     this.#full[block] = 1;
   }
 
@@ -150,23 +139,19 @@ export class DynamicVhd extends BaseImage {
     const place = await this.#growing.run(async () => {
       const at = this.#end;
       const end = at + this.#bitmapBytes + this.#blockBytes;
-      await this.#file.write(end, this.#parts.footer);
+      await this.file.write(end, this.#parts.footer);
       // Over the footer that was at the end so far.
-      await this.#file.write(at, Buffer.alloc(this.#bitmapBytes, 0xff));
+      await this.file.write(at, Buffer.alloc(this.#bitmapBytes, 0xff));
       this.#end = end;
       return at;
     });
-    await this.#file.writev(place + this.#bitmapBytes + within, pieces);
-    await this.#file.sync();
+    await this.file.writev(place + this.#bitmapBytes + within, pieces);
+    await this.file.sync();
     const entry = Buffer.alloc(4);
     entry.writeUInt32BE(place / SECTOR_BYTES);
-    await this.#file.write(this.#parts.header.tableOffset + block * 4, entry);
+    await this.file.write(this.#parts.header.tableOffset + block * 4, entry);
     this.#parts.table[block] = place / SECTOR_BYTES;
     this.#full[block] = 1;
-  }
-
-  protected discardRange(): Promise<void> {
-    return Promise.resolve();
   }
 
   protected zeroRange(offset: number, length: number): Promise<void> {
@@ -177,22 +162,6 @@ export class DynamicVhd extends BaseImage {
         await this.writeRange(offset + from + at, [piece], piece.length);
       }
     });
-  }
-
-  protected flushAll(): Promise<void> {
-    return this.#file.sync();
-  }
-
-  protected growTo(): Promise<void> {
-    return Promise.reject(new ImageError('UNSUPPORTED', 'a VHD image keeps its size'));
-  }
-
-  protected lookAtSize(): Promise<number> {
-    return Promise.resolve(this.sizeBytes);
-  }
-
-  protected release(): Promise<void> {
-    return this.#file.close();
   }
 }
 
