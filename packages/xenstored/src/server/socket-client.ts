@@ -7,7 +7,7 @@ import { XsPacketReader } from '@xenhost/xs-wire';
 import type { StoreConnection } from '../core/connection.ts';
 import type { XenstoreCore } from '../core/core.ts';
 import { SOCKET_HIGH_WATER_BYTES, SOCKET_OUTPUT_MAX_BYTES } from './limits.ts';
-import { readingInto, startReading, stopReading, unsentBytes, writeNow } from './socket-handle.ts';
+import { readingInto, unsentBytes, writeNow } from './socket-handle.ts';
 import type { Turns, Worker } from './turns.ts';
 
 /** Where all clients' bytes arrive; what has come is copied out at once. */
@@ -61,11 +61,8 @@ export class SocketClient implements Worker {
       modules.core.disconnect(connection);
       modules.onClose(this);
     });
-    if (!leftover) {
-      this.#socket.resume();
-      return;
-    }
-    startReading(this.#socket);
+    this.#socket.resume();
+    if (!leftover) return;
     modules.turns.ready(this);
     this.#scheduleFlush();
   }
@@ -96,13 +93,14 @@ export class SocketClient implements Worker {
   freeze(): void {
     if (this.#state !== 'open') return;
     this.#state = 'frozen';
-    for (const chunk of stopReading(this.#socket)) this.#reader.push(chunk);
+    // A socket that reads into a buffer of ours stops at once.
+    this.#socket.pause();
   }
 
   thaw(): void {
     if (this.#state !== 'frozen') return;
     this.#state = 'open';
-    startReading(this.#socket);
+    this.#socket.resume();
     this.#modules.turns.ready(this);
     this.#scheduleFlush();
   }

@@ -9,7 +9,6 @@ import { Socket } from 'node:net';
 
 interface StreamHandle {
   reading?: boolean;
-  readStart(): number;
   readStop(): number;
   readonly writeQueueSize: number;
   /** The descriptor, of sockets of Unix; negative when there is none. */
@@ -19,7 +18,7 @@ interface StreamHandle {
 const handleOf = (socket: Socket): StreamHandle | null | undefined =>
   (socket as unknown as { readonly _handle?: StreamHandle | null })._handle;
 
-/** Nothing is read from now on. What had been read already, and not been given out, is returned. `startReading` goes on. */
+/** Nothing is read from now on. What had been read already, and not been given out, is returned; `readingInto` takes such a socket. */
 export function stopReading(socket: Socket): Buffer[] {
   socket.pause();
   const read: Buffer[] = [];
@@ -30,15 +29,6 @@ export function stopReading(socket: Socket): Buffer[] {
     handle.reading = false;
   }
   return read;
-}
-
-/** After `stopReading`: the stream believes that it is reading, and would not begin by itself. */
-export function startReading(socket: Socket): void {
-  socket.resume();
-  const handle = handleOf(socket);
-  if (!handle || handle.reading === true) return;
-  handle.reading = true;
-  handle.readStart();
 }
 
 /** Bytes at the end of what was written last that the kernel has not taken. */
