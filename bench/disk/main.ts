@@ -19,8 +19,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { benchFiles, defaultBenchTools, deviceGuest, TestHost } from '@xenhost/testkit';
-import { type DeviceMachine, startOurs, startTcg } from '../lib/device-machines.ts';
-import { median, print } from '../lib/figures.ts';
+import { compareMachines, type DeviceMachine, startOurs, startTcg } from '../lib/device-machines.ts';
 import { fairness } from './fairness.ts';
 import { diskLines, type DiskLine } from './lines.ts';
 
@@ -55,19 +54,6 @@ async function measure({ machine, image }: Bench, line: DiskLine): Promise<numbe
   if (line.cold === true) dropFromCache(image);
   await machine.command('echo 3 >/proc/sys/vm/drop_caches', LINE_TIMEOUT_MS);
   return line.rate(await machine.command(line.command(machine.disk), LINE_TIMEOUT_MS));
-}
-
-async function compare(benches: readonly Bench[], line: DiskLine, runs: number): Promise<void> {
-  const rates = new Map<MachineName, number[]>(benches.map(({ name }) => [name, []]));
-  for (let run = 0; run < runs; run++)
-    for (const bench of benches) rates.get(bench.name)?.push(await measure(bench, line));
-  const of = (name: MachineName): number | undefined => {
-    const all = rates.get(name);
-    return all === undefined ? undefined : median(all);
-  };
-  const [ours, tcg] = [of('ours'), of('tcg')];
-  const ratioToTcg = ours === undefined || tcg === undefined ? undefined : ours / tcg;
-  print({ name: line.name, unit: line.unit, ours, tcg, ratioToTcg });
 }
 
 export async function run(argv: readonly string[]): Promise<number> {
@@ -111,7 +97,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     }
     if (chosen.includes('tcg'))
       benches.push({ name: 'tcg', machine: await startTcg(guest, { disk: images.tcg }), image: images.tcg });
-    for (const line of lines) await compare(benches, line, Number(values.runs));
+    for (const line of lines)
+      await compareMachines(benches, line, Number(values.runs), (bench) => measure(bench, line));
     for (const { machine } of benches) await machine.stop();
     await host?.stop();
     host = undefined;

@@ -10,6 +10,7 @@ import {
   startDeviceGuest,
   type TestHost,
 } from '@xenhost/testkit';
+import { median, print } from './figures.ts';
 
 const READY = /GUEST-READY.*/;
 const BOOT_TIMEOUT_MS = 300_000;
@@ -82,6 +83,34 @@ export async function startTcg(guest: DeviceGuest, { disk, networks = [] }: TcgO
       return Promise.resolve();
     },
   };
+}
+
+/** One line of a comparison. */
+export interface ComparedLine {
+  readonly name: string;
+  readonly unit: string;
+  /** Whether less is better: the ratio is turned round then. */
+  readonly lessIsBetter?: boolean;
+}
+
+/** Measures a line on the machines in turn, `runs` times, and prints the medians and ours in relation to TCG's. */
+export async function compareMachines<Machine extends { readonly name: 'ours' | 'tcg' }>(
+  machines: readonly Machine[],
+  line: ComparedLine,
+  runs: number,
+  measure: (machine: Machine) => Promise<number>,
+): Promise<void> {
+  const found = new Map<string, number[]>(machines.map(({ name }) => [name, []]));
+  for (let run = 0; run < runs; run++)
+    for (const machine of machines) found.get(machine.name)?.push(await measure(machine));
+  const of = (name: Machine['name']): number | undefined => {
+    const all = found.get(name);
+    return all === undefined ? undefined : median(all);
+  };
+  const [ours, tcg] = [of('ours'), of('tcg')];
+  const ratio = ours === undefined || tcg === undefined ? undefined : ours / tcg;
+  const ratioToTcg = ratio !== undefined && line.lessIsBetter === true ? 1 / ratio : ratio;
+  print({ name: line.name, unit: line.unit, ours, tcg, ratioToTcg });
 }
 
 export interface Done {

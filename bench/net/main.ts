@@ -14,10 +14,9 @@ import { execFileSync, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type DeviceGuest, deviceGuest, freePort, LOOPBACK_NETWORK, providePasst, TestHost } from '@xenhost/testkit';
-import { type DeviceMachine, startOurs, startTcg } from '../lib/device-machines.ts';
-import { median, print } from '../lib/figures.ts';
+import { compareMachines, type DeviceMachine, startOurs, startTcg } from '../lib/device-machines.ts';
 import { fairness } from './fairness.ts';
-import { netLines, type NetLine } from './lines.ts';
+import { netLines } from './lines.ts';
 
 const MACHINES = ['ours', 'tcg'] as const;
 type MachineName = (typeof MACHINES)[number];
@@ -65,21 +64,6 @@ async function tcg(guest: DeviceGuest): Promise<Pair> {
   return { name: 'tcg', machine, others: [peer] };
 }
 
-async function compare(pairs: readonly Pair[], line: NetLine, runs: number): Promise<void> {
-  const found = new Map<MachineName, number[]>(pairs.map(({ name }) => [name, []]));
-  for (let run = 0; run < runs; run++)
-    for (const { name, machine } of pairs)
-      found.get(name)?.push(line.figure(await machine.command(line.command, TIMEOUT_MS)));
-  const of = (name: MachineName): number | undefined => {
-    const all = found.get(name);
-    return all === undefined ? undefined : median(all);
-  };
-  const [mine, theirs] = [of('ours'), of('tcg')];
-  const ratio = mine === undefined || theirs === undefined ? undefined : mine / theirs;
-  const ratioToTcg = ratio === undefined ? undefined : line.unit === 'ms' ? 1 / ratio : ratio;
-  print({ name: line.name, unit: line.unit, ours: mine, tcg: theirs, ratioToTcg });
-}
-
 export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
@@ -119,7 +103,12 @@ export async function run(argv: readonly string[]): Promise<number> {
         pairs.push(await ours(host, guest));
       }
       if (chosen.includes('tcg')) pairs.push(await tcg(guest));
-      for (const line of lines) await compare(pairs, line, Number(values.runs));
+      for (const line of lines) {
+        const compared = { ...line, lessIsBetter: line.unit === 'ms' };
+        await compareMachines(pairs, compared, Number(values.runs), async ({ machine }) =>
+          line.figure(await machine.command(line.command, TIMEOUT_MS)),
+        );
+      }
     }
     await host?.stop();
     host = undefined;
