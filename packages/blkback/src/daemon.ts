@@ -1,6 +1,6 @@
 /** The Block Backend Driver put together: block devices of `/local/domain/0/backend/{vbd,tap,tap2}`, their statistics and metrics. */
-import { serveMetrics } from '@xenhost/daemon-kit';
-import type { Logger, UnixListener } from '@xenhost/daemon-kit';
+import { offerMetrics } from '@xenhost/daemon-kit';
+import type { Logger } from '@xenhost/daemon-kit';
 import type { PrivcmdPort } from '@xenhost/privcmd';
 import type { XenstoreClient } from '@xenhost/xenstore-client';
 import { BlockBackend } from './backend.ts';
@@ -51,7 +51,7 @@ export async function startBlkback(options: BlkbackOptions, modules: BlkbackModu
     return writing;
   };
   const timer = setInterval(() => void update(), STATISTICS_MS).unref();
-  const metrics = await openMetrics(options.metricsPath, backend, log);
+  const metrics = await offerMetrics(options.metricsPath, () => blkbackMetrics(backend), log);
   return {
     backend,
     ended,
@@ -63,15 +63,4 @@ export async function startBlkback(options: BlkbackOptions, modules: BlkbackModu
       await metrics?.close();
     },
   };
-}
-
-/** A daemon without metrics is one all the same. */
-async function openMetrics(path: string, backend: BlockBackend, log: Logger): Promise<UnixListener | undefined> {
-  const failed = (error: unknown): void => {
-    log.warn({ err: error, path }, 'metrics cannot be told');
-  };
-  return serveMetrics(path, () => blkbackMetrics(backend), failed).catch((error: unknown) => {
-    failed(error);
-    return undefined;
-  });
 }

@@ -3,6 +3,7 @@
  * request. `curl --unix-socket PATH http://xen/metrics`.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Logger } from './logger.ts';
 import { listenUnix } from './unix.ts';
 import type { UnixListener } from './unix.ts';
 
@@ -61,6 +62,18 @@ export async function serveMetrics(
     http.then((server) => server.emit('connection', socket)).catch(failed);
   });
   return listener;
+}
+
+/** The same for a daemon that is one without metrics, too: what goes wrong is told to its log. */
+export function offerMetrics(
+  path: string,
+  collect: () => readonly MetricFamily[],
+  log: Pick<Logger, 'warn'>,
+): Promise<UnixListener | undefined> {
+  const failed = (error: unknown): undefined => {
+    log.warn({ err: error, path }, 'metrics cannot be told');
+  };
+  return serveMetrics(path, collect, failed).catch(failed);
 }
 
 function answer(

@@ -3,7 +3,7 @@
  * `bus/xen-backend/devices/vbd-1-51712/statistics/rd_sect`, of a vif `class/net/vif1.0/statistics/rx_bytes`. What is not
  * there counts as 0.
  */
-import { readFile, readdir } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 const VBD_COUNTERS = ['oo_req', 'rd_req', 'wr_req', 'f_req', 'ds_req', 'rd_sect', 'wr_sect'] as const;
@@ -66,4 +66,52 @@ async function counters<Name extends string>(
     return [name, /^\d{1,20}\s*$/.test(text) ? Number(text) : 0];
   };
   return Object.fromEntries(await Promise.all(wanted.map(read))) as Record<Name, number>;
+}
+
+/** The writing side: the counters of a backend's devices, one number a file, `<root>/<device>/statistics/<name>`. */
+export class CounterFiles<Name extends string> {
+  readonly #root: string;
+  /** What the files hold, by device. */
+  readonly #written = new Map<string, Readonly<Record<Name, number>>>();
+
+  /** `root`: the folder with a folder for each device. */
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /** Devices whose files were written here and not removed since. */
+  get devices(): Iterable<string> {
+    return [...this.#written.keys()];
+  }
+
+  /** What is there of a device, from an earlier process too. */
+  read(device: string, wanted: readonly Name[]): Promise<Readonly<Record<Name, number>>> {
+    return counters(join(this.#root, device), wanted);
+  }
+
+  /** Writes what changed since the last call. Not to be called again for the device before it resolves. */
+  async write(device: string, now: Readonly<Record<Name, number>>): Promise<void> {
+    const before = this.#written.get(device);
+    const folder = join(this.#root, device, 'statistics');
+    if (!before) await mkdir(folder, { recursive: true });
+    for (const name of Object.keys(now) as Name[]) {
+      if (before?.[name] === now[name]) continue;
+      // A reader sees the number before or the one after, never half of one.
+      const file = join(folder, name);
+      await writeFile(`${file}.new`, `${now[name]}\n`);
+      await rename(`${file}.new`, file);
+    }
+    this.#written.set(device, now);
+  }
+
+  async remove(device: string): Promise<void> {
+    this.#written.delete(device);
+    await rm(join(this.#root, device), { recursive: true, force: true });
+  }
+
+  /** Of the folders named like `pattern` removes those of no device: an earlier process left them. */
+  async keepOnly(pattern: RegExp, devices: ReadonlySet<string>): Promise<void> {
+    const stale = (await names(this.#root)).filter((name) => pattern.test(name) && !devices.has(name));
+    await Promise.all(stale.map((name) => rm(join(this.#root, name), { recursive: true, force: true })));
+  }
 }

@@ -2,8 +2,8 @@
  * The Network Backend Driver put together: vifs of `/local/domain/0/backend/vif` between their guests' rings and the switches,
  * their statistics as files, and metrics.
  */
-import { serveMetrics } from '@xenhost/daemon-kit';
-import type { Logger, MetricFamily, UnixListener } from '@xenhost/daemon-kit';
+import { offerMetrics } from '@xenhost/daemon-kit';
+import type { Logger, MetricFamily } from '@xenhost/daemon-kit';
 import type { PrivcmdPort } from '@xenhost/privcmd';
 import type { XenstoreClient } from '@xenhost/xenstore-client';
 import { vifMetrics } from './metrics.ts';
@@ -52,7 +52,7 @@ export async function startNetback(options: NetbackOptions, modules: NetbackModu
     files.update(vifs.devices).catch(cannotWrite);
   }, STATISTICS_INTERVAL_MS);
   interval.unref();
-  const metrics = await openMetrics(
+  const metrics = await offerMetrics(
     options.metricsPath,
     () => [...vifMetrics(vifs.devices, vifs.queuedBytes), ...(switchMetrics?.() ?? [])],
     log,
@@ -68,21 +68,6 @@ export async function startNetback(options: NetbackOptions, modules: NetbackModu
       await metrics?.close();
     },
   };
-}
-
-/** A daemon without metrics is one all the same. */
-async function openMetrics(
-  path: string,
-  collect: () => readonly MetricFamily[],
-  log: Logger,
-): Promise<UnixListener | undefined> {
-  const failed = (error: unknown): void => {
-    log.warn({ err: error, path }, 'metrics cannot be told');
-  };
-  return serveMetrics(path, collect, failed).catch((error: unknown) => {
-    failed(error);
-    return undefined;
-  });
 }
 
 /** The vifs in xenstore, whatever their state. */

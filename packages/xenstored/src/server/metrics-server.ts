@@ -1,5 +1,5 @@
 /** The metrics' socket, which can be given up for another process. */
-import { serveMetrics } from '@xenhost/daemon-kit';
+import { offerMetrics } from '@xenhost/daemon-kit';
 import type { Logger, MetricFamily, UnixListener } from '@xenhost/daemon-kit';
 
 export class MetricsServer {
@@ -17,13 +17,7 @@ export class MetricsServer {
   /** Never rejects: a daemon without metrics is one all the same. */
   async open(): Promise<void> {
     if (this.#path === undefined || this.#listener) return;
-    const failed = (error: unknown): void => {
-      this.#log.warn({ err: error, path: this.#path }, 'metrics cannot be told');
-    };
-    this.#listener = await serveMetrics(this.#path, this.#collect, failed).catch((error: unknown) => {
-      failed(error);
-      return undefined;
-    });
+    this.#listener = await offerMetrics(this.#path, this.#collect, this.#log);
   }
 
   async close(): Promise<void> {
