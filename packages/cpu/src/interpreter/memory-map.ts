@@ -20,9 +20,12 @@ export const NR_VIEWS = 16;
 /** What the fourth word of a TLB entry says of its page. */
 export const TLB_PAGE = { global: 1, large: 2 } as const;
 
-/** Code TLB: tag, u32 address of the page's map of records, `TLB_PAGE` bits. Views as above. */
+/**
+ * Code TLB: tag, u32 address of the page's map of records, `TLB_PAGE` bits. Views as above. A kernel's text is some 16 MiB: with
+ * 512 entries a system call's own pages pushed one another out.
+ */
 export const CODE_TLB = TLB_READ + NR_VIEWS * VIEW_BYTES;
-export const CODE_TLB_ENTRIES = 512;
+export const CODE_TLB_ENTRIES = 2048;
 export const CODE_VIEW_BYTES = CODE_TLB_ENTRIES * 16;
 export const NR_CODE_VIEWS = 16;
 
@@ -32,7 +35,7 @@ export const VICTIM_BYTES = 2 * NR_VICTIMS * 16;
 export const TLB_VICTIMS = CODE_TLB + NR_CODE_VIEWS * CODE_VIEW_BYTES;
 
 /** For each page of code a map: u32 record address for each byte offset, 0 where nothing is decoded. */
-export const PAGE_MAPS = 0x100000;
+export const PAGE_MAPS = 0x200000;
 export const PAGE_MAP_BYTES = 4096 * 4;
 export const NR_PAGE_MAPS = 3072;
 export const RECORDS = PAGE_MAPS + NR_PAGE_MAPS * PAGE_MAP_BYTES;

@@ -19,8 +19,6 @@ const ENTRY_WORDS = 4;
 /** Entries of an L1 table; a linear address's slot there is the low part of its index in the tables here. */
 const PTES_PER_TABLE = 512;
 
-/** Indices of the code TLB are the low part of a slot. */
-const codeSlot = (slot: number): number => slot & (CODE_TLB_ENTRIES - 1);
 /** Word of an entry that has `TLB_PAGE` bits. */
 const PAGE_WORD = 3;
 
@@ -331,7 +329,9 @@ export class Tlb {
       this.dropFrame(victimsAt(2 * view), 2 * NR_VICTIMS, page);
     }
     for (let view = 0; view < NR_CODE_VIEWS; view++)
-      if (code.filled[view]) this.drop((CODE_TLB + view * CODE_VIEW_BYTES) / 4 + codeSlot(slot) * ENTRY_WORDS);
+      if (code.filled[view])
+        for (let at = slot; at < CODE_TLB_ENTRIES; at += PTES_PER_TABLE)
+          this.drop((CODE_TLB + view * CODE_VIEW_BYTES) / 4 + at * ENTRY_WORDS);
   }
   /** Empties the views of a root, whoever's they are. */
   dropRoot(root: number): void {
