@@ -17,6 +17,12 @@ export type { SharedRegions } from '../jit/image.ts';
  */
 export type TrapMode = 'monitor' | 'architectural';
 
+/**
+ * What an owner makes of an exit in the middle of a run. `resume`: it is dealt with, the run goes on at the new state; a reason: it is
+ * dealt with, and the run ends with that; `refuse`: nothing was changed, the run ends with the exit.
+ */
+export type ExitAnswer = 'resume' | 'refuse' | ExitReason;
+
 /** Details of the last exit. One object per engine, overwritten by each `run`. */
 export interface Exit {
   reason: ExitReason;
@@ -124,6 +130,11 @@ export interface PageFault {
 }
 
 export interface Engine {
+  /**
+   * Asked where SYSCALL in 64-bit mode or an exception is about to end a run (`monitor` mode, no single steps), `exit` and `state`
+   * being as after that run.
+   */
+  onExit: ((exit: Exit) => ExitAnswer) | undefined;
   /** Registers of the loaded vCPU; valid between runs. Lazily kept flags are folded into `rflags` by the view. */
   readonly state: CpuState;
   readonly exit: Exit;

@@ -2,7 +2,7 @@
  * The engine: wires the parts over one private memory, and the run loop around the generated interpreter. It knows
  * nothing of who handles its exits.
  */
-import type { Engine, EngineHost, EngineOptions, Exit, PageFault } from '../engine/api.ts';
+import type { Engine, EngineHost, EngineOptions, Exit, ExitAnswer, PageFault } from '../engine/api.ts';
 import { ExitReason } from '../engine/exit-reason.ts';
 import { CPU_STATE_SIZE, OFFSET, SEG } from '../engine/state.ts';
 import type { CpuState } from '../engine/state.ts';
@@ -46,6 +46,7 @@ export class InterpreterEngine implements Engine {
   readonly state: CpuState;
   readonly exit: Exit;
   readonly counters: EngineCore['counters'];
+  onExit: ((exit: Exit) => ExitAnswer) | undefined;
   private readonly monitor: boolean;
   private readonly core: EngineCore;
   private readonly mode: DerivedMode;
@@ -72,7 +73,13 @@ export class InterpreterEngine implements Engine {
     const memory = new HelperMemory(core, this.data);
     this.helpers = new HelperCalls(
       { monitor: this.monitor },
-      { core, mode: this.mode, memory, busLock: new Int32Array(busLock) },
+      {
+        core,
+        mode: this.mode,
+        memory,
+        busLock: new Int32Array(busLock),
+        onExit: (exit) => this.onExit?.(exit) ?? 'refuse',
+      },
     );
     const memories = { private: core.privateMemory, machine: modules.machineMemory };
     const translate = (info: number, record: number): number => this.data.translate(info, record);
@@ -124,7 +131,8 @@ export class InterpreterEngine implements Engine {
         return this.leaveWith(this.exit.reason);
       }
       if (code === SIGNAL.fault || state.faultVector !== NO_FAULT) {
-        if (this.raise()) return this.leaveWith(this.exit.reason);
+        const answer = this.raise() ? this.answerTo(stepping) : 'resume';
+        if (answer !== 'resume') return this.leaveWith(answer === 'refuse' ? this.exit.reason : answer);
       } else if ((code === RUN_BUDGET || code === SIGNAL.compiledBudget) && !stepping) {
         if (code === RUN_BUDGET) this.counters.interpretedSlices++;
         else this.counters.compiledSlices++;
@@ -134,6 +142,10 @@ export class InterpreterEngine implements Engine {
     }
   }
 
+  /** What becomes of the exit that a fault has become. */
+  private answerTo(stepping: boolean): ExitAnswer {
+    return this.onExit && this.monitor && !stepping ? this.onExit(this.exit) : 'refuse';
+  }
   private leaveWith(reason: ExitReason): ExitReason {
     this.counters.decodedInstructions = this.core.cache.decodedInstructions;
     this.counters.regionEntries = (this.core.words[NR_ENTERED / 4] ?? 0) >>> 0;

@@ -22,7 +22,7 @@ import { buildSlowModule } from './slow-module.ts';
 const CC_FIELDS: readonly CcField[] = ['ccKind', 'ccResult', 'ccA', 'ccB'];
 
 export const HELPER_NAMES: readonly string[] = Object.keys(HELPERS);
-const HELPER_IDS: ReadonlyMap<string, number> = new Map(HELPER_NAMES.map((name, id) => [name, id]));
+export const HELPER_IDS: ReadonlyMap<string, number> = new Map(HELPER_NAMES.map((name, id) => [name, id]));
 
 export interface HandlerTable {
   /** Handler number by shape key. */

@@ -1,4 +1,5 @@
 /** The door from generated code to helpers: arguments and results in the state, faults and exits as signals. */
+import type { Exit, ExitAnswer } from '../engine/api.ts';
 import { ExitReason } from '../engine/exit-reason.ts';
 import { OFFSET } from '../engine/state.ts';
 import { highHalf, lowHalf } from '../mmu/walk.ts';
@@ -8,11 +9,13 @@ import { deliverEvent } from '../semantics/helpers/deliver.ts';
 import { HELPERS } from '../semantics/helpers/index.ts';
 import type { EngineCore } from './core.ts';
 import { HELPER_ARITY_SHIFT } from './emit-frame.ts';
-import { HELPER_NAMES } from './generate.ts';
+import { HELPER_IDS, HELPER_NAMES } from './generate.ts';
 import { RECORD, SIGNAL } from './memory-map.ts';
 import type { DerivedMode } from './mode.ts';
 
 const HELPER_LIST: readonly Helper[] = HELPER_NAMES.map((name) => HELPERS[name] as Helper);
+const SYSCALL = HELPER_IDS.get('syscall');
+const EFER_SCE = 1;
 /** Words for arguments in the state. */
 const MAX_ARGS = (OFFSET.result - OFFSET.args) / 8;
 /** PAUSEs within one run after which the owner may want to run another. */
@@ -34,16 +37,26 @@ export class HelperCalls {
   private readonly core: EngineCore;
   private readonly mode: DerivedMode;
   private readonly busLock: Int32Array;
+  private readonly onExit: (exit: Exit) => ExitAnswer;
+  private readonly monitor: boolean;
   /** Arguments by their number: a helper reads them and does not keep them. */
   private readonly args = Array.from({ length: MAX_ARGS + 1 }, (_, length) => Array<bigint>(length).fill(0n));
 
   constructor(
     options: { monitor: boolean },
-    modules: { core: EngineCore; mode: DerivedMode; memory: MemoryPort; busLock: Int32Array },
+    modules: {
+      core: EngineCore;
+      mode: DerivedMode;
+      memory: MemoryPort;
+      busLock: Int32Array;
+      onExit: (exit: Exit) => ExitAnswer;
+    },
   ) {
     this.core = modules.core;
     this.mode = modules.mode;
     this.busLock = modules.busLock;
+    this.onExit = modules.onExit;
+    this.monitor = options.monitor;
     this.context = this.makeContext(options.monitor, modules.memory);
   }
 
@@ -52,6 +65,10 @@ export class HelperCalls {
     const { core, context } = this;
     const { view, longs } = core;
     const id = word & ((1 << HELPER_ARITY_SHIFT) - 1);
+    if (id === SYSCALL && this.monitor) {
+      const outcome = this.answeredSyscall(record);
+      if (outcome !== SIGNAL.none) return outcome;
+    }
     const nrArgs = word >> HELPER_ARITY_SHIFT;
     context.length = view.getUint8(record + RECORD.length);
     context.nextOffset = view.getUint16(record + RECORD.offset, true) + context.length;
@@ -70,6 +87,25 @@ export class HelperCalls {
     }
     this.refresh();
     return context.outcome;
+  }
+  /** SYSCALL that the owner deals with in the middle of the run; `none`, and nothing changed but RIP, when it does not. */
+  private answeredSyscall(record: number): Outcome {
+    const { core } = this;
+    const { words, view, exit } = core;
+    if (core.codeSize !== 64 || words[OFFSET.attention / 4] !== 0) return SIGNAL.none;
+    if (((words[OFFSET.efer / 4] ?? 0) & EFER_SCE) === 0) return SIGNAL.none;
+    const length = view.getUint8(record + RECORD.length);
+    const base = (words[OFFSET.ripBase / 4] ?? 0) >>> 0;
+    const low = base + view.getUint16(record + RECORD.offset, true) + length;
+    words[OFFSET.rip / 4] = low | 0;
+    words[OFFSET.rip / 4 + 1] = (words[OFFSET.ripBase / 4 + 1] ?? 0) + (low > 0xffff_ffff ? 1 : 0);
+    exit.reason = ExitReason.syscall;
+    exit.length = length;
+    const answer = this.onExit(exit);
+    if (answer === 'refuse') return SIGNAL.none;
+    if (answer === 'resume') return SIGNAL.jump;
+    core.leave(answer, undefined, 0);
+    return SIGNAL.leave;
   }
   /** Derived state after something that touched what it is derived from. */
   refresh(): void {

@@ -3,7 +3,7 @@
  * deal with its exit with the lock held, sleep when there is nothing to run. One per worker thread.
  */
 import { CPU_STATE_SIZE, ExitReason } from '@xenhost/cpu';
-import type { Engine } from '@xenhost/cpu';
+import type { Engine, Exit, ExitAnswer } from '@xenhost/cpu';
 import { HeaderLayout, PcpuRequest, VCPU_CPU_STATE } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import { PAGE_SIZE } from '@xenhost/xen-abi';
@@ -47,8 +47,8 @@ export interface PcpuLoopModules {
 const STEP_BACK_SPIN_NS = 50_000;
 const STEP_BACK_MS = 1;
 const NS_PER_MS = 1e6;
-/** What an exit that is dealt with without the lock takes from the budget: some hundred nanoseconds in taken branches. */
-const FAST_EXIT_BUDGET = 20;
+/** Exits that a run deals with at most, as their time is not in its budget. */
+const MAX_FAST_EXITS = 32;
 /** How long a vCPU spins before it rests between two tries, and how long it rests. */
 const SPIN_NS = 50_000n;
 const SPIN_REST_MS = 0.03;
@@ -65,6 +65,9 @@ export class PcpuLoop {
   #stopping = false;
   /** A `reschedule` request that the rate limit holds back. */
   #wantsPreemption = false;
+  /** Whose guest code runs, and the exits that this run has dealt with. */
+  #vcpu: VcpuRef | undefined;
+  #fastExits = 0;
 
   constructor(options: PcpuLoopOptions, modules: PcpuLoopModules) {
     this.#pcpu = options.pcpu;
@@ -75,6 +78,7 @@ export class PcpuLoop {
     this.#words = modules.core.memory.i32;
     this.#sampler = new Sampler(modules.core);
     this.#inGuest = modules.requests.word(options.pcpu, 'inGuest');
+    modules.engine.onExit = (exit) => this.#answer(exit);
   }
 
   /** Until a `stop` request. */
@@ -159,15 +163,18 @@ export class PcpuLoop {
 
   /** Runs guest code until an exit that needs the lock, or until something waits. */
   #runGuest(vcpu: VcpuRef, budget: number): ExitReason {
+    this.#vcpu = vcpu;
+    this.#fastExits = 0;
+    return this.#m.engine.run(budget);
+  }
+  /** An exit in the middle of a run: many need no lock. */
+  #answer(exit: Exit): ExitAnswer {
     const { core, engine, pv, requests } = this.#m;
-    for (let left = budget; ;) {
-      const reason = engine.run(left);
-      if (core.tracer.on || !pv.fastExit(vcpu, engine)) return reason;
-      core.counters.exit(vcpu, reason, engine.exit.vector);
-      left = Math.min(left, engine.state.budgetLeft) - FAST_EXIT_BUDGET;
-      if (left <= 0) return ExitReason.budget;
-      if (requests.peek(this.#pcpu) !== 0 || pv.hasPending(vcpu)) return ExitReason.interruptWindow;
-    }
+    const vcpu = this.#vcpu;
+    if (!vcpu || core.tracer.on || !pv.fastExit(vcpu, engine)) return 'refuse';
+    core.counters.exit(vcpu, exit.reason, exit.vector);
+    if (requests.peek(this.#pcpu) !== 0 || pv.hasPending(vcpu)) return ExitReason.interruptWindow;
+    return ++this.#fastExits < MAX_FAST_EXITS ? 'resume' : ExitReason.budget;
   }
 
   /** System time at which timers or the scheduler are to be looked at again, whatever the guest does. */

@@ -21,6 +21,7 @@ export const KERNEL_TABLE = 700;
 export const USER_TABLE = 701;
 
 class FakeEngine implements Engine {
+  onExit: Engine['onExit'];
   readonly state = new CpuState(new Uint8Array(CPU_STATE_SIZE));
   readonly exit: Exit = {
     reason: ExitReason.budget, vector: 0, errorCode: 0, hasErrorCode: false, address: 0n, length: 0, port: 0, size: 0,
