@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { float } from '@xenhost/sxp';
+import { serializeMethodCall, serializeMethodResponse } from 'xmlrpc/lib/serializer.js';
 import {
   decodeCall,
   decodeResponse,
@@ -84,10 +85,21 @@ describe('decoding', () => {
     ['<value><string> </string></value>', ' '],
     ['<value><base64>AQI=</base64></value>', Uint8Array.of(1, 2)],
     ['<value><dateTime.iso8601>19700101T00:00:01</dateTime.iso8601></value>', new Date(1000)],
+    ['<value><dateTime.iso8601>1970-01-01T01:00:00.5+01</dateTime.iso8601></value>', new Date(500)],
+    ['<value><!-- no --><string>a<!-- b -->c</string></value>', 'ac'],
+    ['<value ><int\n>1</int ></value\t>', 1],
+    ['<value><array><data><value/><value><int>1</int></value> </data></array></value>', ['', 1]],
     ['<value><struct><member><name>a</name><value>1</value></member></struct></value>', { a: '1' }],
   ])('%s', (xml, value) => {
     expect(decodeResponse(response(xml))).toEqual(value);
     expect(decodeCall(call(`<params><param>${xml}</param></params>`)).params).toEqual([value]);
+  });
+
+  it('reads what another library writes', () => {
+    const value = ['a<b>&', '', 7, true, 1.5, [], [1, ['x']], { k: 'v', deep: { n: 0 } }, new Date(86_400_000)];
+    const read = value.map((item) => (item === 1.5 ? float(1.5) : item));
+    expect(decodeCall(serializeMethodCall('a.b', value))).toEqual({ method: 'a.b', params: read });
+    expect(decodeResponse(serializeMethodResponse(value))).toEqual(read);
   });
 
   it('takes a call without params', () => {
@@ -97,6 +109,10 @@ describe('decoding', () => {
 
   it('throws the fault of a fault', () => {
     expect(() => decodeResponse(encodeFault(new XmlRpcFault(3, 'dom1')))).toThrow(new XmlRpcFault(3, 'dom1'));
+  });
+
+  it.each(['', '<param><value/></param><param><value/></param>'])('refuses a response of %j', (params) => {
+    expect(() => decodeResponse(`<methodResponse><params>${params}</params></methodResponse>`)).toThrow(XmlRpcError);
   });
 
   const member = (name: string): string => `<member><name>${name}</name><value>1</value></member>`;
@@ -128,6 +144,11 @@ describe('decoding', () => {
     ['a reference to what XML cannot carry', call('<params><param><value>&#0;</value></param></params>')],
     ['a control character', call('<params><param><value>a\x01</value></param></params>')],
     ['attributes', '<methodCall a="b"><methodName>m</methodName></methodCall>'],
+    ['a value after the params', `<methodCall><methodName>m</methodName><params/><params/></methodCall>`],
+    ['no method', '<methodCall><methodName> </methodName></methodCall>'],
+    ['an array without data', call('<params><param><value><array/></value></param></params>')],
+    ['an end of something else', call('<params><param><value><string>a</int></value></param></params>')],
+    ['text between elements', call('x<params/>')],
     ['a second document', call('') + call('')],
     ['depth without end', call(`<params><param>${'<value><array><data>'.repeat(70)}${'</data></array></value>'.repeat(70)}</param></params>`)],
     ['too many values', call(`<params>${'<param><value/></param>'.repeat(200_001)}</params>`)],
