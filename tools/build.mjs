@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, w
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { generateEngine } from '../packages/cpu/src/index.ts';
+import { linkCommand } from './link-command.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
+const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const programs = {
   hypervisor: 'packages/hypervisor/src/main.ts',
   'pcpu-worker': 'packages/hypervisor/src/pcpu/worker.ts',
@@ -17,7 +18,6 @@ const programs = {
   netback: 'packages/netback/src/main.ts',
   'qemu-dm': 'packages/qemu-dm/src/main.ts',
   xend: 'packages/xend/src/main.ts',
-  xm: 'packages/xm/src/main.ts',
   xenhost: 'packages/xenhost/src/main.ts',
   xentrace: 'packages/xentrace/src/xentrace.ts',
   xenperf: 'packages/xentrace/src/xenperf.ts',
@@ -46,6 +46,8 @@ await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
 });
+
+await linkCommand({ root, name: 'xm', entryPoint: 'packages/xm/src/main.ts', outdir: fresh });
 
 // The engine's Wasm follows from the sources alone: made here, not at each start of a hypervisor (control/host.ts).
 mkdirSync(`${root}/${fresh}/engine`);

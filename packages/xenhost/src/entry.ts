@@ -22,10 +22,12 @@ export function installationRoot(from: string = dirname(fileURLToPath(import.met
 /** The program of a package: `name` is its folder, `entry` its file under src without ending. */
 export function program(name: string, entry = 'main', nodeFlags: readonly string[] = []): Program {
   const root = installationRoot();
-  const bundle = join(root, 'dist', entry === 'main' ? `${name}.mjs` : `${entry}.mjs`);
+  const bundle = join(root, 'dist', entry === 'main' ? name : entry);
+  // Daemons are ES modules, commands that shall start fast CommonJS (tools/link-command.mjs).
+  const built = [`${bundle}.mjs`, `${bundle}.cjs`].find((path) => existsSync(path));
   const file =
-    existsSync(bundle) && process.env['XENHOST_SOURCE'] !== '1'
-      ? bundle
+    built !== undefined && process.env['XENHOST_SOURCE'] !== '1'
+      ? built
       : join(root, 'packages', name, 'src', `${entry}.ts`);
   return { command: process.execPath, args: [...nodeFlags, file] };
 }

@@ -1,11 +1,7 @@
-import { enableCompileCache } from 'node:module';
+import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { pathToFileURL } from 'node:url';
-import { setTimeout as sleep } from 'node:timers/promises';
-
-// A command is over in a tenth of a second: what is loaded after this line is compiled once for all of them.
-enableCompileCache();
-const { runXm } = await import('./cli.ts');
+import { runXm } from './cli.ts';
 
 const interrupt = new AbortController();
 let attached = false;
@@ -13,12 +9,26 @@ process.on('SIGINT', () => {
   // While another program has the terminal, Ctrl-C is that program's.
   if (!attached) interrupt.abort();
 });
-// `xm list | head -1`: nobody reads on, so there is nothing left to say.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? 0 : 1);
-});
 
-process.exitCode = await runXm(process.argv.slice(2), {
+// Making Node's streams costs milliseconds that most commands need not spend: they print to the descriptors themselves, and
+// go over to the stream where one cannot take more at the moment. `xm list | head -1`: nobody reads on, so nothing is left to say.
+const streams: { 1?: NodeJS.WriteStream; 2?: NodeJS.WriteStream } = {};
+const stdout = (): NodeJS.WriteStream => (streams[1] ??= process.stdout.on('error', endedBy));
+const endedBy = (error: NodeJS.ErrnoException): never => process.exit(error.code === 'EPIPE' ? 0 : 1);
+function print(fd: 1 | 2, text: string): void {
+  let bytes = Buffer.from(text);
+  while (bytes.length > 0 && streams[fd] === undefined) {
+    try {
+      bytes = bytes.subarray(writeSync(fd, bytes));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') endedBy(error as NodeJS.ErrnoException);
+      streams[fd] = fd === 1 ? stdout() : process.stderr;
+    }
+  }
+  if (bytes.length > 0) streams[fd]?.write(bytes);
+}
+
+void runXm(process.argv.slice(2), {
   env: process.env,
   cwd: process.cwd(),
   isRoot: process.geteuid?.() === 0,
@@ -28,16 +38,23 @@ process.exitCode = await runXm(process.argv.slice(2), {
   },
   signal: interrupt.signal,
   terminal: () =>
-    process.stdout.isTTY ? { columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 } : undefined,
-  out: (text) => process.stdout.write(text),
-  err: (text) => process.stderr.write(text),
+    process.getBuiltinModule('node:tty').isatty(1)
+      ? { columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 }
+      : undefined,
+  out: (text) => {
+    print(1, text);
+  },
+  err: (text) => {
+    print(2, text);
+  },
   write: (bytes) =>
     new Promise((resolve) => {
-      if (process.stdout.write(bytes)) resolve();
-      else process.stdout.once('drain', resolve);
+      if (stdout().write(bytes)) resolve();
+      else stdout().once('drain', resolve);
     }),
   now: () => new Date(),
-  sleep: (ms) => sleep(ms, undefined, { signal: interrupt.signal }),
+  sleep: (ms) =>
+    process.getBuiltinModule('node:timers/promises').setTimeout(ms, undefined, { signal: interrupt.signal }),
   become: async (module, args) => {
     attached = true;
     process.argv = [process.execPath, module, ...args];
@@ -84,4 +101,6 @@ process.exitCode = await runXm(process.argv.slice(2), {
       });
     });
   },
+}).then((code) => {
+  process.exitCode = code;
 });

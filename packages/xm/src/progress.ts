@@ -2,7 +2,7 @@
  * A line that moves while xend works, on a terminal only and only once the work has taken a while. Where the size of the
  * work is known it is a bar with a percentage, else time goes by.
  */
-import { stat } from 'node:fs/promises';
+import { statSync } from 'node:fs';
 import { atomNumber, childValue } from '@xenhost/sxp';
 import type { CommandContext } from './commands/command.ts';
 import { asSxp } from './commands/domain-rows.ts';
@@ -77,11 +77,5 @@ export function domainMemory({ server, api }: CommandContext, dom: string): () =
 
 /** Bytes that have been written to a file so far. */
 export function fileSize(path: string): () => Promise<number> {
-  return async () => {
-    try {
-      return (await stat(path)).size;
-    } catch {
-      return 0;
-    }
-  };
+  return () => Promise.resolve(statSync(path, { throwIfNoEntry: false })?.size ?? 0);
 }
