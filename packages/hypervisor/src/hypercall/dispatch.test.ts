@@ -16,6 +16,7 @@ function fakeEngine() {
   const state = { rax: 0n, rdi: 0n, rsi: 0n, rdx: 0n, r10: 0n, r8: 0n, r9: 0n, rip: 0x1002n };
   const engine = {
     state,
+    hostAddress: () => -1,
     readVirtual(address: bigint, into: Uint8Array) {
       const offset = at(address, into.length);
       if (offset === undefined) return { address, errorCode: 4 };

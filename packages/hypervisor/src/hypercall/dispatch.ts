@@ -85,7 +85,7 @@ export class HypercallDispatch {
     let deadline = 0n;
     return {
       kind, domid: domain.domid, domain, vcpu, engine, args,
-      memory: (this.#memory ??= new GuestMemory(engine)),
+      memory: (this.#memory ??= new GuestMemory(engine, this.#core.memory)),
       shouldPreempt: () => {
         if (this.#m.hasOtherWork(vcpu)) return true;
         const now = this.#core.clock.monotonicNs();

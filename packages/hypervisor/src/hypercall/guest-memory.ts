@@ -1,13 +1,19 @@
 /**
  * A guest's memory by the virtual addresses in its hypercall arguments, through the engine that has it loaded. Addresses
- * in Xen's own range are refused, as guest_handle_okay does, whatever is mapped there.
+ * in Xen's own range are refused, as guest_handle_okay does, whatever is mapped there. What lies in one page, as nearly all
+ * does, is found by the engine's TLB.
  */
 import type { Engine } from '@xenhost/cpu';
 import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START } from '../mm/api.ts';
+import type { MachineMemory } from '../state/machine-memory.ts';
 import type { CallerMemory } from './types.ts';
 
 /** Largest copy in one call; every structure of the ABI is far smaller. */
 const MAX_COPY = 1 << 20;
+const PAGE_MASK = 4095;
+/** High halves of the addresses that are Xen's. */
+const XEN_FIRST = Number(HYPERVISOR_VIRT_START >> 32n);
+const XEN_END = Number(HYPERVISOR_VIRT_END >> 32n);
 
 /** True when the range touches Xen's part of the address space or wraps. */
 export function touchesXen(address: bigint, length: number): boolean {
@@ -17,19 +23,44 @@ export function touchesXen(address: bigint, length: number): boolean {
 
 export class GuestMemory implements CallerMemory {
   readonly #engine: Engine;
+  readonly #memory: MachineMemory;
 
-  constructor(engine: Engine) {
+  constructor(engine: Engine, memory: MachineMemory) {
     this.#engine = engine;
+    this.#memory = memory;
   }
 
   read(address: bigint, length: number): Uint8Array | undefined {
+    const host = this.#place(address, length, false);
+    if (host >= 0) return this.#memory.u8.slice(host, host + length);
     if (length > MAX_COPY || touchesXen(address, length)) return undefined;
     const bytes = new Uint8Array(length);
     return length === 0 || !this.#engine.readVirtual(address, bytes, true) ? bytes : undefined;
   }
 
+  readWords(address: bigint, nr: number, into: Uint32Array): boolean {
+    const host = this.#place(address, nr * 4, false);
+    if (host < 0 || host % 4 !== 0) return false;
+    const { u32 } = this.#memory;
+    for (let i = 0; i < nr; i++) into[i] = u32[host / 4 + i] ?? 0;
+    return true;
+  }
+
   write(address: bigint, bytes: Uint8Array): boolean {
+    const host = this.#place(address, bytes.length, true);
+    if (host >= 0) {
+      this.#memory.u8.set(bytes, host);
+      return true;
+    }
     if (touchesXen(address, bytes.length)) return false;
     return bytes.length === 0 || !this.#engine.writeVirtual(address, bytes, true);
+  }
+
+  /** Machine address of bytes that lie in one page, plainly there for the guest and not Xen's; -1 for anything else. */
+  #place(address: bigint, length: number, isWrite: boolean): number {
+    const low = Number(BigInt.asUintN(32, address));
+    const high = Number(BigInt.asUintN(32, address >> 32n));
+    if (length === 0 || (low & PAGE_MASK) + length > PAGE_MASK + 1 || (high >= XEN_FIRST && high < XEN_END)) return -1;
+    return this.#engine.hostAddress(low | 0, high | 0, isWrite);
   }
 }

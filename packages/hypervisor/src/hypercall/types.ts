@@ -13,6 +13,11 @@ export type CallerKind = 'pv64' | 'pv32' | 'hvm64' | 'hvm32' | 'privcmd';
 export interface CallerMemory {
   /** A copy of the bytes, or undefined when any of them is not readable (-EFAULT). */
   read(address: bigint, length: number): Uint8Array | undefined;
+  /**
+   * Reads `nr` 32-bit words into the first of `into`, each once. False, with nothing said about the memory, where that is
+   * not done the short way: `read` decides then. Absent: there is no short way.
+   */
+  readWords?(address: bigint, nr: number, into: Uint32Array): boolean;
   /** False when not writable (-EFAULT); may have written a part. */
   write(address: bigint, bytes: Uint8Array): boolean;
 }

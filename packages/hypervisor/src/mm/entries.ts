@@ -1,4 +1,7 @@
-/** Replacing one entry of a guest's page table in use, of any level (Xen's `mod_l1_entry` to `mod_l4_entry`). */
+/**
+ * Replacing one entry of a guest's page table in use, of any level (Xen's `mod_l1_entry` to `mod_l4_entry`). Values come in
+ * halves, unsigned: these are the most frequent requests of all.
+ */
 import { Errno } from '@xenhost/base';
 import type { FrameTable } from './frame.ts';
 import {
@@ -7,11 +10,14 @@ import {
 import type { Entry } from './pte.ts';
 import type { TlbPort } from '../sched/api.ts';
 import type { Ownership } from './ownership.ts';
-import type { Tables } from './tables.ts';
+import type { Halves, Tables } from './tables.ts';
 import type { PageTypes } from './types.ts';
 
 /** Bits without which an entry allows less, or must be walked again to be set. */
 const GRANTING_FLAGS = Pte.present | Pte.rw | Pte.user | Pte.accessed | Pte.dirty;
+
+/** `exchangeL1`: the entry held something else. */
+export const MISMATCH = 1;
 
 export class Entries {
   readonly #frames: FrameTable;
@@ -32,8 +38,8 @@ export class Entries {
    * L1: `frameOwner` is whose frames may be mapped. 0, -EINVAL, -EPERM or -EBUSY. Translations of the old entry stay
    * cached until the guest flushes them.
    */
-  modifyL1(table: number, slot: number, value: bigint, frameOwner: number, preserveAd: boolean): number {
-    const wanted = entryOf(value);
+  modifyL1(table: number, slot: number, value: Halves, frameOwner: number, preserveAd: boolean): number {
+    const wanted = entryOf(value.lo, value.hi);
     if ((wanted.flags & Pte.present) === 0) {
       const old = this.#entry(table, slot);
       this.#write(table, slot, wanted.mfn, wanted.flags, preserveAd);
@@ -60,37 +66,36 @@ export class Entries {
   }
 
   /**
-   * The same for a compare-and-exchange of the guest's: `undefined` when done, a negative errno when refused, else what
-   * the entry held instead of `expected`.
+   * The same for a compare-and-exchange of the guest's: 0, a negative errno when refused, or `MISMATCH` when the entry held
+   * something else than `expected`.
    */
-  exchangeL1(table: number, slot: number, value: bigint, expected: bigint, owner: number): number | bigint | undefined {
-    const wanted = entryOf(value);
+  exchangeL1(table: number, slot: number, value: Halves, expected: Halves, frameOwner: number): number {
+    const wanted = entryOf(value.lo, value.hi);
     const flags = adjustL1(wanted.flags);
     if ((wanted.flags & Pte.present) !== 0) {
-      const result = this.#types.getFromL1(flags, wanted.mfn, owner);
+      const result = this.#types.getFromL1(flags, wanted.mfn, frameOwner);
       if (result !== 0) return result;
     }
-    const adjusted = (BigInt(hiOf(wanted.mfn, flags)) << 32n) | BigInt(loOf(wanted.mfn, flags));
-    const held = this.#tables.compareExchange(table, slot, expected, adjusted);
-    if (held !== expected) {
+    const adjusted = { lo: loOf(wanted.mfn, flags), hi: hiOf(wanted.mfn, flags) };
+    if (!this.#tables.compareExchange(table, slot, expected, adjusted)) {
       this.#types.putFromL1(flags, wanted.mfn);
-      return held;
+      return MISMATCH;
     }
     this.#own.changed(table);
-    const old = entryOf(expected);
+    const old = entryOf(expected.lo, expected.hi);
     this.leafChanged(table, slot, old, { flags, mfn: wanted.mfn });
     this.#types.putFromL1(old.flags, old.mfn);
-    return undefined;
+    return 0;
   }
 
   /**
    * L2 to L4. 0, -EINVAL, -EPERM or RESTART. `replaced` is told when a present entry went away: translations through it
    * must be flushed by the caller. What the old entry held is released by draining the owner's stack.
    */
-  modifyUpper(table: number, slot: number, value: bigint, preserveAd: boolean, replaced: () => void): number {
+  modifyUpper(table: number, slot: number, value: Halves, preserveAd: boolean, replaced: () => void): number {
     const level = this.#frames.type(table) as 2 | 3 | 4;
     if (level === 4 && isXenSlot(slot)) return -Errno.EINVAL;
-    const wanted = entryOf(value);
+    const wanted = entryOf(value.lo, value.hi);
     if ((wanted.flags & Pte.present) !== 0) {
       if ((wanted.flags & UPPER_DISALLOWED) !== 0) return -Errno.EINVAL;
       const flags = adjustUpper(wanted.flags, level);

@@ -2,22 +2,23 @@
  * `mmu_update`, `update_va_mapping` and `update_va_mapping_otherdomain`, and stores to L1 tables that the CPU refused
  * (writable page tables). Answers to `do_mmu_update` and `ptwr_emulated_update` of Xen.
  */
-import { bytesOf, Errno } from '@xenhost/base';
-import { MmuCommand, MmuUpdate, UVMF } from '@xenhost/xen-abi';
+import { Errno } from '@xenhost/base';
+import { MmuCommand, MmuUpdate, PAGE_SIZE, UVMF } from '@xenhost/xen-abi';
 import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
 import { DomainFlag } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
-import { frameNumber, frameOwner, mayTarget, u32 } from './access.ts';
+import { frameOwner, mayTarget, u32 } from './access.ts';
 import { FrameType } from './api.ts';
 import type { MemoryModules, PtWriteResult } from './api.ts';
+import { MISMATCH } from './entries.ts';
 import type { Entries } from './entries.ts';
 import { ALL_VCPUS } from './flush.ts';
 import type { Flusher } from './flush.ts';
 import type { FrameTable } from './frame.ts';
 import type { Ownership } from './ownership.ts';
-import { isCanonical, Pte } from './pte.ts';
-import { RequestList } from './request-list.ts';
-import type { Tables } from './tables.ts';
+import { highHalf, isCanonical, joined, lowHalf, Pte } from './pte.ts';
+import { RequestBuffer, RequestList } from './request-list.ts';
+import type { Halves, Tables } from './tables.ts';
 import type { PageTypes } from './types.ts';
 import { findL1 } from './walk.ts';
 
@@ -39,6 +40,7 @@ interface Owners {
 
 export class MmuUpdates {
   readonly #m: MmuModules;
+  readonly #buffer = new RequestBuffer(MmuUpdate.size);
   constructor(modules: MmuModules) {
     this.#m = modules;
   }
@@ -54,16 +56,17 @@ export class MmuUpdates {
   #mmuUpdate(call: HypercallCall): HypercallResult {
     const domains = u32(call.args[3]);
     if (!this.#m.types.drain(call.domain)) return 'continue';
-    const list = new RequestList(call, MmuUpdate.size);
+    const list = new RequestList(call, this.#buffer);
     const owners = this.#owners(call, domains);
     if (typeof owners === 'number') return owners;
     const stale = { upper: false };
-    const result = list.run(this.#m.types, owners.tables, (bytes) => {
-      const request = MmuUpdate.view(bytesOf(bytes), 0);
-      return this.#request(call, owners, request.ptr, request.val, () => {
-        stale.upper = true;
-        this.#m.modules.tlb.upperChanged(owners.tables.domid);
-      });
+    const upperChanged = (): void => {
+      stale.upper = true;
+      this.#m.modules.tlb.upperChanged(owners.tables.domid);
+    };
+    const result = list.run(this.#m.types, owners.tables, (words, at) => {
+      const pointer = { lo: words[at] ?? 0, hi: words[at + 1] ?? 0 };
+      return this.#request(call, owners, pointer, { lo: words[at + 2] ?? 0, hi: words[at + 3] ?? 0 }, upperChanged);
     });
     if (stale.upper) this.#m.modules.tlb.flushVcpus(owners.tables, ALL_VCPUS, true);
     return list.finish(result);
@@ -82,23 +85,22 @@ export class MmuUpdates {
     return frames ? { tables, frames } : -Errno.ESRCH;
   }
 
-  #request(call: HypercallCall, owners: Owners, pointer: bigint, value: bigint, stale: () => void): number {
-    const command = Number(pointer & 7n);
-    const address = pointer & ~7n;
+  #request(call: HypercallCall, owners: Owners, pointer: Halves, value: Halves, stale: () => void): number {
+    const command = pointer.lo & 7;
     switch (command) {
       case MmuCommand.normal:
       case MmuCommand.preserveAd:
       case MmuCommand.noTranslate:
         if ((owners.tables.v.flags & DomainFlag.hvm) !== 0) return -Errno.EOPNOTSUPP;
         if (!mayTarget(call.domain, owners.tables) || !mayTarget(call.domain, owners.frames)) return -Errno.EPERM;
-        return this.#update(owners, address, value, command === MmuCommand.preserveAd, stale);
+        return this.#update(owners, pointer, value, command === MmuCommand.preserveAd, stale);
       case MmuCommand.machphys: {
         if (owners.tables.domid !== call.domid) return -Errno.EPERM;
         if (!mayTarget(call.domain, owners.frames)) return -Errno.EPERM;
         if ((owners.frames.v.flags & DomainFlag.hvm) !== 0) return -Errno.EINVAL;
-        const mfn = frameNumber(address >> 12n);
+        const mfn = frameAt(pointer);
         if (this.#m.own.ownerOf(mfn) !== owners.frames.domid) return -Errno.EINVAL;
-        this.#m.own.setM2p(mfn, value);
+        this.#m.own.setM2p(mfn, joined(value.lo, value.hi));
         return 0;
       }
       default:
@@ -106,11 +108,11 @@ export class MmuUpdates {
     }
   }
 
-  #update(owners: Owners, address: bigint, value: bigint, preserveAd: boolean, stale: () => void): number {
+  #update(owners: Owners, pointer: Halves, value: Halves, preserveAd: boolean, stale: () => void): number {
     const { own, types, frames, entries, tables } = this.#m;
-    const mfn = frameNumber(address >> 12n);
+    const mfn = frameAt(pointer);
     if (!own.get(mfn, owners.tables.domid)) return -Errno.EINVAL;
-    const slot = Number((address >> 3n) & 0x1ffn);
+    const slot = (pointer.lo >>> 3) & 0x1ff;
     let result: number = -Errno.EINVAL;
     if (types.isTableInUse(mfn)) {
       if (frames.type(mfn) === FrameType.l1)
@@ -118,7 +120,7 @@ export class MmuUpdates {
       else if (owners.frames.domid === owners.tables.domid)
         result = entries.modifyUpper(mfn, slot, value, preserveAd, stale);
     } else if (types.getType(mfn, FrameType.writable) === 0) {
-      tables.store64(Number(address), value);
+      tables.store64(mfn * PAGE_SIZE + slot * 8, joined(value.lo, value.hi));
       own.changed(mfn);
       types.putType(mfn);
       result = 0;
@@ -141,7 +143,7 @@ export class MmuUpdates {
     if (!leaf || this.#m.own.ownerOf(leaf.table) !== call.domid) return -Errno.EINVAL;
     if (!this.#m.types.isTableInUse(leaf.table) || this.#m.frames.type(leaf.table) !== FrameType.l1)
       return -Errno.EINVAL;
-    const result = this.#m.entries.modifyL1(leaf.table, leaf.slot, value, owner.domid, false);
+    const result = this.#m.entries.modifyL1(leaf.table, leaf.slot, halves(value), owner.domid, false);
     return result === 0 ? this.#flush(call, va, flags) : result;
   }
 
@@ -187,11 +189,16 @@ export class MmuUpdates {
     const mask = ((1n << BigInt(size * 8)) - 1n) << shift;
     const current = tables.raw(table, slot);
     const merge = (part: bigint): bigint => (current & ~mask) | ((part << shift) & mask);
+    const merged = halves(merge(value));
     if (expected === undefined) {
-      return entries.modifyL1(table, slot, merge(value), vcpu.domid, false) === 0 ? { kind: 'stored' } : refused;
+      return entries.modifyL1(table, slot, merged, vcpu.domid, false) === 0 ? { kind: 'stored' } : refused;
     }
-    const result = entries.exchangeL1(table, slot, merge(value), merge(expected), vcpu.domid);
-    if (typeof result === 'number') return refused;
-    return result === undefined ? { kind: 'stored' } : { kind: 'mismatch', current: (result & mask) >> shift };
+    const result = entries.exchangeL1(table, slot, merged, halves(merge(expected)), vcpu.domid);
+    if (result === MISMATCH) return { kind: 'mismatch', current: (tables.raw(table, slot) & mask) >> shift };
+    return result === 0 ? { kind: 'stored' } : refused;
   }
 }
+
+const halves = (value: bigint): Halves => ({ lo: lowHalf(value), hi: highHalf(value) });
+/** The frame that a machine address is in; out of range, no frame's number. */
+const frameAt = ({ lo, hi }: Halves): number => (lo >>> 12) + hi * 2 ** 20;

@@ -1,5 +1,5 @@
 /** `mmuext_op`: pins, base tables, flushes, LDT, page copies (Xen's `do_mmuext_op`). */
-import { bytesOf, Errno } from '@xenhost/base';
+import { Errno } from '@xenhost/base';
 import { MmuExt, MmuExtOp, PAGE_SIZE } from '@xenhost/xen-abi';
 import type { HypercallCall, HypercallResult } from '../hypercall/types.ts';
 import type { MachineMemory } from '../state/machine-memory.ts';
@@ -12,8 +12,8 @@ import type { Descriptors } from './descriptors.ts';
 import { ALL_VCPUS } from './flush.ts';
 import { FrameFlag } from './frame.ts';
 import type { MmuModules } from './mmu-update.ts';
-import { isCanonical } from './pte.ts';
-import { RequestList } from './request-list.ts';
+import { isCanonical, joined } from './pte.ts';
+import { RequestBuffer, RequestList } from './request-list.ts';
 
 export interface MmuExtModules extends MmuModules {
   readonly bases: BaseTables;
@@ -29,6 +29,7 @@ interface Operation {
 export class MmuExtOps {
   readonly #memory: MachineMemory;
   readonly #m: MmuExtModules;
+  readonly #buffer = new RequestBuffer(MmuExtOp.size);
 
   constructor(memory: MachineMemory, modules: MmuExtModules) {
     this.#memory = memory;
@@ -47,15 +48,17 @@ export class MmuExtOps {
     const foreign = u32(call.args[3]) & 0xffff;
     const { types, modules } = this.#m;
     if (!types.drain(call.domain)) return 'continue';
-    const list = new RequestList(call, MmuExtOp.size);
+    const list = new RequestList(call, this.#buffer);
     const owner = frameOwner(modules, call, foreign);
     if (!owner) return -Errno.ESRCH;
     if ((owner.v.flags & DomainFlag.hvm) !== 0) return -Errno.EINVAL;
     if (!mayTarget(call.domain, owner)) return -Errno.EPERM;
     if (!types.drain(owner)) return 'continue';
-    const result = list.run(types, owner, (bytes) => {
-      const { cmd, arg1, arg2 } = MmuExtOp.view(bytesOf(bytes), 0);
-      return this.#operation(call, owner, { cmd, arg1, arg2 });
+    const result = list.run(types, owner, (words, at) => {
+      const word = (i: number): number => words[at + i] ?? 0;
+      // struct mmuext_op: cmd, a pad, arg1, arg2.
+      const op = { cmd: word(0), arg1: joined(word(2), word(3)), arg2: joined(word(4), word(5)) };
+      return this.#operation(call, owner, op);
     });
     return list.finish(result);
   }

@@ -44,11 +44,12 @@ export const loOf = (mfn: number, flags: number): number => ((mfn % 0x100000) * 
 export const hiOf = (mfn: number, flags: number): number =>
   ((((flags >>> 12) << 20) >>> 0) + Math.floor(mfn / 0x100000)) >>> 0;
 
-export function entryOf(value: bigint): Entry {
-  const lo = Number(value & 0xffffffffn);
-  const hi = Number((value >> 32n) & 0xffffffffn);
-  return { flags: flagsOf(lo, hi), mfn: mfnOf(lo, hi) };
-}
+export const entryOf = (lo: number, hi: number): Entry => ({ flags: flagsOf(lo, hi), mfn: mfnOf(lo, hi) });
+
+/** Halves of a 64-bit value, unsigned, and the value of two halves. */
+export const lowHalf = (value: bigint): number => Number(BigInt.asUintN(32, value));
+export const highHalf = (value: bigint): number => Number(BigInt.asUintN(32, value >> 32n));
+export const joined = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
 /** What Xen adds to a present L1 entry of a guest: user, and global or the mark of the guest's kernel. */
 export function adjustL1(flags: number): number {
@@ -65,8 +66,10 @@ export function adjustUpper(flags: number, level: number): number {
   return flags | Pte.user | (level === 4 ? Pte.accessed : 0);
 }
 
-/** Slot of a linear address in its table of a level, 1 to 4. */
-export const slotOf = (linear: bigint, level: number): number =>
-  Number((linear >> BigInt(12 + 9 * (level - 1))) & 0x1ffn);
+/** Slot of a linear address, in halves, in its table of a level, 1 to 4. */
+export function slotAt(lo: number, hi: number, level: number): number {
+  const shift = 12 + 9 * (level - 1);
+  return (shift < 32 ? (lo >>> shift) | (hi << (32 - shift)) : hi >>> (shift - 32)) & 0x1ff;
+}
 
 export const isCanonical = (linear: bigint): boolean => BigInt.asUintN(64, BigInt.asIntN(48, linear)) === linear;

@@ -1,8 +1,14 @@
 /** Page tables in machine memory: reading and replacing entries so that a walk on another pCPU never sees half of one. */
 import type { MachineMemory } from '../state/machine-memory.ts';
-import { flagsOf, hiOf, loOf, mfnOf, Pte } from './pte.ts';
+import { flagsOf, hiOf, joined, loOf, mfnOf, Pte } from './pte.ts';
 
 const WORDS_PER_FRAME = 1024;
+
+/** A 64-bit value as two unsigned numbers. */
+export interface Halves {
+  readonly lo: number;
+  readonly hi: number;
+}
 
 export class Tables {
   readonly #u32: Uint32Array;
@@ -23,6 +29,13 @@ export class Tables {
   mfn(table: number, slot: number): number {
     const i = table * WORDS_PER_FRAME + slot * 2;
     return mfnOf(this.#u32[i] ?? 0, this.#u32[i + 1] ?? 0);
+  }
+  /** Halves of an entry as they are. */
+  low(table: number, slot: number): number {
+    return this.#u32[table * WORDS_PER_FRAME + slot * 2] ?? 0;
+  }
+  high(table: number, slot: number): number {
+    return this.#u32[table * WORDS_PER_FRAME + slot * 2 + 1] ?? 0;
   }
   raw(table: number, slot: number): bigint {
     return this.#u64[table * (WORDS_PER_FRAME / 2) + slot] ?? 0n;
@@ -65,9 +78,29 @@ export class Tables {
     }
   }
 
-  /** Replaces an entry when it still holds `old`; returns what it held. */
-  compareExchange(table: number, slot: number, old: bigint, value: bigint): bigint {
-    return Atomics.compareExchange(this.#u64, table * (WORDS_PER_FRAME / 2) + slot, old, value);
+  /**
+   * Replaces an entry of a table in use when it still holds `old`. Without the hypervisor lock only walks write to such a
+   * table: A and D bits, in the low half of present entries. True when it was replaced.
+   */
+  compareExchange(table: number, slot: number, old: Halves, value: Halves): boolean {
+    const i = table * WORDS_PER_FRAME + slot * 2;
+    const u32 = this.#u32;
+    if (u32[i + 1] !== old.hi) return false;
+    if (value.hi === old.hi) return Atomics.compareExchange(u32, i, old.lo, value.lo) === old.lo;
+    // The half that makes it present is the last that comes and the first that goes.
+    if ((old.lo & Pte.present) === 0) {
+      if (u32[i] !== old.lo) return false;
+      Atomics.store(u32, i + 1, value.hi);
+      Atomics.store(u32, i, value.lo);
+      return true;
+    }
+    if ((value.lo & Pte.present) === 0) {
+      if (Atomics.compareExchange(u32, i, old.lo, value.lo) !== old.lo) return false;
+      Atomics.store(u32, i + 1, value.hi);
+      return true;
+    }
+    const held = joined(old.lo, old.hi);
+    return Atomics.compareExchange(this.#u64, i / 2, held, joined(value.lo, value.hi)) === held;
   }
 
   /** A plain aligned 64-bit store into a frame. */

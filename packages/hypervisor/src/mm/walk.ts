@@ -1,6 +1,6 @@
 /** Walking a guest's page tables in software: for hypercalls that name an entry by the address it maps. */
 import type { PageWalk } from './api.ts';
-import { isCanonical, Pte, slotOf } from './pte.ts';
+import { highHalf, lowHalf, Pte, slotAt } from './pte.ts';
 import type { Tables } from './tables.ts';
 
 export interface LeafTable {
@@ -12,12 +12,18 @@ export interface LeafTable {
 
 /** The L1 table and slot behind a linear address; undefined when an upper entry is not present or is a large page. */
 export function findL1(tables: Tables, nrFrames: number, l4: number, linear: bigint): LeafTable | undefined {
-  if (l4 === 0 || !isCanonical(linear)) return undefined;
+  return findL1At(tables, nrFrames, l4, lowHalf(linear), highHalf(linear));
+}
+
+/** The same for an address in halves. */
+export function findL1At(tables: Tables, nrFrames: number, l4: number, lo: number, hi: number): LeafTable | undefined {
+  const top = (hi | 0) >> 15;
+  if (l4 === 0 || (top !== 0 && top !== -1)) return undefined;
   let table = l4;
   let writable = true;
   let user = true;
   for (let level = 4; level > 1; level--) {
-    const slot = slotOf(linear, level);
+    const slot = slotAt(lo, hi, level);
     const flags = tables.flags(table, slot);
     if ((flags & (Pte.present | Pte.pse)) !== Pte.present) return undefined;
     writable &&= (flags & Pte.rw) !== 0;
@@ -25,7 +31,7 @@ export function findL1(tables: Tables, nrFrames: number, l4: number, linear: big
     table = tables.mfn(table, slot);
     if (table >= nrFrames) return undefined;
   }
-  return { table, slot: slotOf(linear, 1), writable, user };
+  return { table, slot: (lo >>> 12) & 0x1ff, writable, user };
 }
 
 export function walkTo(tables: Tables, nrFrames: number, l4: number, linear: bigint): PageWalk | undefined {

@@ -83,7 +83,7 @@ class Guest {
       crashDomain: (_d, _v, text) => this.crashes.push(text),
       dispatchHypercall: (v, e) => {
         if (e.state.rax !== BigInt(Hypercall.iret)) return;
-        const rest = { domid: domain.domid, domain, vcpu: v, engine: e, memory: new GuestMemory(e) };
+        const rest = { domid: domain.domid, domain, vcpu: v, engine: e, memory: new GuestMemory(e, this.memory) };
         this.pv.hypercalls.iret({ kind: 'pv64', args: [], shouldPreempt: () => false, ...rest });
       },
     };

@@ -92,7 +92,7 @@ function machine(source: string) {
         domain,
         vcpu,
         engine: e,
-        memory: new GuestMemory(e),
+        memory: new GuestMemory(e, memory),
         shouldPreempt: () => false,
       };
       const result = handler({ kind: 'pv64', args, ...kept });
