@@ -30,7 +30,8 @@ import { PerDomain } from './per-domain.ts';
 import { HostWords } from './private.ts';
 import { isCanonical } from './pte.ts';
 import { COUNTER } from '../trace/counter-table.ts';
-import { PtEmulator } from './pt-emulate.ts';
+import { hasWritableTables, PtEmulator } from './pt-emulate.ts';
+import { PlainStores } from './pt-plain.ts';
 import { Relinquisher } from './relinquish.ts';
 import { Tables } from './tables.ts';
 import { PageTypes } from './types.ts';
@@ -62,6 +63,7 @@ export class Memory implements MemoryManager {
   readonly #descriptors: Descriptors;
   readonly #updates: MmuUpdates;
   readonly #emulator: PtEmulator;
+  readonly #plainStores: PlainStores;
   readonly #relinquisher: Relinquisher;
   #grants: GrantFrames | undefined;
 
@@ -89,6 +91,11 @@ export class Memory implements MemoryManager {
       counters.count(COUNTER.ptwr);
       if (tracer.on && engine) tracer.ptwr(value, linear, engine.state.rip);
       return this.#updates.ptWrite(vcpu, linear, size, value, expected);
+    });
+    this.#plainStores = new PlainStores(memory, (vcpu, place, value, expected) => {
+      const result = this.#updates.ptWriteEntry(vcpu, place, value, expected);
+      if (result === 0) core.counters.count(COUNTER.ptwr);
+      return result;
     });
     this.#relinquisher = new Relinquisher(memory, {
       frames, own, types,
@@ -223,7 +230,10 @@ export class Memory implements MemoryManager {
     const isWriteToPresent = (errorCode & (PFEC.present | PFEC.write)) === (PFEC.present | PFEC.write);
     if (!isWriteToPresent || !vcpu.v.kernelMode || !isCanonical(address)) return false;
     const domain = this.#modules.domain(vcpu.domid);
-    return domain !== undefined && this.#emulator.emulate(domain, vcpu, engine, address);
+    if (!domain || !hasWritableTables(domain)) return false;
+    // Traced stores go the general way, which tells of them.
+    if (!this.#core.tracer.on && this.#plainStores.emulate(vcpu, engine, address)) return true;
+    return this.#emulator.emulate(vcpu, engine, address);
   }
   switchTables(vcpu: VcpuRef, engine: Engine): void {
     this.#bases.switchTables(vcpu, engine);

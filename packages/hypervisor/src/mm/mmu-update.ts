@@ -38,6 +38,11 @@ interface Owners {
   readonly frames: DomainRef;
 }
 
+interface EntryPlace {
+  readonly table: number;
+  readonly slot: number;
+}
+
 export class MmuUpdates {
   readonly #m: MmuModules;
   readonly #buffer = new RequestBuffer(MmuUpdate.size);
@@ -174,7 +179,7 @@ export class MmuUpdates {
 
   /** See `MemoryManager.ptWrite`. */
   ptWrite(vcpu: VcpuRef, linear: bigint, size: number, value: bigint, expected?: bigint): PtWriteResult {
-    const { tables, frames, own, types, entries } = this.#m;
+    const { tables, frames } = this.#m;
     const refused: PtWriteResult = { kind: 'refused' };
     if ((size !== 8 && size !== 4 && size !== 2 && size !== 1) || Number(linear & 7n) % size !== 0) return refused;
     const leaf = findL1(tables, frames.nrFrames, vcpu.v.guestTable, linear);
@@ -182,20 +187,32 @@ export class MmuUpdates {
     const mapping = tables.flags(leaf.table, leaf.slot);
     if ((mapping & (Pte.present | Pte.rw)) !== Pte.present) return refused;
     const table = tables.mfn(leaf.table, leaf.slot);
-    if (own.ownerOf(table) !== vcpu.domid) return refused;
-    if (!types.isTableInUse(table) || frames.type(table) !== FrameType.l1) return refused;
+    if (!this.#isOwnL1(vcpu, table)) return refused;
     const slot = Number((linear >> 3n) & 0x1ffn);
     const shift = (linear & 7n) * 8n;
     const mask = ((1n << BigInt(size * 8)) - 1n) << shift;
     const current = tables.raw(table, slot);
     const merge = (part: bigint): bigint => (current & ~mask) | ((part << shift) & mask);
-    const merged = halves(merge(value));
-    if (expected === undefined) {
-      return entries.modifyL1(table, slot, merged, vcpu.domid, false) === 0 ? { kind: 'stored' } : refused;
-    }
-    const result = entries.exchangeL1(table, slot, merged, halves(merge(expected)), vcpu.domid);
+    const wanted = expected === undefined ? undefined : halves(merge(expected));
+    const result = this.#replace(vcpu, { table, slot }, halves(merge(value)), wanted);
     if (result === MISMATCH) return { kind: 'mismatch', current: (tables.raw(table, slot) & mask) >> shift };
     return result === 0 ? { kind: 'stored' } : refused;
+  }
+
+  /** `ptWrite` of a whole entry whose place is known: see `EntryStore`. */
+  ptWriteEntry(vcpu: VcpuRef, place: EntryPlace, value: Halves, expected: Halves | undefined): number {
+    return this.#isOwnL1(vcpu, place.table) ? this.#replace(vcpu, place, value, expected) : -Errno.EINVAL;
+  }
+
+  #isOwnL1(vcpu: VcpuRef, table: number): boolean {
+    const { own, types, frames } = this.#m;
+    return own.ownerOf(table) === vcpu.domid && types.isTableInUse(table) && frames.type(table) === FrameType.l1;
+  }
+
+  #replace(vcpu: VcpuRef, { table, slot }: EntryPlace, value: Halves, expected: Halves | undefined): number {
+    const { entries } = this.#m;
+    if (expected === undefined) return entries.modifyL1(table, slot, value, vcpu.domid, false);
+    return entries.exchangeL1(table, slot, value, expected, vcpu.domid);
   }
 }
 

@@ -2,14 +2,14 @@ import { CPU_STATE_SIZE, CpuState, RFLAGS } from '@xenhost/cpu';
 import type { Engine } from '@xenhost/cpu';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import type { PtWriteResult } from './api.ts';
-import { PtEmulator } from './pt-emulate.ts';
+import { hasWritableTables, PtEmulator } from './pt-emulate.ts';
 
 const CODE = 0x40_0000n;
 const ENTRY = 0x50_0018n;
 const OLD = 0x1234_5067n;
 
 /** One instruction at CODE, an entry at ENTRY; stores are noted and answered with `answer`. */
-function run(code: readonly number[], registers: Partial<Pick<CpuState, 'rax' | 'rcx' | 'rdi'>>, answer: PtWriteResult = { kind: 'stored' }, vmAssist = 4) {
+function run(code: readonly number[], registers: Partial<Pick<CpuState, 'rax' | 'rcx' | 'rdi'>>, answer: PtWriteResult = { kind: 'stored' }) {
   const state = new CpuState(new Uint8Array(CPU_STATE_SIZE));
   state.rip = CODE;
   state.rdi = ENTRY;
@@ -28,7 +28,7 @@ function run(code: readonly number[], registers: Partial<Pick<CpuState, 'rax' | 
     stores.push({ linear, size, value, expected });
     return answer;
   });
-  const done = emulator.emulate({ v: { vmAssist } } as DomainRef, {} as VcpuRef, engine, ENTRY);
+  const done = emulator.emulate({} as VcpuRef, engine, ENTRY);
   return { done, state, store: stores[0] };
 } // prettier-ignore
 
@@ -62,14 +62,18 @@ test('an entry that changed meanwhile: the instruction is tried again', () => {
   expect([done, state.rip, state.rax]).toEqual([true, CODE, 7n]);
 });
 
-test.each<[string, number[], number, PtWriteResult]>([
-  ['a refused store', [0x48, 0x89, 0x07], 4, { kind: 'refused' }],
-  ['the assist off', [0x48, 0x89, 0x07], 0, { kind: 'stored' }],
-  ['a load', [0x48, 0x8b, 0x07], 4, { kind: 'stored' }],
-  ['an instruction that is not dealt with', [0x48, 0xff, 0x07], 4, { kind: 'stored' }],
-  ['another address', [0x48, 0x89, 0x87, 0, 0x10, 0, 0], 4, { kind: 'stored' }],
-  ['16 bytes', [0xf3, 0x0f, 0x7f, 0x07], 4, { kind: 'stored' }],
-])("%s is the guest's fault", (_, code, assist, answer) => {
-  const { done, state } = run(code, {}, answer, assist);
+test('a domain without the assist has no such stores', () => {
+  expect(hasWritableTables({ v: { vmAssist: 4 } } as DomainRef)).toBe(true);
+  expect(hasWritableTables({ v: { vmAssist: ~4 >>> 0 } } as DomainRef)).toBe(false);
+});
+
+test.each<[string, number[], PtWriteResult]>([
+  ['a refused store', [0x48, 0x89, 0x07], { kind: 'refused' }],
+  ['a load', [0x48, 0x8b, 0x07], { kind: 'stored' }],
+  ['an instruction that is not dealt with', [0x48, 0xff, 0x07], { kind: 'stored' }],
+  ['another address', [0x48, 0x89, 0x87, 0, 0x10, 0, 0], { kind: 'stored' }],
+  ['16 bytes', [0xf3, 0x0f, 0x7f, 0x07], { kind: 'stored' }],
+])("%s is the guest's fault", (_, code, answer) => {
+  const { done, state } = run(code, {}, answer);
   expect([done, state.rip]).toEqual([false, CODE]);
 });

@@ -24,6 +24,9 @@ interface Effect {
   retire(): void;
 }
 
+/** The domain wants its stores to page tables done for it. */
+export const hasWritableTables = (domain: DomainRef): boolean => (domain.v.vmAssist & ASSIST_WRITABLE_PAGETABLES) !== 0;
+
 export class PtEmulator {
   readonly #store: Store;
   constructor(store: Store) {
@@ -31,8 +34,7 @@ export class PtEmulator {
   }
 
   /** True when the instruction is done (RIP past it) or is to be tried again; false when the guest gets its #PF. */
-  emulate(domain: DomainRef, vcpu: VcpuRef, engine: Engine, address: bigint): boolean {
-    if ((domain.v.vmAssist & ASSIST_WRITABLE_PAGETABLES) === 0) return false;
+  emulate(vcpu: VcpuRef, engine: Engine, address: bigint): boolean {
     const instruction = fetch(engine);
     if (!instruction) return false;
     const memory = instruction.operands.find((operand) => operand.kind === 'memory');
