@@ -29,12 +29,13 @@ export interface DeviceModules extends Pick<XendPorts, 'xc' | 'store' | 'log' | 
   resolveDomain(ref: string): number;
 }
 
-/** Writes a device's nodes in one transaction. Throws XendError when its number is taken. */
+/** Writes a device's nodes in one transaction; `number` is what a saved one had. Throws XendError when its number is taken. */
 export async function createDevice(
   vm: Vm,
   live: Live,
   device: DeviceConfig,
   modules: DeviceModules,
+  number?: number,
 ): Promise<ConnectedDevice> {
   const plan = planDevice(device, modules.settings?.vifScript);
   const backendName = atomText(device.options.get('backend')) ?? '0';
@@ -50,8 +51,9 @@ export async function createDevice(
     let devid = plan.devid;
     if (devid === 'allocate') {
       const counter = `${base}/device-misc/${plan.frontendClass}/nextDeviceID`;
-      devid = Number((await t.tryRead(counter)) ?? 0);
-      await t.write(counter, devid + 1);
+      const next = Number((await t.tryRead(counter)) ?? 0);
+      devid = number ?? next;
+      await t.write(counter, Math.max(next, devid + 1));
     }
     const connected: ConnectedDevice = {
       class: device.class,

@@ -8,6 +8,7 @@ import { cpuMask } from '../config/cpus.ts';
 import { createDevice, connectedDevices, removeDevice, type DeviceModules } from '../device/controller.ts';
 import type { DeviceModels } from '../device-model/device-models.ts';
 import { XendError, messageOf } from '../errors.ts';
+import type { DeviceNumbers } from '../image/device-numbers.ts';
 import { DESTROY_WAIT_MS, MAX_IMAGE_BYTES, MEMORY_POLL_MS, MEMORY_WAIT_MS } from '../limits.ts';
 import { DEFAULT_SETTINGS } from '../options/settings.ts';
 import type { BuildPvDomain, XendPorts } from '../ports.ts';
@@ -32,6 +33,8 @@ export interface BuildModules extends XendPorts, DeviceModules {
   readonly screens: Pick<DeviceModels, 'start' | 'stop'>;
   /** Puts a saved guest's memory into the domain, in place of a kernel. */
   readonly restore?: BuildPvDomain | undefined;
+  /** What its devices were called, by UUID; the others are numbered anew. */
+  readonly numbers?: DeviceNumbers | undefined;
 }
 
 /** Creates and builds; on success `vm.live` is set. Throws XendError and leaves nothing behind. */
@@ -119,7 +122,9 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
   undo.push('remove its devices', async () => {
     for (const device of await connectedDevices(vm, store)) await removeDevice(vm, store, device);
   });
-  for (const device of config.devices) await createDevice(vm, live, device, modules);
+  for (const device of config.devices) {
+    await createDevice(vm, live, device, modules, modules.numbers?.get(device.uuid));
+  }
   undo.push('stop its device model', () => modules.screens.stop(domid));
   await modules.screens.start(vm, live);
   await store.rm(`${vm.vmPath}/${CREATION_IN_PROGRESS}`);

@@ -13,6 +13,7 @@ import { storedConfigSxp } from '../config/sxp.ts';
 import type { VmConfig } from '../config/types.ts';
 import { waitForDevices } from '../device/controller.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
+import { takeNumbers, withNumbers } from '../image/device-numbers.ts';
 import { FileSink, FileSource, MAX_CONFIG_BYTES, SAVE_SIGNATURE, VALID_ASSISTS } from '../image/format.ts';
 import { restoreGuestImage } from '../image/restore.ts';
 import { writeGuestImage } from '../image/save.ts';
@@ -72,7 +73,7 @@ async function writeTo(manager: DomainManager, vm: Vm, file: FileHandle, path: s
   await suspendGuest(manager, vm, live);
   try {
     const sink = new FileSink(file);
-    const config = Buffer.from(prettySxp(storedConfigSxp(vm.config)));
+    const config = Buffer.from(prettySxp(storedConfigSxp(await withNumbers(vm, manager.ports.store))));
     const length = Buffer.alloc(4);
     length.writeInt32BE(config.length);
     await sink.bytes(Buffer.concat([Buffer.from(SAVE_SIGNATURE, 'latin1'), length, config]));
@@ -149,9 +150,9 @@ export async function restore(manager: DomainManager, path: string, paused: bool
 
 async function readFrom(manager: DomainManager, file: FileHandle, paused: boolean): Promise<Vm> {
   const source = new FileSource(file);
-  const config = await readConfig(source);
+  const { config, numbers } = takeNumbers(await readConfig(source));
   const { xc, store } = manager.ports;
-  const vm = await manager.createFrom(config, (options) => restoreGuestImage(xc, source, options));
+  const vm = await manager.createFrom(config, (options) => restoreGuestImage(xc, source, options), numbers);
   try {
     await waitForDevices(vm, store, manager.settings.deviceCreateTimeoutMs);
     if (!paused && vm.live) await xc.domainUnpause(vm.live.domid);

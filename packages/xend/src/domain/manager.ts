@@ -19,6 +19,7 @@ import { Unplugs } from '../device/unplugs.ts';
 import { DeviceModels, withLocation } from '../device-model/device-models.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
 import { DEFAULT_SETTINGS } from '../options/settings.ts';
+import type { DeviceNumbers } from '../image/device-numbers.ts';
 import type { BuildPvDomain, XendPorts, XendSettings } from '../ports.ts';
 import { CREATION_IN_PROGRESS, RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
 import type { ManagedStore } from '../store/managed.ts';
@@ -330,11 +331,11 @@ export class DomainManager {
   }
 
   /** As `create`, for a machine whose memory another file holds: `restore` puts it in place of a kernel. */
-  async createFrom(given: VmConfig, restore: BuildPvDomain): Promise<Vm> {
+  async createFrom(given: VmConfig, restore: BuildPvDomain, numbers: DeviceNumbers): Promise<Vm> {
     this.#refuseDuplicate(given);
     const vm = this.#stored.get(given.uuid) ?? new Vm(given);
     vm.config = given;
-    return this.#build(vm, restore);
+    return this.#build(vm, { restore, numbers });
   }
 
   /** Gives a stored machine a domain. Throws XendError. */
@@ -343,12 +344,12 @@ export class DomainManager {
     return this.#build(vm);
   }
 
-  async #build(vm: Vm, restore?: BuildPvDomain): Promise<Vm> {
+  async #build(vm: Vm, saved?: Pick<BuildModules, 'restore' | 'numbers'>): Promise<Vm> {
     this.#building.add(vm);
     // Where the last domain's screen was.
     vm.config = withLocation(vm.config, undefined);
     try {
-      const live = await this.#buildLock.run(() => buildDomain(vm, { ...this.modules, restore }));
+      const live = await this.#buildLock.run(() => buildDomain(vm, { ...this.modules, ...saved }));
       vm.pausedByAdmin = false;
       this.#enroll(vm, live);
       await this.save(vm);

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bytesOf } from '@xenhost/base';
 import { ArchSharedInfo, CpuUserRegs, Pfinfo, SharedInfo, StartInfo, VcpuGuestContext } from '@xenhost/xen-abi';
+import { playBackends } from '../testing/backends.ts';
 import { config, xendFixture } from '../testing/xend-fixture.ts';
 
 const host = xendFixture();
@@ -106,6 +107,28 @@ describe('a saved guest', () => {
     expect(set.getBigUint64(AT.user_regs + CpuUserRegs.offsets.rdx, true)).toBe(BigInt(0x10_0000 + PFN.startInfo));
     expect(host.xc.calls).toEqual(expect.arrayContaining([`mmuextPin(2,4,${0x10_0000 + PFN.l4})`, 'vcpuSetextstate(2,0,070809)', 'vcpuSetextcontext(2,0,0100000040000000cdab)'])); // prettier-ignore
     expect(await host.store.readString('/local/domain/2/store/ring-ref')).toBe(String(0x10_0000 + PFN.store));
+  });
+
+  it('keeps the numbers of its interfaces, gaps too', async () => {
+    const backends = playBackends(host.store);
+    await call(
+      'xend.domain.create',
+      config('g', ...[1, 2, 3].map((n) => ['device', ['vif', ['mac', `00:16:3e:00:00:0${n}`]]])),
+    );
+    await call('xend.domain.unpause', 'g');
+    await call('xend.domain.destroyDevice', 'g', 'vif', 0, true, true);
+    guest(1);
+    await Promise.all([call('xend.domain.save', 'g', path()), obey(1)]);
+    await call('xend.domain.restore', path(), true);
+    const vifs = async (domid: number) => await host.store.tryDirectory(`/local/domain/${domid}/device/vif`);
+    expect(await vifs(2)).toEqual(['1', '2']);
+    expect(await host.store.readString('/local/domain/2/device/vif/1/mac')).toBe('00:16:3e:00:00:02');
+    await call('xend.domain.device_create', 'g', ['vif', ['mac', '00:16:3e:00:00:04']]);
+    expect(await vifs(2)).toEqual(['1', '2', '3']);
+    // A machine that starts anew is numbered anew, as ever.
+    await call('xend.domain.reset', 'g');
+    expect(await vifs(3)).toEqual(['0', '1', '2']);
+    await backends.stop();
   });
 
   it('goes on after a checkpoint, and when it cannot be written', async () => {
