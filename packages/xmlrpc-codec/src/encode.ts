@@ -92,11 +92,11 @@ function doubleText(value: number): string {
   return `${sign}0.${'0'.repeat(Number(exponent) - 1)}${mantissa.replace(/[-.]/g, '')}`;
 }
 
-/** `20260102T03:04:05Z`, always UTC. */
+/** `20260102T03:04:05`: UTC without saying so, as xend sent it; Python's xmlrpc.client reads nothing else into a datetime. */
 function dateText(date: Date): string {
   if (Number.isNaN(date.getTime())) throw new XmlRpcError('invalid date');
   return date
     .toISOString()
     .replaceAll('-', '')
-    .replace(/\.\d+Z$/, 'Z');
+    .replace(/\.\d+Z$/, '');
 }
