@@ -2,6 +2,7 @@
  * The x87 register stack as helpers see it, and the images of FXSAVE and FXRSTOR. Registers lie in the state in
  * physical order; images hold them in stack order from ST(0). Intel SDM vol. 1, 10.5.1; vol. 2 FXSAVE.
  */
+import { OFFSET } from '../../engine/state.ts';
 import type { CpuState } from '../../engine/state.ts';
 import type { Helper } from '../helper.ts';
 import { VECTOR } from '../helper.ts';
@@ -16,7 +17,7 @@ const FX_XMM = 160;
 /** Bytes of the image that FXSAVE writes; the rest is the system's own. */
 const FX_USED_32 = 288;
 const FX_USED_64 = 416;
-const REGISTER_BYTES = 10;
+const viewOf = (image: Uint8Array): DataView => new DataView(image.buffer, image.byteOffset, image.byteLength);
 
 export const STATUS_ERROR_SUMMARY = 0x80;
 const STATUS_BUSY = 0x8000;
@@ -53,7 +54,7 @@ export function nrVectorRegisters(state: CpuState): number {
 
 /** x87 state into an image; `isWide`: the 64-bit form of the pointers (REX.W). */
 export function storeX87(state: CpuState, image: Uint8Array, isWide: boolean): void {
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  const view = viewOf(image);
   view.setUint16(0, state.fcw, true);
   view.setUint16(2, state.fsw, true);
   view.setUint8(4, state.ftw);
@@ -67,11 +68,17 @@ export function storeX87(state: CpuState, image: Uint8Array, isWide: boolean): v
     view.setUint32(16, Number(state.fdp & 0xffffffffn), true);
     view.setUint16(20, state.fds, true);
   }
-  for (let i = 0; i < 8; i++) image.set(state.fpr(physical(state, i)), FX_ST + 16 * i);
+  const { dv, base } = state;
+  for (let i = 0; i < 8; i++) {
+    const from = base + OFFSET.fpr + 16 * physical(state, i);
+    const to = FX_ST + 16 * i;
+    copyWords(dv, from, view, to, 2);
+    view.setUint16(to + 8, dv.getUint16(from + 8, true), true);
+  }
 }
 
 export function loadX87(state: CpuState, image: Uint8Array, isWide: boolean): void {
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  const view = viewOf(image);
   state.fcw = (view.getUint16(0, true) & 0x1f3f) | 0x40;
   state.fsw = view.getUint16(2, true);
   state.ftw = view.getUint8(4);
@@ -88,29 +95,58 @@ export function loadX87(state: CpuState, image: Uint8Array, isWide: boolean): vo
     state.fds = view.getUint16(20, true);
   }
   updateSummary(state);
+  const { dv, base } = state;
   for (let i = 0; i < 8; i++) {
     const from = FX_ST + 16 * i;
-    state.fpr(physical(state, i)).set(image.subarray(from, from + REGISTER_BYTES));
+    const to = base + OFFSET.fpr + 16 * physical(state, i);
+    copyWords(view, from, dv, to, 2);
+    dv.setUint16(to + 8, view.getUint16(from + 8, true), true);
   }
 }
 
+/** 32-bit words from one place to another: some hundred bytes at each task switch of a guest, for which views of parts cost more. */
+function copyWords(from: DataView, at: number, into: DataView, to: number, count: number): void {
+  for (let n = 0; n < 4 * count; n += 4) into.setInt32(to + n, from.getInt32(at + n, true), true);
+}
+
+/** A half of each vector register: XMM, or what YMM has above it. */
+export const HALF = { xmm: 0, upper: 16 } as const;
+type Half = (typeof HALF)[keyof typeof HALF];
+const BYTES_A_REGISTER = 32;
+
+/** The halves of all vector registers that the mode has, to `at` of an image. */
+export function storeHalves(state: CpuState, half: Half, image: DataView, at: number): void {
+  const { dv, base } = state;
+  const from = base + OFFSET.xmm + half;
+  for (let i = 0; i < nrVectorRegisters(state); i++) copyWords(dv, from + BYTES_A_REGISTER * i, image, at + 16 * i, 4);
+}
+export function loadHalves(state: CpuState, half: Half, image: DataView, at: number): void {
+  const { dv, base } = state;
+  const to = base + OFFSET.xmm + half;
+  for (let i = 0; i < nrVectorRegisters(state); i++) copyWords(image, at + 16 * i, dv, to + BYTES_A_REGISTER * i, 4);
+}
+export function clearHalves(state: CpuState, half: Half): void {
+  const { dv, base } = state;
+  const to = base + OFFSET.xmm + half;
+  for (let i = 0; i < nrVectorRegisters(state); i++)
+    for (let n = 0; n < 16; n += 4) dv.setInt32(to + BYTES_A_REGISTER * i + n, 0, true);
+}
 export function storeXmm(state: CpuState, image: Uint8Array): void {
-  for (let i = 0; i < nrVectorRegisters(state); i++) image.set(state.xmm(i), FX_XMM + 16 * i);
+  storeHalves(state, HALF.xmm, viewOf(image), FX_XMM);
 }
 export function loadXmm(state: CpuState, image: Uint8Array): void {
-  for (let i = 0; i < nrVectorRegisters(state); i++)
-    state.xmm(i).set(image.subarray(FX_XMM + 16 * i, FX_XMM + 16 * i + 16));
+  loadHalves(state, HALF.xmm, viewOf(image), FX_XMM);
 }
 
 /** MXCSR and its mask. */
 export function storeMxcsr(state: CpuState, image: Uint8Array): void {
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  const view = viewOf(image);
   view.setUint32(FX_MXCSR, state.mxcsr, true);
   view.setUint32(FX_MXCSR_MASK, MXCSR_MASK, true);
 }
 /** MXCSR of an image; undefined when it has reserved bits set. */
 export function mxcsrOf(image: Uint8Array): number | undefined {
-  const mxcsr = new DataView(image.buffer, image.byteOffset, image.byteLength).getUint32(FX_MXCSR, true);
+  const mxcsr = viewOf(image).getUint32(FX_MXCSR, true);
   return (mxcsr & ~MXCSR_MASK) === 0 ? mxcsr : undefined;
 }
 

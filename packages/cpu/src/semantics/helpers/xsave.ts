@@ -9,7 +9,7 @@ import type { CpuState } from '../../engine/state.ts';
 import { VECTOR } from '../helper.ts';
 import type { Helper, HelperContext } from '../helper.ts';
 import { CR0, CR4 } from './addressing.ts';
-import { FX_BYTES, loadX87, loadXmm, mxcsrOf, nrVectorRegisters, resetX87, storeMxcsr, storeX87, storeXmm } from './fpu-state.ts'; // prettier-ignore
+import { FX_BYTES, HALF, clearHalves, loadHalves, loadX87, loadXmm, mxcsrOf, nrVectorRegisters, resetX87, storeHalves, storeMxcsr, storeX87, storeXmm } from './fpu-state.ts'; // prettier-ignore
 
 export const XSTATE = { x87: 1, sse: 2, avx: 4 } as const;
 const ALL_COMPONENTS = XSTATE.x87 | XSTATE.sse | XSTATE.avx;
@@ -34,16 +34,17 @@ export function xsaveBytes(components: number): number {
 export type SaveKind = 'xsave' | 'xsaveopt' | 'xsavec';
 export const SAVE_KINDS: readonly SaveKind[] = ['xsave', 'xsaveopt', 'xsavec'];
 
-const isZero = (bytes: Uint8Array): boolean => {
-  for (const byte of bytes) if (byte !== 0) return false;
-  return true;
-};
+function areRegistersZero({ dv, base }: CpuState): boolean {
+  let any = 0;
+  for (let at = base + OFFSET.fpr; at < base + OFFSET.fpr + 128; at += 4) any |= dv.getInt32(at, true);
+  return any === 0;
+}
 
 /** Components that are not in their initial configuration: XINUSE. Asked at every save: plain loops. */
 function inUse(state: CpuState): number {
   const isInitialX87 =
     state.fcw === 0x37f && state.fsw === 0 && state.ftw === 0 && state.fop === 0 && state.fip === 0n &&
-    state.fdp === 0n && state.fcs === 0 && state.fds === 0 && isZero(state.u8.subarray(state.base + OFFSET.fpr, state.base + OFFSET.fpr + 128)); // prettier-ignore
+    state.fdp === 0n && state.fcs === 0 && state.fds === 0 && areRegistersZero(state); // prettier-ignore
   let low = 0;
   let high = 0;
   const end = state.base + OFFSET.xmm + 32 * nrVectorRegisters(state);
@@ -101,7 +102,7 @@ const xsave: Helper = (context, [address = 0n, isWide = 0n, kindNumber = 0n]) =>
   if (written & XSTATE.sse) storeXmm(state, image);
   const savesMxcsr = isCompact ? written & XSTATE.sse : wanted & (XSTATE.sse | XSTATE.avx);
   if (savesMxcsr) storeMxcsr(state, image);
-  if (touchesAvx) for (let i = 0; i < nrVectorRegisters(state); i++) image.set(state.ymmHigh(i), AVX + 16 * i);
+  if (touchesAvx) storeHalves(state, HALF.upper, view, AVX);
   if (isCompact) {
     view.setBigUint64(HEADER, BigInt(wanted & counted), true);
     view.setBigUint64(XCOMP_BV, COMPACTED | BigInt(wanted), true);
@@ -116,8 +117,10 @@ function imageComponents({ state, fault }: HelperContext, image: Uint8Array): { 
   const compaction = view.getBigUint64(XCOMP_BV, true);
   const isCompact = (compaction & COMPACTED) !== 0n;
   const allowed = isCompact ? compaction & ~COMPACTED : state.xcr0;
-  const reserved = image.subarray(isCompact ? XCOMP_BV + 8 : XCOMP_BV, isCompact ? AVX : XCOMP_BV + 16);
-  if (bits & ~allowed || allowed & ~state.xcr0 || !isZero(reserved)) fault(VECTOR.generalProtection, 0);
+  let reserved = 0;
+  const end = isCompact ? AVX : XCOMP_BV + 16;
+  for (let at = isCompact ? XCOMP_BV + 8 : XCOMP_BV; at < end; at += 4) reserved |= view.getInt32(at, true);
+  if (bits & ~allowed || allowed & ~state.xcr0 || reserved !== 0) fault(VECTOR.generalProtection, 0);
   return { present: Number(bits), isCompact };
 }
 
@@ -135,15 +138,12 @@ const xrstor: Helper = (context, [address = 0n, isWide = 0n]) => {
   if (loaded & XSTATE.x87) loadX87(state, image, isWide !== 0n);
   else if (wanted & XSTATE.x87) {
     resetX87(state);
-    for (let i = 0; i < 8; i++) state.fpr(i).fill(0);
+    state.u8.fill(0, state.base + OFFSET.fpr, state.base + OFFSET.fpr + 128);
   }
-  const count = nrVectorRegisters(state);
   if (loaded & XSTATE.sse) loadXmm(state, image);
-  else if (wanted & XSTATE.sse) for (let i = 0; i < count; i++) state.xmm(i).fill(0);
-  if (!(wanted & XSTATE.avx)) return;
-  for (let i = 0; i < count; i++)
-    if (upper) state.ymmHigh(i).set(upper.subarray(16 * i, 16 * i + 16));
-    else state.ymmHigh(i).fill(0);
+  else if (wanted & XSTATE.sse) clearHalves(state, HALF.xmm);
+  if (upper) loadHalves(state, HALF.upper, new DataView(upper.buffer, upper.byteOffset, upper.byteLength), 0);
+  else if (wanted & XSTATE.avx) clearHalves(state, HALF.upper);
 };
 
 /** Whether XCR0 may have this value on a processor whose CPUID.(0D,0).EAX is `supported`. */
