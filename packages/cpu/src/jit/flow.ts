@@ -35,7 +35,8 @@ function edgesOf(plan: RegionPlan): { jumps: Edge[]; calls: Edge[] } {
       const { row, repeat } = one.instruction;
       if (row.repeatable && repeat !== 'none') jumps.push({ from, to: plan.indexOf.get(one.at) ?? from });
       if (row.semantics === 'ret')
-        for (const position of plan.returns) calls.push({ from, to: plan.indexOf.get(position) ?? 0 });
+        for (const position of plan.returnsOf.get(one.at) ?? [])
+          calls.push({ from, to: plan.indexOf.get(position) ?? 0 });
       const { target } = one;
       const to = target === undefined ? undefined : plan.indexOf.get(target);
       if (to !== undefined) (row.semantics === 'call' ? calls : jumps).push({ from, to });
@@ -148,12 +149,12 @@ function joinsOf(plan: RegionPlan): boolean[] {
   const check = (n: number): boolean => {
     const block = plan.blocks[n];
     if (!block) return true;
-    for (const { instruction, traits, target } of block.instructions) {
+    for (const { at, instruction, traits, target } of block.instructions) {
       if (traits.bails) return true;
       if (traits.usesFlags) return false;
       if (traits.setsFlags) return true;
       if (target !== undefined && !mayGo(target)) return false;
-      if (instruction.row.semantics === 'ret' && !plan.returns.every(mayGo)) return false;
+      if (instruction.row.semantics === 'ret' && !(plan.returnsOf.get(at) ?? []).every(mayGo)) return false;
     }
     return !block.fallsThrough || mayGo(block.next);
   };

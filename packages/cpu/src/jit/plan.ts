@@ -51,8 +51,8 @@ export interface RegionPlan {
   /** In the order of their positions. */
   readonly blocks: readonly Block[];
   readonly indexOf: ReadonlyMap<number, number>;
-  /** Positions behind calls: where RET may come back. */
-  readonly returns: readonly number[];
+  /** For each RET the positions behind those calls of the region that may have led to it. */
+  readonly returnsOf: ReadonlyMap<number, readonly number[]>;
   readonly nrInstructions: number;
   /** The bytes that it is made from. */
   readonly spans: readonly Span[];
@@ -86,7 +86,6 @@ class Planner {
   private readonly placed = new Map<number, PlacedInstruction>();
   private readonly leaders = new Set<number>();
   private readonly entries = new Set<number>();
-  private readonly returns = new Set<number>();
   private readonly waiting: number[] = [];
 
   constructor(source: CodeSource) {
@@ -171,7 +170,6 @@ class Planner {
   private comesBack(position: number): void {
     if (!this.isKnownCode(position)) return;
     this.lead(position, true);
-    this.returns.add(position);
   }
   private isWorth(target: number): boolean {
     const copied = this.page(target);
@@ -209,10 +207,9 @@ class Planner {
     const pages = this.pagesOf(blocks, shift / PAGE);
     const indexOf = new Map(blocks.map((block, n) => [block.at, n]));
     if (!blocks.some((block) => block.isEntry)) return undefined;
-    const returns = [...this.returns].map((p) => p + shift).filter((p) => indexOf.has(p));
     const pageNumbers = new Map([...pages.keys()].map((distance, n) => [distance, n]));
     const spans = this.spansOf(blocks, shift);
-    return { pages, pageNumbers, blocks, indexOf, returns, nrInstructions, spans };
+    return { pages, pageNumbers, blocks, indexOf, returnsOf: returnsOf(blocks, indexOf), nrInstructions, spans };
   }
   private spansOf(blocks: readonly Block[], shift: number): Span[] {
     const spans: Span[] = [];
@@ -238,6 +235,39 @@ class Planner {
     }
     return pages;
   }
+}
+
+/** From each function that the region calls on, over calls but not into them, to its RETs. */
+function returnsOf(blocks: readonly Block[], indexOf: ReadonlyMap<number, number>): Map<number, number[]> {
+  const comesBack = new Map<number, Set<number>>();
+  for (const { instructions, next } of blocks) {
+    const last = instructions.at(-1);
+    if (last?.target === undefined || !CALLS.has(last.instruction.row.semantics)) continue;
+    if (!indexOf.has(last.target) || !indexOf.has(next)) continue;
+    const known = comesBack.get(last.target);
+    if (known) known.add(next);
+    else comesBack.set(last.target, new Set([next]));
+  }
+  const found = new Map<number, Set<number>>();
+  for (const [start, positions] of comesBack) {
+    const seen = new Set([start]);
+    for (const at of seen) {
+      const block = blocks[indexOf.get(at) ?? -1];
+      const last = block?.instructions.at(-1);
+      if (!block || !last) continue;
+      const { row } = last.instruction;
+      if (row.semantics === 'ret') {
+        const known = found.get(last.at) ?? new Set();
+        for (const position of positions) known.add(position);
+        found.set(last.at, known);
+        continue;
+      }
+      const isCall = CALLS.has(row.semantics);
+      if (last.target !== undefined && !isCall) seen.add(last.target);
+      if (block.fallsThrough || isCall || last.traits.bails) seen.add(block.next);
+    }
+  }
+  return new Map([...found].map(([at, positions]) => [at, [...positions]]));
 }
 
 /** A plan for the code around `start`, an offset in the hot page. */

@@ -23,8 +23,8 @@ import type { PlacedInstruction, RegionPlan } from './plan.ts';
 import { emitWhole } from './traits.ts';
 
 const PAGE = 4096;
-/** Returns are compared with so many places behind calls before they are looked up. */
-const MAX_PREDICTED_RETURNS = 4;
+/** A return is compared with the places behind the calls that may have led to it, unless they are more than this; else it is looked up. */
+const MAX_PREDICTED_RETURNS = 8;
 
 interface Item {
   readonly start: number;
@@ -283,8 +283,9 @@ export class RegionBuilder implements Ways {
     const { f, context, plan } = this;
     emitter.pushValue(target);
     f.set(context.nextRip);
-    if (isReturn && plan.returns.length <= MAX_PREDICTED_RETURNS)
-      for (const position of plan.returns) this.emitPredicted(emitter, position);
+    const predicted = (isReturn ? plan.returnsOf.get(emitter.at) : undefined) ?? [];
+    if (predicted.length <= MAX_PREDICTED_RETURNS)
+      for (const position of predicted) this.emitPredicted(emitter, position);
     context.emitForm(context.flags);
     f.br(this.lookupLabel);
   }
@@ -293,10 +294,10 @@ export class RegionBuilder implements Ways {
     const { f, context, plan } = this;
     const target = plan.indexOf.get(position);
     if (target === undefined) return;
-    // On another page the lookup does what the page check would.
-    if (Math.floor(position / PAGE) !== Math.floor(emitter.at / PAGE)) return;
     f.get(context.nextRip).get(context.base).i64(BigInt(position)).op('i64.add').op('i64.eq').if(); // prettier-ignore
     const { flags } = context;
+    const page = Math.floor(position / PAGE);
+    if (page !== Math.floor(emitter.at / PAGE)) this.emitPageCheck(page, () => { this.leave(position); }); // prettier-ignore
     this.emitBudget(position);
     this.passFlags(emitter, target);
     this.emitBranch(target);
