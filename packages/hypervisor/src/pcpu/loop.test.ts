@@ -37,12 +37,16 @@ function setup() {
       }
     },
   } as unknown as Engine;
-  const pv: Pick<Pv, 'beforeEntry' | 'switchedIn' | 'switchingOut' | 'handleExit' | 'fastExit' | 'hasPending'> = {
+  const pv: Pick<
+    Pv,
+    'beforeEntry' | 'switchedIn' | 'switchingOut' | 'handleExit' | 'fastExit' | 'isBrief' | 'hasPending'
+  > = {
     beforeEntry: (vcpu) => {
       trace.push(`enter ${vcpuName(vcpu)}`);
       return 'resume';
     },
     fastExit: () => false,
+    isBrief: () => false,
     hasPending: () => false,
     switchedIn: () => 'resume',
     switchingOut: () => undefined,
@@ -214,6 +218,70 @@ describe('exits that need no lock', () => {
     waiting.script.push(() => ExitReason.syscall);
     while (waiting.loop.turn(false) !== 'stop');
     expect(waiting.trace.filter((line) => line.startsWith('enter'))).toHaveLength(2);
+  });
+});
+
+describe('exits that are dealt with in the middle of a run, with the lock', () => {
+  function brief() {
+    const machine = setup();
+    const { host, trace, pv, script } = machine;
+    const domain = host.domain();
+    pv.isBrief = () => true;
+    const { i32 } = host.core.memory;
+    const lock = (host.core.map.header * 4096 + HeaderLayout.offsets.lock) >>> 2;
+    const inGuest = host.requests.word(0, 'inGuest');
+    pv.handleExit = (vcpu) => {
+      trace.push(`exit ${vcpuName(vcpu)}: lock ${i32[lock]}, in guest ${i32[inGuest]}`);
+      return 'resume';
+    };
+    const around = (): ExitReason => {
+      trace.push(`around: lock ${i32[lock]}, in guest ${i32[inGuest]}`);
+      return ExitReason.syscall;
+    };
+    const run = (): string[] => {
+      while (machine.loop.turn(false) !== 'stop');
+      return trace.filter((line) => /^(enter|exit|around)/.test(line));
+    };
+    script.push(around, around);
+    return { ...machine, domain, run, i32 };
+  }
+  const AROUND = 'around: lock 0, in guest 1';
+  const EXIT = 'exit d1v0: lock 1, in guest 0';
+
+  test('do not end it', () => {
+    expect(brief().run()).toEqual(['enter d1v0', AROUND, EXIT, AROUND, EXIT]);
+  });
+
+  test('end it when the control plane wants the lock, and are dealt with after it', () => {
+    const { run, pv, host, i32 } = brief();
+    const waiting = (host.core.map.header * 4096 + HeaderLayout.offsets.controlWaiting) >>> 2;
+    pv.isBrief = () => {
+      i32[waiting] = 1;
+      return true;
+    };
+    expect(run()).toEqual(['enter d1v0', AROUND, EXIT, 'enter d1v0', AROUND, EXIT, 'enter d1v0']);
+  });
+
+  test('end it when the vCPU may not run on, or it is time to look at timers and the scheduler', () => {
+    const paused = brief();
+    paused.pv.handleExit = () => ((paused.domain.v.pauseCount = 1), 'resume');
+    expect(paused.loop.turn(false)).toBe('ran');
+    expect(paused.trace.filter((line) => line.startsWith('around'))).toHaveLength(1);
+    expect(paused.loop.turn(false)).toBe('idle');
+
+    const late = brief();
+    late.pv.handleExit = () => (late.host.clock.advance(11n * MS), 'resume');
+    expect(late.run()).toEqual(['enter d1v0', AROUND, 'enter d1v0', AROUND, 'enter d1v0']);
+  });
+
+  test('a bug of ours in them costs the domain its life, not the run', () => {
+    const { loop, trace, pv, domain, bugs } = brief();
+    pv.handleExit = () => {
+      throw new Error('oops');
+    };
+    while (loop.turn(false) === 'ran');
+    expect(trace.filter((line) => line.startsWith('around'))).toEqual([AROUND]);
+    expect([domain.v.shutdownCode, bugs]).toEqual([Shutdown.crash, ['Error: oops']]);
   });
 });
 

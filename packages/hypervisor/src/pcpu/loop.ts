@@ -59,6 +59,7 @@ export class PcpuLoop {
   readonly #record: PcpuView;
   readonly #words: Int32Array;
   readonly #inGuest: number;
+  readonly #controlWaiting: number;
   readonly #budget = new RunBudget();
   readonly #sampler: Sampler;
   readonly #idlePoll = new IdlePoll();
@@ -68,6 +69,8 @@ export class PcpuLoop {
   /** Whose guest code runs, and the exits that this run has dealt with. */
   #vcpu: VcpuRef | undefined;
   #fastExits = 0;
+  /** Deadline of the runs that go on now. */
+  #lookAt = 0n;
 
   constructor(options: PcpuLoopOptions, modules: PcpuLoopModules) {
     this.#pcpu = options.pcpu;
@@ -78,6 +81,7 @@ export class PcpuLoop {
     this.#words = modules.core.memory.i32;
     this.#sampler = new Sampler(modules.core);
     this.#inGuest = modules.requests.word(options.pcpu, 'inGuest');
+    this.#controlWaiting = (modules.core.map.header * PAGE_SIZE + HeaderLayout.offsets.controlWaiting) >>> 2;
     modules.engine.onExit = (exit) => this.#answer(exit);
   }
 
@@ -171,10 +175,28 @@ export class PcpuLoop {
   #answer(exit: Exit): ExitAnswer {
     const { core, engine, pv, requests } = this.#m;
     const vcpu = this.#vcpu;
-    if (!vcpu || core.tracer.on || !pv.fastExit(vcpu, engine)) return 'refuse';
-    core.counters.exit(vcpu, exit.reason, exit.vector);
+    if (!vcpu || core.tracer.on) return 'refuse';
+    if (pv.fastExit(vcpu, engine)) core.counters.exit(vcpu, exit.reason, exit.vector);
+    else {
+      const answer = pv.isBrief(vcpu, engine) ? this.#answerLocked(vcpu, exit.reason) : 'refuse';
+      if (answer !== 'resume') return answer;
+    }
     if (requests.peek(this.#pcpu) !== 0 || pv.hasPending(vcpu)) return ExitReason.interruptWindow;
     return ++this.#fastExits < MAX_FAST_EXITS ? 'resume' : ExitReason.budget;
+  }
+
+  /**
+   * Deals with an exit in the middle of a run, with the lock when it is free. This pCPU counts as out of guest code
+   * meanwhile, as handlers take it to be; nobody waits for that, as who does has the lock.
+   */
+  #answerLocked(vcpu: VcpuRef, reason: ExitReason): ExitAnswer {
+    const { core, scheduler } = this.#m;
+    if (Atomics.load(this.#words, this.#controlWaiting) !== 0 || !core.lock.tryAcquire()) return 'refuse';
+    Atomics.store(this.#words, this.#inGuest, 0);
+    const goesOn = this.#guarded(vcpu, () => this.#handleExit(vcpu, reason)) && scheduler.isRunnable(vcpu);
+    Atomics.store(this.#words, this.#inGuest, 1);
+    core.lock.release();
+    return goesOn && core.systemTimeNs() < this.#lookAt ? 'resume' : ExitReason.interruptWindow;
   }
 
   /** System time at which timers or the scheduler are to be looked at again, whatever the guest does. */
@@ -191,6 +213,7 @@ export class PcpuLoop {
    */
   #runUntil(vcpu: VcpuRef, deadline: bigint, sampleNs: bigint): ExitReason {
     const { core, requests } = this.#m;
+    this.#lookAt = deadline;
     let now = core.systemTimeNs();
     let spinsSince = 0n;
     for (;;) {
@@ -361,7 +384,7 @@ export class PcpuLoop {
   /** The control plane goes first: its few requests must not starve behind busy pCPUs. */
   #acquire(): void {
     const { core } = this.#m;
-    const waiting = (core.map.header * PAGE_SIZE + HeaderLayout.offsets.controlWaiting) >>> 2;
+    const waiting = this.#controlWaiting;
     const isOver = (): boolean => Atomics.load(this.#words, waiting) === 0;
     if (!isOver() && !spinFor(STEP_BACK_SPIN_NS, isOver)) Atomics.wait(this.#words, waiting, 1, STEP_BACK_MS);
     core.lock.acquire();

@@ -74,6 +74,11 @@ export interface Pv {
    * false, with nothing changed, for all that is `handleExit`'s.
    */
   fastExit(vcpu: VcpuRef, engine: Engine): boolean;
+  /**
+   * The exit that the engine has just made needs the lock, but `handleExit` deals with it in microseconds and leaves
+   * nothing to decide but whether the vCPU may run on: it may be called in the middle of a run of the engine.
+   */
+  isBrief(vcpu: VcpuRef, engine: Engine): boolean;
   /** There is something for `beforeEntry` to deliver. Without the lock as well. */
   hasPending(vcpu: VcpuRef): boolean;
   /** Before every entry to the guest: pending NMI, then event upcall. `stop` when the frame could not be written. */

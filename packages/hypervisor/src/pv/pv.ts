@@ -2,14 +2,15 @@
  * The PV CPU model: composes traps, emulation, hypercalls and contexts (each in its own file) and does what surrounds
  * a run: events before entry, segments after a switch.
  */
-import { SEG } from '@xenhost/cpu';
+import { ExitReason, OFFSET, SEG } from '@xenhost/cpu';
 import type { Engine } from '@xenhost/cpu';
+import { Hypercall } from '@xenhost/xen-abi';
 import { VcpuFlag } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
 import { COUNTER } from '../trace/counter-table.ts';
 import type { Pv, PvModules, PvOutcome } from './api.ts';
 import { Bouncer } from './bounce.ts';
-import { Trap } from './constants.ts';
+import { PFEC, Trap } from './constants.ts';
 import { GuestContexts, loadLdt } from './context.ts';
 import { DebugRegisters } from './debug.ts';
 import { Exceptions } from './exceptions.ts';
@@ -17,13 +18,25 @@ import { FastExits } from './fast-exits.ts';
 import { fillHypercallPage } from './hypercall-page.ts';
 import { PvHypercalls } from './hypercalls.ts';
 import { iretHandler } from './iret.ts';
-import { loadCode, loadStack, setFsBase, setGsBase, toggleMode } from './mode.ts';
+import { isKernelMode, loadCode, loadStack, setFsBase, setGsBase, toggleMode } from './mode.ts';
 import { PvPorts } from './ports.ts';
 import { PrivilegedEmulator } from './privileged.ts';
 import { PvCallbackFlag, PvVcpuState } from './vcpu-state.ts';
 
 /** In the order of the failsafe frame. */
 const DATA_SEGMENTS = ['ds', 'es', 'fs', 'gs'] as const;
+
+/** Hypercalls on page tables: all that they change of the vCPU is RAX and what it has in its TLB. */
+const BRIEF_HYPERCALLS = new Set<number>([Hypercall.mmu_update, Hypercall.update_va_mapping, Hypercall.mmuext_op]);
+const WRITE_TO_PRESENT = PFEC.present | PFEC.write;
+
+function isBrief(vcpu: VcpuRef, { state, exit }: Engine): boolean {
+  if (!isKernelMode(vcpu)) return false;
+  if (exit.reason === ExitReason.exception)
+    return exit.vector === Trap.PF && (exit.errorCode & WRITE_TO_PRESENT) === WRITE_TO_PRESENT;
+  if (exit.reason !== ExitReason.syscall || state.dv.getUint32(state.base + OFFSET.rax + 4, true) !== 0) return false;
+  return BRIEF_HYPERCALLS.has(state.dv.getUint32(state.base + OFFSET.rax, true));
+}
 
 export function createPv(modules: PvModules): Pv {
   const states = new PvVcpuState(modules.memory);
@@ -51,6 +64,7 @@ export function createPv(modules: PvModules): Pv {
   return {
     handleExit: (vcpu, engine, exit) => exceptions.handle(vcpu, engine, exit),
     fastExit: (vcpu, engine) => fast.handle(vcpu, engine, engine.exit),
+    isBrief,
     hasPending: (vcpu) => (vcpu.v.flags & VcpuFlag.nmiPending) !== 0 || modules.events.hasDeliverable(vcpu),
 
     beforeEntry(vcpu, engine) {

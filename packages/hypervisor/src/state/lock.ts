@@ -40,6 +40,13 @@ export class HypervisorLock {
     while (Atomics.exchange(words, index, CONTENDED) !== FREE) Atomics.wait(words, index, CONTENDED);
   }
 
+  /** Takes it when nobody has it. */
+  tryAcquire(): boolean {
+    if (Atomics.compareExchange(this.#words, this.#index, FREE, HELD) !== FREE) return false;
+    this.acquired++;
+    return true;
+  }
+
   release(): void {
     if (Atomics.exchange(this.#words, this.#index, FREE) === CONTENDED) Atomics.notify(this.#words, this.#index, 1);
   }
