@@ -1,4 +1,5 @@
 // Bundles each program into dist/: one file a process, so that it starts fast. Types are checked by `npm run types`.
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -48,6 +49,9 @@ await build({
 });
 
 await linkCommand({ root, name: 'xm', entryPoint: 'packages/xm/src/main.ts', outdir: fresh });
+execFileSync(process.execPath, [`${root}/tools/warm-command.mjs`, `${root}/${fresh}`], {
+  stdio: ['ignore', 'ignore', 'inherit'],
+});
 
 // The engine's Wasm follows from the sources alone: made here, not at each start of a hypervisor (control/host.ts).
 mkdirSync(`${root}/${fresh}/engine`);

@@ -1,7 +1,7 @@
-// A command's bundle for a fast start: CommonJS, in few files. Node's loader of ES modules takes longer for a dozen chunks than
-// most commands do for all they have to do: here small chunks are functions of one file, each run when it is first asked
-// for. V8's code cache holds, file by file, what the first run used, so what belongs to one command is a file, and so is
-// what is big: a run caches what the next run of the same kind uses.
+// A command's bundle for a fast start. Node's loader of ES modules takes longer for a dozen chunks than most commands do for
+// all they have to do, and Node's own compile cache keeps no function that a file does not run at once: here chunks are
+// functions of few files, each run when it is first asked for, and beside each file stands V8's code of what common
+// commands use (tools/warm-command.mjs). V8 takes that code only if it is of the same V8, else it compiles.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { build, transform } from 'esbuild';
@@ -9,7 +9,7 @@ import { build, transform } from 'esbuild';
 /** From this size on a chunk that several commands share is a file of its own. */
 const BIG_BYTES = 4000;
 
-/** Writes `outdir/name.cjs` and `outdir/name/*.cjs`. */
+/** Writes `outdir/name.cjs` and what it loads, `outdir/name/*.js`. */
 export async function linkCommand({ root, name, entryPoint, outdir }) {
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,
@@ -37,19 +37,13 @@ export async function linkCommand({ root, name, entryPoint, outdir }) {
     files.get(file).push(`'${part}'(module,exports,require){${await asCommonJs(text)}}`);
   }
   mkdirSync(`${root}/${outdir}/${name}`);
-  const write = (file, text) => {
-    writeFileSync(`${root}/${outdir}/${file}`, text.replaceAll(/[\u0100-\uffff]/g, '?'));
-  };
   for (const [file, parts] of files) {
-    const table = `{\n${parts.join(',\n')}}`;
-    const elsewhere = JSON.stringify(Object.fromEntries([...homes].filter(([, home]) => home !== CORE)));
-    const text = file === CORE ? `const homes=${elsewhere},parts=${table};\n${LOADER}` : `module.exports=${table};\n`;
-    write(`${name}/${file}.cjs`, text);
+    writeFileSync(`${root}/${outdir}/${name}/${file}.js`, `({\n${parts.join(',\n')}})`, 'latin1');
   }
-  const start = `require('node:module').enableCompileCache();\nrequire('./${name}/${CORE}.cjs')('./${name}.js');\n`;
-  write(`${name}.cjs`, start);
+  writeFileSync(`${root}/${outdir}/${name}.cjs`, loader(name, Object.fromEntries(homes)));
 }
 
+/** The file of what every run needs, and of what is small. */
 const CORE = 'core';
 const partName = (path) => `./${basename(path)}`;
 
@@ -74,9 +68,11 @@ function homesOf(outputs, main) {
   return homes;
 }
 
-/** Chunks are asked for by `require`, whether their importer waits for them or not. */
+/** Chunks are asked for by `require`, whether their importer waits for them or not; V8's scripts import nothing themselves. */
 async function asCommonJs(text) {
-  const required = text.replaceAll(/\bimport\(("\.\/[^"]+")\)/g, 'Promise.resolve().then(()=>require($1))');
+  const required = text
+    .replaceAll(/\bimport\(("\.\/[^"]+")\)/g, 'Promise.resolve().then(()=>require($1))')
+    .replaceAll(/\bawait import\(/g, 'await require.import(');
   const { code } = await transform(required, {
     format: 'cjs',
     platform: 'node',
@@ -87,18 +83,30 @@ async function asCommonJs(text) {
   return code;
 }
 
-const LOADER = `const loaded=new Map();
-function load(name){
-let module=loaded.get(name);
-if(module!==undefined)return module.exports;
-if(!Object.hasOwn(parts,name)){
-if(!Object.hasOwn(homes,name))return require(name);
-Object.assign(parts,require('./'+homes[name]+'.cjs'));
+/** What starts: finds parts in files and runs them. The one who warms asks for it by `require` and says itself what to load. */
+const loader = (name, homes) => `'use strict';
+const {readFileSync}=require('node:fs'),{Script}=require('node:vm');
+const homes=${JSON.stringify(homes)};
+const parts={},scripts=new Map(),loaded=new Map();
+function read(home){
+const filename=\`\${__dirname}/${name}/\${home}.js\`;
+let cachedData;
+try{cachedData=readFileSync(filename+'.code')}catch{}
+const script=new Script(readFileSync(filename,'latin1'),{filename,cachedData});
+scripts.set(filename,script);
+Object.assign(parts,script.runInThisContext());
 }
-loaded.set(name,module={exports:{}});
-parts[name](module,module.exports,load);
+function load(part){
+let module=loaded.get(part);
+if(module!==undefined)return module.exports;
+if(!Object.hasOwn(homes,part))return require(part);
+if(!Object.hasOwn(parts,part))read(homes[part]);
+loaded.set(part,module={exports:{}});
+parts[part](module,module.exports,load);
 return module.exports;
 }
+load.import=(url)=>import(url);
 Object.defineProperty(load,'fileUrl',{get:()=>require('node:url').pathToFileURL(__filename).href});
-module.exports=load;
+if(require.main===module)load('./${name}.js');
+else module.exports={load,loaded,scripts};
 `;
