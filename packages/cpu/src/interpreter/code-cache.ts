@@ -22,22 +22,32 @@ export interface CodePage {
   readonly code: CodeSize;
   /** Address of the map in the private memory. */
   readonly map: number;
-  /** Runs of records that were made from this page: first and end address. */
-  runs: [number, number][];
+  /** Runs of records that were made from this page: of each its first address and its end. */
+  runs: number[];
   /** One bit for each 64 bytes that hold decoded instructions. */
   chunksLow: number;
   chunksHigh: number;
   /** Pages whose last instruction reaches into this one. */
-  crossers: Set<CodePage>;
-  /** Branches that wait for a record at their target, by its offset. */
-  pending: Map<number, number[]>;
+  crossers: Set<CodePage> | undefined;
+  /** Branches that wait for a record at their target, by its offset: most targets have one. */
+  pending: Map<number, number | number[]> | undefined;
   /** Compiled code that was made from bytes of this page. */
-  readonly compiled: Set<Compiled>;
+  compiled: Set<Compiled> | undefined;
 }
 /** Compiled code as the pages that it was made from know it. */
 export interface Compiled {
   /** The bytes are not what they were: it must not be entered again. */
   drop(): void;
+}
+
+/** Runs that lie one behind the other are one. */
+function addRun({ runs }: CodePage, first: number, end: number): void {
+  if (runs.at(-1) === first) runs[runs.length - 1] = end;
+  else runs.push(first, end);
+}
+function forRecords({ runs }: CodePage, body: (record: number) => void): void {
+  for (let i = 0; i < runs.length; i += 2)
+    for (let record = runs[i] ?? 0, end = runs[i + 1] ?? 0; record < end; record += RECORD_BYTES) body(record);
 }
 
 /** Memory operands are written only by these shapes: operand 0 of anything that is not here is a destination. */
@@ -75,7 +85,11 @@ export class CodeCache {
     return this.nextMap >= NR_PAGE_MAPS - 2 || this.nextRecord + (MAX_RUN_RECORDS + 4) * RECORD_BYTES > RECORDS + NR_RECORDS * RECORD_BYTES; // prettier-ignore
   }
   clear(): void {
-    for (const list of this.pages.values()) for (const page of list) this.dropCompiled(page);
+    for (const list of this.pages.values())
+      for (const page of list) {
+        this.dropCompiled(page);
+        this.clearMap(page);
+      }
     this.pages.clear();
     this.freeMaps.length = 0;
     this.nextMap = 0;
@@ -105,7 +119,6 @@ export class CodeCache {
     if (known) return known;
     const list = this.pages.get(frame);
     const map = this.freeMaps.pop() ?? PAGE_MAPS + this.nextMap++ * PAGE_MAP_BYTES;
-    this.words.fill(0, map / 4, (map + PAGE_MAP_BYTES) / 4);
     const page: CodePage = {
       frame,
       code,
@@ -113,9 +126,9 @@ export class CodeCache {
       runs: [],
       chunksLow: 0,
       chunksHigh: 0,
-      crossers: new Set(),
-      pending: new Map(),
-      compiled: new Set(),
+      crossers: undefined,
+      pending: undefined,
+      compiled: undefined,
     };
     this.byMap[(map - PAGE_MAPS) / PAGE_MAP_BYTES] = page;
     if (list) list.push(page);
@@ -160,10 +173,10 @@ export class CodeCache {
     this.nextRecord = this.at;
     view.setUint32(entry + RECORD.link, original, true);
     view.setUint32(entry + RECORD.imm, word, true);
-    for (const [first, end] of page.runs)
-      for (let record = first; record < end; record += RECORD_BYTES)
-        if (view.getUint32(record + RECORD.link, true) === original) view.setUint32(record + RECORD.link, entry, true);
-    page.runs.push([entry, entry + RECORD_BYTES]);
+    forRecords(page, (record) => {
+      if (view.getUint32(record + RECORD.link, true) === original) view.setUint32(record + RECORD.link, entry, true);
+    });
+    addRun(page, entry, entry + RECORD_BYTES);
     this.words[page.map / 4 + offset] = entry;
     return entry;
   }
@@ -195,21 +208,29 @@ export class CodeCache {
     return true;
   }
   private dropCompiled(page: CodePage): void {
-    for (const compiled of [...page.compiled]) compiled.drop();
-    page.compiled.clear();
+    for (const compiled of [...(page.compiled ?? [])]) compiled.drop();
+    page.compiled = undefined;
+  }
+  /** Zeroes what was ever written of a page's map, and touches nothing else of it: most of it stays memory that never was. */
+  private clearMap(page: CodePage): void {
+    for (let chunk = 0; chunk < 64; chunk++) {
+      if (!(((chunk < 32 ? page.chunksLow : page.chunksHigh) >>> (chunk & 31)) & 1)) continue;
+      const from = page.map / 4 + (chunk << 6);
+      this.words.fill(0, from, from + 64);
+    }
+    page.chunksLow = page.chunksHigh = 0;
   }
   private drop(page: CodePage): void {
     this.dropCompiled(page);
-    for (const [first, end] of page.runs)
-      for (let record = first; record < end; record += RECORD_BYTES)
-        this.view.setUint16(record + RECORD.handler, SPECIAL.resolve, true);
+    forRecords(page, (record) => {
+      this.view.setUint16(record + RECORD.handler, SPECIAL.resolve, true);
+    });
     page.runs = [];
-    page.pending.clear();
-    page.chunksLow = page.chunksHigh = 0;
-    this.words.fill(0, page.map / 4, page.map / 4 + 4096);
+    page.pending = undefined;
+    this.clearMap(page);
     const { crossers } = page;
-    page.crossers = new Set();
-    for (const other of crossers) this.drop(other);
+    page.crossers = undefined;
+    for (const other of crossers ?? []) this.drop(other);
   }
 
   /**
@@ -258,7 +279,7 @@ export class CodeCache {
         break;
       }
     }
-    page.runs.push([first, this.at]);
+    addRun(page, first, this.at);
     this.nextRecord = this.at;
     return first;
   }
@@ -284,8 +305,8 @@ export class CodeCache {
     this.mark(page, offset, 4096 - offset);
     const beyond = Math.max(1, offset + length - 4096);
     this.mark(next, 0, beyond);
-    next.crossers.add(page);
-    page.runs.push([first, this.at]);
+    (next.crossers ??= new Set()).add(page);
+    addRun(page, first, this.at);
     this.nextRecord = this.at;
     return first;
   }
@@ -398,10 +419,11 @@ export class CodeCache {
   /** The next record is that of `offset`: branches that wait for it go there directly. */
   private enter(page: CodePage, offset: number): void {
     this.words[page.map / 4 + offset] = this.at;
-    const waiting = page.pending.get(offset);
-    if (!waiting) return;
-    for (const record of waiting) this.view.setUint32(record + RECORD.link, this.at, true);
-    page.pending.delete(offset);
+    const waiting = page.pending?.get(offset);
+    if (waiting === undefined) return;
+    for (const record of typeof waiting === 'number' ? [waiting] : waiting)
+      this.view.setUint32(record + RECORD.link, this.at, true);
+    page.pending?.delete(offset);
   }
   /** Links the branch at `record` to `target` of its page, now or when that is decoded. */
   private link(record: number, page: CodePage, target: number): void {
@@ -410,9 +432,11 @@ export class CodeCache {
       this.view.setUint32(record + RECORD.link, known, true);
       return;
     }
-    const waiting = page.pending.get(target);
-    if (waiting) waiting.push(record);
-    else page.pending.set(target, [record]);
+    const pending = (page.pending ??= new Map<number, number | number[]>());
+    const waiting = pending.get(target);
+    if (waiting === undefined) pending.set(target, record);
+    else if (typeof waiting === 'number') pending.set(target, [waiting, record]);
+    else waiting.push(record);
   }
 
   private needsAddressRecord(instruction: Instruction, memory: MemoryOperand): boolean {

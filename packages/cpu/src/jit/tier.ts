@@ -42,12 +42,12 @@ class Region implements Compiled {
   constructor(pages: readonly CodePage[], tier: JitTier) {
     this.pages = pages;
     this.tier = tier;
-    for (const page of this.pages) page.compiled.add(this);
+    for (const page of this.pages) (page.compiled ??= new Set()).add(this);
   }
   drop(): void {
     if (this.isDropped) return;
     this.isDropped = true;
-    for (const page of this.pages) page.compiled.delete(this);
+    for (const page of this.pages) page.compiled?.delete(this);
     this.tier.removed(this, 'invalidated');
   }
 }
@@ -238,7 +238,7 @@ export class JitTier {
     const [oldest] = this.live;
     if (!oldest) throw new Error('no region to evict');
     oldest.isDropped = true;
-    for (const page of oldest.pages) page.compiled.delete(oldest);
+    for (const page of oldest.pages) page.compiled?.delete(oldest);
     this.removed(oldest, 'evicted');
   }
 }
