@@ -14,6 +14,7 @@ import { localPrivcmd } from '@xenhost/privcmd';
 import { DOMID, TraceClass } from '@xenhost/xen-abi';
 import { TraceReader } from '@xenhost/xentrace';
 import { guestKernel, hypercall } from '../../packages/guest-kernels/src/runtime.ts';
+import { HypervisorBackend } from '../../packages/hypervisor/src/control/privcmd-backend.ts';
 import { bootMachine, Machine } from '../../packages/hypervisor/src/machine.ts';
 import { MachineMemory } from '../../packages/hypervisor/src/state/machine-memory.ts';
 import { DomainFlag } from '../../packages/hypervisor/src/state/records.ts';
@@ -65,7 +66,7 @@ function build(): { readonly xc: Xenctrl; readonly pcpu: Machine } {
       reportBug,
     },
   );
-  return { xc: openXenctrl(localPrivcmd({}, control.backend()).open()), pcpu };
+  return { xc: openXenctrl(localPrivcmd({}, new HypervisorBackend(control)).open()), pcpu };
 }
 
 async function look(xc: Xenctrl, mode: Mode): Promise<void> {

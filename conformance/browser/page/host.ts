@@ -8,6 +8,7 @@ import { localPrivcmd } from '@xenhost/privcmd';
 import { appendToRing, copyFromRing, ringUsed, u32Bytes } from '@xenhost/pv-ring';
 import type { PageWrite } from '@xenhost/pv-ring';
 import { XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface } from '@xenhost/xen-abi';
+import { HypervisorBackend } from '../../../packages/hypervisor/src/control/privcmd-backend.ts';
 import { bootMachine, Machine } from '../../../packages/hypervisor/src/machine.ts';
 import { compileEngine } from '../../../packages/hypervisor/src/pcpu/engine.ts';
 import { MachineMemory } from '../../../packages/hypervisor/src/state/machine-memory.ts';
@@ -51,7 +52,7 @@ export class BrowserHost {
       this.failure ??= String(error);
     };
     this.#machine = new Machine({ ...common, pcpu: undefined }, { notifyControl: drain, reportBug });
-    const backend = this.#machine.backend();
+    const backend = new HypervisorBackend(this.#machine);
     this.#machine.start();
     const engine = compileEngine();
     const ended: Promise<void>[] = [];

@@ -10,6 +10,7 @@ import { localPrivcmd } from '@xenhost/privcmd';
 import { DOMID, Hypercall, MAX_PROFILE_HZ, PAGE_SIZE, TraceClass, TraceEvent } from '@xenhost/xen-abi';
 import type { TraceWindow } from '@xenhost/xentrace';
 import { recordsOf, TraceConsumer, TraceReader } from '@xenhost/xentrace';
+import { HypervisorBackend } from './control/privcmd-backend.ts';
 import { bootMachine, Machine } from './machine.ts';
 import { MachineMemory } from './state/machine-memory.ts';
 
@@ -42,7 +43,7 @@ class OneThreadHost {
       throw error;
     };
     this.machine = new Machine({ ...common, pcpu: undefined }, { notifyControl: drain, reportBug });
-    const backend = this.machine.backend();
+    const backend = new HypervisorBackend(this.machine);
     this.machine.start();
     this.pcpu = new Machine(
       { ...common, pcpu: 0 },

@@ -15,7 +15,6 @@ import { CpuPolicies } from './control/cpu-policy.ts';
 import { DomctlTable } from './control/domctl.ts';
 import { ControlPauses } from './control/modules.ts';
 import type { ControlModules } from './control/modules.ts';
-import { HypervisorBackend } from './control/privcmd-backend.ts';
 import { SysctlTable } from './control/sysctl.ts';
 import { Lifecycle } from './domain/lifecycle.ts';
 import { DomainTable } from './domain/table.ts';
@@ -307,12 +306,6 @@ export class Machine {
         },
       },
     );
-  }
-
-  /** What the privcmd server talks to; control plane only. */
-  backend(): HypervisorBackend {
-    const { core, lifecycle, scheduler, events, grants, memory, dispatch, pauses, traces } = this;
-    return new HypervisorBackend({ core, lifecycle, scheduler, events, grants, memory, dispatch, pauses, traces });
   }
 
   /** What is told as metrics; control plane only. */

@@ -17,6 +17,7 @@ import { sharedCodeWords } from '../pcpu/shared-code.ts';
 import { MachineMemory, MAX_MACHINE_BYTES } from '../state/machine-memory.ts';
 import { MAX_PCPUS } from '../state/memory-map.ts';
 import { PcpuRequest } from '../state/records.ts';
+import { HypervisorBackend } from './privcmd-backend.ts';
 
 export const MIN_MEMORY_MIB = 16;
 export const MAX_MEMORY_MIB = MAX_MACHINE_BYTES / 2 ** 20;
@@ -73,7 +74,7 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
       },
     },
   );
-  const backend = machine.backend();
+  const backend = new HypervisorBackend(machine);
   machine.start();
   const server = await servePrivcmd(
     {

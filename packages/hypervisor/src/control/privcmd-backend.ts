@@ -50,6 +50,7 @@ interface PageAccess {
   readonly write: boolean;
 }
 
+/** Of a machine; no pCPU's thread has one, nor the modules it needs. */
 export class HypervisorBackend implements PrivcmdBackend {
   readonly #m: PrivcmdBackendModules;
   #sink: EventSink = () => undefined;

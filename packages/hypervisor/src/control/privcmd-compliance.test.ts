@@ -8,6 +8,7 @@ import { EVTCHN_PLACES, PAGE_SIZE } from '@xenhost/xen-abi';
 import { bootMachine, Machine } from '../machine.ts';
 import { MachineMemory } from '../state/machine-memory.ts';
 import type { DomainRef } from '../state/refs.ts';
+import { HypervisorBackend } from './privcmd-backend.ts';
 
 const MEMORY_BYTES = 32 * 2 ** 20;
 const GRANT_ENTRY = 8;
@@ -31,7 +32,7 @@ function bareHost(): { machine: Machine; open: () => ReturnType<ReturnType<typeo
       },
     },
   );
-  const backend = machine.backend();
+  const backend = new HypervisorBackend(machine);
   machine.start();
   const local = localPrivcmd({}, backend);
   return { machine, open: () => local.open() };
