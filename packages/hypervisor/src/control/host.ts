@@ -126,6 +126,9 @@ const soon = <T>(body: () => T): Promise<T> =>
     });
   });
 
+/** Node keeps what it read of the compile cache, more than a megabyte a thread; nobody waits for a pCPU's start. */
+const PCPU_ENV = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' };
+
 interface PcpuThread {
   readonly worker: Worker;
   readonly ended: Promise<void>;
@@ -133,7 +136,7 @@ interface PcpuThread {
 
 function startPcpu(entry: URL, start: PcpuStart, drain: () => void, modules: HostModules): PcpuThread {
   const { log } = modules;
-  const worker = new Worker(entry, { workerData: start, name: `pcpu${start.pcpu}` });
+  const worker = new Worker(entry, { workerData: start, name: `pcpu${start.pcpu}`, env: PCPU_ENV });
   const stopped = { value: false };
   worker.on('message', (message: PcpuMessage) => {
     if (message.kind === 'doorbell') drain();
