@@ -10,6 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const programs = {
   hypervisor: 'packages/hypervisor/src/main.ts',
   'pcpu-worker': 'packages/hypervisor/src/pcpu/worker.ts',
+  'compile-worker': 'packages/hypervisor/src/pcpu/compiler.ts',
   'unpack-worker': 'packages/libxenctrl/src/dombuild/unpack/worker.ts',
   xenstored: 'packages/xenstored/src/main.ts',
   'xenstored-compact': 'packages/xenstored/src/journal/compact-thread.ts',

@@ -5,6 +5,7 @@ export * from './asm/index.ts';
 export * from './isa/index.ts';
 export { compileEngine, createEngine } from './interpreter/engine.ts';
 export type { EngineModules, InterpreterEngine } from './interpreter/engine.ts';
+export { compileOrder } from './jit/order.ts';
 export { generateEngine } from './interpreter/generate.ts';
 export type { EngineBinaries } from './interpreter/generate.ts';
 export { withState as cpuidWithState } from './semantics/helpers/system.ts';

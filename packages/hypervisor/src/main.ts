@@ -27,6 +27,7 @@ runDaemon('hypervisor', async ({ log, shutdown }) => {
       commandLine: process.argv.slice(2).join(' '),
       jit,
       workerEntry: new URL(args['pcpu-entry'] ?? defaultWorkerEntry(), import.meta.url),
+      compilerEntry: new URL(isBundle ? './compile-worker.mjs' : './pcpu/compiler.ts', import.meta.url),
       engineFolder: isBundle ? new URL('./engine/', import.meta.url) : undefined,
     },
     {

@@ -4,10 +4,12 @@
  */
 import type { ExitReason } from './exit-reason.ts';
 import type { SharedRegions } from '../jit/image.ts';
+import type { CompileOrder, CompiledOrder } from '../jit/order.ts';
 import type { CpuState } from './state.ts';
 
 export { ExitReason, exitName } from './exit-reason.ts';
 export type { SharedRegions } from '../jit/image.ts';
+export type { CompileOrder, CompiledOrder } from '../jit/order.ts';
 
 /**
  * How traps reach their handler.
@@ -70,6 +72,10 @@ export interface EngineHost {
   shareRegions?(shared: SharedRegions): void;
   /** What another engine has shared and this one has not taken yet. Asked often: nothing new must be cheap to say. */
   takeRegions?(): SharedRegions | undefined;
+  /** Has regions compiled elsewhere (`compileOrder`) while this engine goes on. Absent: it compiles them itself. */
+  orderCompilation?(order: CompileOrder): void;
+  /** What was ordered and is done. Asked often, as above. */
+  takeCompiled?(): CompiledOrder | undefined;
   /** True when the frame holds code of any engine: writes to it must come through the slow path. */
   isCodeFrame(frame: number): boolean;
 }

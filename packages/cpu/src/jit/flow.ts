@@ -1,5 +1,5 @@
 /** The flow of a region: its edges, its loops as properly nested intervals of blocks, and where flags must be known. */
-import type { RegionPlan } from './plan.ts';
+import type { RegionShape } from './plan.ts';
 
 export interface Loop {
   readonly start: number;
@@ -27,7 +27,7 @@ interface Edge {
 }
 
 /** Ways from block to block, those that are taken by number (calls and returns) apart. */
-function edgesOf(plan: RegionPlan): { jumps: Edge[]; calls: Edge[] } {
+function edgesOf(plan: RegionShape): { jumps: Edge[]; calls: Edge[] } {
   const jumps: Edge[] = [];
   const calls: Edge[] = [];
   plan.blocks.forEach((block, from) => {
@@ -78,7 +78,7 @@ function enteredInTheMiddle(jumps: readonly Edge[], loops: readonly Loop[], into
   }
 }
 
-export function flowOf(plan: RegionPlan): Flow {
+export function flowOf(plan: RegionShape): Flow {
   const { jumps, calls } = edgesOf(plan);
   const loops = loopsOf(jumps);
   const dispatched = new Set<number>();
@@ -93,13 +93,13 @@ export function flowOf(plan: RegionPlan): Flow {
 }
 
 /** Whether the flags are looked at after a way to `position` from block `from`; leaving or jumping back may end the run. */
-function isSeenAfter(plan: RegionPlan, needs: readonly boolean[], from: number, position: number): boolean {
+function isSeenAfter(plan: RegionShape, needs: readonly boolean[], from: number, position: number): boolean {
   const to = plan.indexOf.get(position);
   return to === undefined || to <= from || (needs[to] ?? true);
 }
 
 /** Whether somebody may see the flags that a block is entered with; `note` is told the same of each of its instructions' ends. */
-function flagsSeen(plan: RegionPlan, needs: readonly boolean[], n: number, note?: boolean[]): boolean {
+function flagsSeen(plan: RegionShape, needs: readonly boolean[], n: number, note?: boolean[]): boolean {
   const block = plan.blocks[n];
   if (!block) return true;
   const { instructions } = block;
@@ -120,13 +120,13 @@ function flagsSeen(plan: RegionPlan, needs: readonly boolean[], n: number, note?
 }
 
 /** For each instruction of a block: whether somebody may see the flags as they are after it. */
-export function flagsSeenAfter(plan: RegionPlan, needs: readonly boolean[], n: number): boolean[] {
+export function flagsSeenAfter(plan: RegionShape, needs: readonly boolean[], n: number): boolean[] {
   const seenAfter: boolean[] = [];
   flagsSeen(plan, needs, n, seenAfter);
   return seenAfter;
 }
 
-function flagNeeds(plan: RegionPlan): boolean[] {
+function flagNeeds(plan: RegionShape): boolean[] {
   const needs = plan.blocks.map(() => false);
   for (let changed = true; changed;) {
     changed = false;
@@ -140,7 +140,7 @@ function flagNeeds(plan: RegionPlan): boolean[] {
 }
 
 /** True where flags are all set, or code of this region is left, before anything is computed with them. */
-function joinsOf(plan: RegionPlan): boolean[] {
+function joinsOf(plan: RegionShape): boolean[] {
   const joins = plan.blocks.map(() => true);
   const mayGo = (position: number): boolean => {
     const to = plan.indexOf.get(position);

@@ -43,16 +43,19 @@ export interface Block {
   fallsThrough: boolean;
   isEntry: boolean;
 }
-export interface RegionPlan {
-  /** By distance in pages from the lowest. */
-  readonly pages: ReadonlyMap<number, CodePage>;
-  /** Small numbers for the pages, by the same distance. */
+/** What a region's function is made from. */
+export interface RegionShape {
+  /** Small numbers for the pages, by their distance in pages from the lowest. */
   readonly pageNumbers: ReadonlyMap<number, number>;
   /** In the order of their positions. */
   readonly blocks: readonly Block[];
   readonly indexOf: ReadonlyMap<number, number>;
   /** For each RET the positions behind those calls of the region that may have led to it. */
   readonly returnsOf: ReadonlyMap<number, readonly number[]>;
+}
+export interface RegionPlan extends RegionShape {
+  /** By distance in pages from the lowest. */
+  readonly pages: ReadonlyMap<number, CodePage>;
   readonly nrInstructions: number;
   /** The bytes that it is made from. */
   readonly spans: readonly Span[];
@@ -72,6 +75,10 @@ function targetOf(at: number, instruction: Instruction): number | undefined {
   const operand = instruction.operands[0];
   return operand?.kind === 'relative' ? at + instruction.length + operand.value : undefined;
 }
+
+export const placed = (at: number, instruction: Instruction): PlacedInstruction => ({
+  at, instruction, traits: traitsOf(instruction), target: targetOf(at, instruction),
+}); // prettier-ignore
 
 /** What is compiled is what was read once: other CPUs may write meanwhile. */
 interface CopiedPage {
@@ -144,8 +151,8 @@ class Planner {
       if (this.placed.has(at) || this.placed.size >= MAX_INSTRUCTIONS || !this.isKnownCode(at)) return;
       const instruction = this.decode(at);
       if (!instruction) return;
-      const target = targetOf(at, instruction);
-      const one: PlacedInstruction = { at, instruction, traits: traitsOf(instruction), target };
+      const one = placed(at, instruction);
+      const { target } = one;
       this.placed.set(at, one);
       const next = at + instruction.length;
       const { row } = instruction;
@@ -238,7 +245,7 @@ class Planner {
 }
 
 /** From each function that the region calls on, over calls but not into them, to its RETs. */
-function returnsOf(blocks: readonly Block[], indexOf: ReadonlyMap<number, number>): Map<number, number[]> {
+export function returnsOf(blocks: readonly Block[], indexOf: ReadonlyMap<number, number>): Map<number, number[]> {
   const comesBack = new Map<number, Set<number>>();
   for (const { instructions, next } of blocks) {
     const last = instructions.at(-1);

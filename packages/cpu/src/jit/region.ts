@@ -19,7 +19,7 @@ import { flagsSeenAfter, flowOf } from './flow.ts';
 import type { Flow, Loop } from './flow.ts';
 import { DEAD, GENERIC, JOINED } from './lazy.ts';
 import type { FlagState } from './lazy.ts';
-import type { PlacedInstruction, RegionPlan } from './plan.ts';
+import type { PlacedInstruction, RegionShape } from './plan.ts';
 import { emitWhole } from './traits.ts';
 
 const PAGE = 4096;
@@ -45,7 +45,7 @@ interface Level {
 }
 
 export class RegionBuilder implements Ways {
-  private readonly plan: RegionPlan;
+  private readonly plan: RegionShape;
   private readonly flow: Flow;
   private readonly f: FunctionBuilder;
   private readonly context: RegionContext;
@@ -60,7 +60,7 @@ export class RegionBuilder implements Ways {
   private block = 0;
 
   constructor(
-    plan: RegionPlan,
+    plan: RegionShape,
     f: FunctionBuilder,
     module: { imports: RegionImports; regionType: number; table: number },
   ) {

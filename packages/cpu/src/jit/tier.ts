@@ -9,13 +9,12 @@ import {
   CODE_TLB, CODE_TLB_ENTRIES, COUNTERS, COUNTER_MASK, ENTRY, HOT_THRESHOLD, NR_REGIONS, RECORD, RECORDS, REGION_PAGES,
 } from '../interpreter/memory-map.ts'; // prettier-ignore
 import { OFFSET } from '../engine/state.ts';
-import { ModuleBuilder } from '../wasm/builder.ts';
 import { ForeignRegions, imageOf } from './image.ts';
 import type { RegionImage } from './image.ts';
-import { SLOW_NAMES, declareImports } from './imports.ts';
+import { SLOW_NAMES } from './imports.ts';
+import { buildModule, orderOf, regionName } from './order.ts';
 import { planRegion } from './plan.ts';
 import type { CodeSource, RegionPlan } from './plan.ts';
-import { RegionBuilder } from './region.ts';
 
 /** Branches to a place before it is compiled. */
 const HOT_AFTER = 8000;
@@ -26,6 +25,10 @@ const NEVER = 0xffff_ffff;
 const BATCH = 8;
 /** Runs that a plan waits for others at most. */
 const MAX_WAIT = 4;
+/** Modules that another thread may be asked for before one of them is there. */
+const MAX_ORDERS = 8;
+/** Plans that wait for that; what gets hot meanwhile is planned later. */
+const MAX_PLANS = 4 * BATCH;
 /** Bound of all live Wasm code, of which V8 makes about five times as much machine code; the oldest goes first. */
 const MAX_CODE_BYTES = 8 << 20;
 const PAGE = 4096;
@@ -55,6 +58,8 @@ class Region implements Compiled {
 interface Planned {
   readonly region: Region;
   readonly plan: RegionPlan;
+  /** Its places in `planned`. */
+  readonly places: readonly number[];
 }
 
 export class JitTier {
@@ -71,6 +76,9 @@ export class JitTier {
   /** Places that a waiting region begins at or goes through, as addresses of their words in the page maps. */
   private readonly planned = new Set<number>();
   private waited = 0;
+  /** What another thread compiles, by the order's number. */
+  private readonly ordered = new Map<number, readonly Planned[]>();
+  private nrOrders = 0;
   private codeBytes = 0;
   private readonly warmAfter: number;
 
@@ -109,31 +117,57 @@ export class JitTier {
       core.counters.regionsLive = this.live.size;
       return cache.recordAt(page, offset) || record;
     }
-    const plan = planRegion(source, offset);
+    const plan = this.waiting.length < MAX_PLANS ? planRegion(source, offset) : undefined;
     if (!plan) return record;
     const region = new Region([...plan.pages.values()], this);
     if (this.mode !== 'force') {
-      this.waiting.push({ region, plan });
-      for (const block of plan.blocks) {
+      const places = plan.blocks.flatMap((block) => {
         const map = plan.pages.get(Math.floor(block.at / PAGE))?.map;
-        if (map !== undefined) this.planned.add(map + 4 * (block.at & (PAGE - 1)));
-      }
+        return map === undefined ? [] : [map + 4 * (block.at & (PAGE - 1))];
+      });
+      for (const place of places) this.planned.add(place);
+      this.waiting.push({ region, plan, places });
       return record;
     }
-    this.compile([{ region, plan }]);
+    this.compile([{ region, plan, places: [] }]);
     return cache.recordAt(page, offset) || record;
   }
 
   /** Between two runs: takes what others have compiled; compiles what waits, when it is worth a module. */
   betweenRuns(): void {
-    const { waiting } = this;
+    const { waiting, core } = this;
+    const { host } = core;
+    if (this.ordered.size > 0) this.takeCompiled();
     if (this.mode !== 'off')
-      for (let shared = this.core.host.takeRegions?.(); shared; shared = this.core.host.takeRegions?.()) this.foreign.add(shared); // prettier-ignore
+      for (let shared = host.takeRegions?.(); shared; shared = host.takeRegions?.()) this.foreign.add(shared);
     if (waiting.length === 0 || (waiting.length < BATCH && ++this.waited < MAX_WAIT)) return;
+    if (host.orderCompilation && this.ordered.size >= MAX_ORDERS) return;
     this.waited = 0;
     this.waiting = [];
-    this.planned.clear();
-    this.compile(waiting.filter(({ region }) => !region.isDropped));
+    const live = waiting.filter(({ region }) => !region.isDropped);
+    if (host.orderCompilation && live.length > 0) {
+      const id = this.nrOrders++;
+      this.ordered.set(id, live);
+      host.orderCompilation({ id, regions: live.map(({ plan }) => orderOf(plan)) });
+    } else this.compile(live);
+    this.forget(host.orderCompilation ? waiting.filter(({ region }) => region.isDropped) : waiting);
+  }
+  /** Their places may be planned again. */
+  private forget(planned: readonly Planned[]): void {
+    for (const { places } of planned) for (const place of places) this.planned.delete(place);
+  }
+  private takeCompiled(): void {
+    const { host, counters } = this.core;
+    for (let done = host.takeCompiled?.(); done; done = host.takeCompiled?.()) {
+      const planned = this.ordered.get(done.id);
+      if (!planned) continue;
+      this.ordered.delete(done.id);
+      counters.compileNs += done.compileNs;
+      // What cannot be compiled is not tried again.
+      if (!done.module) continue;
+      this.use(done.module, done.bytes, planned);
+      this.forget(planned);
+    }
   }
 
   removed(region: Region, why: 'invalidated' | 'evicted'): void {
@@ -182,32 +216,26 @@ export class JitTier {
   private compile(planned: readonly Planned[]): void {
     if (planned.length === 0) return;
     const started = performance.now();
+    const bytes = buildModule(planned.map(({ plan }) => plan));
+    this.use(new WebAssembly.Module(bytes), bytes.length, planned);
+    this.core.counters.compileNs += (performance.now() - started) * 1e6;
+  }
+  /** Installs the regions of a module but for those whose code is not what it was. */
+  private use(module: WebAssembly.Module, bytes: number, planned: readonly Planned[]): void {
     const { counters, host } = this.core;
-    const m = new ModuleBuilder();
-    const imports = declareImports(m);
-    const regionType = m.type(['i32', 'i32'], ['i32']);
-    // Function 0 would be given to the optimising compiler at once.
-    m.function([], []);
-    planned.forEach(({ plan }, n) => {
-      const f = m.function(['i32', 'i32'], ['i32'], `r${n}`);
-      new RegionBuilder(plan, f, { imports, regionType, table: imports.table }).emit();
+    const each = Math.ceil(bytes / planned.length);
+    const images = planned.map(({ plan }, n) => imageOf(plan, regionName(n), each));
+    const instance = this.instanceOf(module);
+    planned.forEach(({ region, plan }, n) => {
+      const image = images[n];
+      if (image && !region.isDropped) this.install(region, image, instance);
       counters.blocksCompiled += plan.blocks.length;
       counters.instructionsCompiled += plan.nrInstructions;
-    });
-    const bytes = m.build();
-    const module = new WebAssembly.Module(bytes);
-    const instance = this.instanceOf(module);
-    const each = Math.ceil(bytes.length / planned.length);
-    const images = planned.map(({ plan }, n) => imageOf(plan, `r${n}`, each));
-    images.forEach((image, n) => {
-      const one = planned[n];
-      if (one) this.install(one.region, image, instance);
     });
     host.shareRegions?.({ module, regions: images });
     counters.regionsCompiled += planned.length;
     counters.regionsLive = this.live.size;
     counters.codeBytes = this.codeBytes;
-    counters.compileNs += (performance.now() - started) * 1e6;
   }
   private instanceOf(module: WebAssembly.Module): WebAssembly.Instance {
     let instance = this.instances.get(module);

@@ -3,7 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker } from 'node:worker_threads';
 import { systemClock } from '@xenhost/base';
 import type { EngineBinaries, JitMode } from '@xenhost/cpu';
 import { servePrivcmd } from '@xenhost/privcmd';
@@ -12,7 +12,7 @@ import { metricsBeside, serveMetrics } from '@xenhost/daemon-kit';
 import type { Logger, UnixListener } from '@xenhost/daemon-kit';
 import { bootMachine, Machine } from '../machine.ts';
 import { compileEngine } from '../pcpu/engine.ts';
-import type { PcpuMessage, PcpuStart } from '../pcpu/messages.ts';
+import type { CompilerMessage, CompilerStart, PcpuMessage, PcpuStart } from '../pcpu/messages.ts';
 import { sharedCodeWords } from '../pcpu/shared-code.ts';
 import { MachineMemory, MAX_MACHINE_BYTES } from '../state/machine-memory.ts';
 import { MAX_PCPUS } from '../state/memory-map.ts';
@@ -32,6 +32,8 @@ export interface HostOptions {
   readonly jit: JitMode;
   /** The module that a pCPU's worker thread starts with. */
   readonly workerEntry: URL;
+  /** The module that the thread that compiles for them starts with. */
+  readonly compilerEntry: URL;
   /** Folder with the engine's Wasm as the build made it; without one it is generated. */
   readonly engineFolder: URL | undefined;
 }
@@ -95,9 +97,21 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
   const threads = soon(() => {
     const engine = compileEngine(options.engineFolder && engineIn(options.engineFolder));
     const sharedCode = nrPcpus > 1 ? sharedCodeWords(nrPcpus) : undefined;
+    const { commandLine, jit } = options;
+    // With the JIT forced, code is compiled before its first execution.
+    const compilers = jit === 'on' ? startCompiler(options.compilerEntry, nrPcpus, modules) : [];
     return Array.from({ length: nrPcpus }, (_, pcpu) => {
-      const { commandLine, jit } = options;
-      const workerData: PcpuStart = { memory: memory.memory, nrPcpus, pcpu, commandLine, engine, jit, sharedCode };
+      const compiler = compilers[pcpu];
+      const workerData: PcpuStart = {
+        memory: memory.memory,
+        nrPcpus,
+        pcpu,
+        commandLine,
+        engine,
+        jit,
+        sharedCode,
+        compiler,
+      };
       return startPcpu(options.workerEntry, workerData, drain, modules);
     });
   });
@@ -126,8 +140,26 @@ const soon = <T>(body: () => T): Promise<T> =>
     });
   });
 
-/** Node keeps what it read of the compile cache, more than a megabyte a thread; nobody waits for a pCPU's start. */
-const PCPU_ENV = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' };
+/** Node keeps what it read of the compile cache, more than a megabyte a thread; nobody waits for the start of one. */
+const WORKER_ENV = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' };
+
+/** The thread that compiles for all pCPUs: what each of them is given of it. It ends with the process. */
+function startCompiler(entry: URL, nrPcpus: number, modules: HostModules): NonNullable<PcpuStart['compiler']>[] {
+  const done = new SharedArrayBuffer(4 * nrPcpus);
+  const channels = Array.from({ length: nrPcpus }, () => new MessageChannel());
+  const ports = channels.map(({ port1 }) => port1);
+  const workerData: CompilerStart = { ports, done };
+  const worker = new Worker(entry, { workerData, transferList: ports, name: 'compiler', env: WORKER_ENV });
+  worker.unref();
+  worker.on('message', ({ text }: CompilerMessage) => {
+    modules.log.error({ stack: text }, 'hypervisor bug: code that cannot be compiled');
+  });
+  // Without it code is interpreted: slow, and right.
+  worker.on('error', (error) => {
+    modules.log.error({ err: error }, 'the thread that compiles failed');
+  });
+  return channels.map(({ port2 }) => ({ port: port2, done }));
+}
 
 interface PcpuThread {
   readonly worker: Worker;
@@ -136,7 +168,12 @@ interface PcpuThread {
 
 function startPcpu(entry: URL, start: PcpuStart, drain: () => void, modules: HostModules): PcpuThread {
   const { log } = modules;
-  const worker = new Worker(entry, { workerData: start, name: `pcpu${start.pcpu}`, env: PCPU_ENV });
+  const worker = new Worker(entry, {
+    workerData: start,
+    transferList: start.compiler ? [start.compiler.port] : [],
+    name: `pcpu${start.pcpu}`,
+    env: WORKER_ENV,
+  });
   const stopped = { value: false };
   worker.on('message', (message: PcpuMessage) => {
     if (message.kind === 'doorbell') drain();

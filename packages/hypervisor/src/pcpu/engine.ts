@@ -16,7 +16,7 @@ export function engineFactory(
   memory: MachineMemory,
   code: EngineModules,
   jit: JitMode,
-  sharing?: Pick<EngineHost, 'shareRegions' | 'takeRegions'>,
+  sharing?: Pick<EngineHost, 'shareRegions' | 'takeRegions' | 'orderCompilation' | 'takeCompiled'>,
 ): (host: EngineHost) => Engine {
   const options = { trapMode: 'monitor', nrFrames: memory.nrFrames, jit } as const;
   return (host) => createEngine(options, { machineMemory: memory.memory, host: { ...host, ...sharing }, code });

@@ -1,11 +1,12 @@
 /** Entry of a pCPU's worker thread: builds the thread's machine with an engine and runs its loop until told to stop. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from '@xenhost/base';
-import type { SharedRegions } from '@xenhost/cpu';
+import type { CompileOrder, CompiledOrder, SharedRegions } from '@xenhost/cpu';
 import { Machine } from '../machine.ts';
 import { MachineMemory } from '../state/machine-memory.ts';
 import { engineFactory, warmUp } from './engine.ts';
 import type { PcpuStart, PcpuMessage } from './messages.ts';
+import { CompilerClient } from './compiler-client.ts';
 import { SharedCode } from './shared-code.ts';
 
 /** A host starts in about this time, and needs its cores for that. */
@@ -20,11 +21,20 @@ const tell = (message: PcpuMessage): void => {
 
 const memory = new MachineMemory(start.memory);
 const shared = start.sharedCode && new SharedCode({ pcpu: start.pcpu, words: start.sharedCode });
-const sharing = shared && {
-  shareRegions: (regions: SharedRegions): void => {
-    shared.shareRegions(regions);
-  },
-  takeRegions: (): SharedRegions | undefined => shared.takeRegions(),
+const compiler = start.compiler && new CompilerClient({ pcpu: start.pcpu, ...start.compiler });
+const sharing = {
+  ...(shared && {
+    shareRegions: (regions: SharedRegions): void => {
+      shared.shareRegions(regions);
+    },
+    takeRegions: (): SharedRegions | undefined => shared.takeRegions(),
+  }),
+  ...(compiler && {
+    orderCompilation: (order: CompileOrder): void => {
+      compiler.orderCompilation(order);
+    },
+    takeCompiled: (): CompiledOrder | undefined => compiler.takeCompiled(),
+  }),
 };
 const machine = new Machine(
   { memory, clock: systemClock, nrPcpus: start.nrPcpus, pcpu: start.pcpu, commandLine: start.commandLine },
