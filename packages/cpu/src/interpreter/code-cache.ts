@@ -5,7 +5,7 @@
  */
 import { OFFSET, SEG, SEGMENT_STRIDE } from '../engine/state.ts';
 import { decodeInstruction } from '../isa/decode.ts';
-import type { CodeSize, Instruction, MemoryOperand } from '../isa/instruction.ts';
+import type { CodeSize, Instruction, MemoryOperand, Operand } from '../isa/instruction.ts';
 import { SPECIAL, fusedKey, shapeOf } from './handlers.ts';
 import { handlerTable, lateTable } from './generate.ts';
 import {
@@ -50,6 +50,8 @@ function forRecords({ runs }: CodePage, body: (record: number) => void): void {
     for (let record = runs[i] ?? 0, end = runs[i + 1] ?? 0; record < end; record += RECORD_BYTES) body(record);
 }
 
+/** Where register operands go, in their order. */
+const REGISTER_FIELDS: readonly number[] = [RECORD.a, RECORD.b, RECORD.c, RECORD.disp];
 /** Memory operands are written only by these shapes: operand 0 of anything that is not here is a destination. */
 const READS_OPERAND_0 = new Set(['cmp', 'test', 'push', 'mul', 'imul1', 'div', 'idiv', 'bt', 'jmpind', 'callind', 'nop', 'movtoseg', 'lldt', 'ltr', 'verify', 'lgdt', 'lmsw', 'invlpg', 'jmpfar', 'callfar', 'clflush', 'cmps', 'scas', 'outs', 'lods', 'fxrstor', 'ldmxcsr', 'vex.ldmxcsr', 'xrstor']); // prettier-ignore
 
@@ -335,7 +337,7 @@ export class CodeCache {
   private begin(handler: number, offset: number): number {
     const at = this.at;
     const { words, view } = this;
-    words.fill(0, at / 4, at / 4 + 8);
+    for (let n = at / 4; n < at / 4 + RECORD_BYTES / 4; n++) words[n] = 0;
     view.setUint16(at + RECORD.handler, handler, true);
     view.setUint16(at + RECORD.base, OFFSET.zero, true);
     view.setUint16(at + RECORD.index, OFFSET.zero, true);
@@ -378,13 +380,12 @@ export class CodeCache {
     this.fusable = at;
     let nrRegisters = 0;
     let nrImmediates = 0;
-    const setRegister = (value: number): void => {
-      view.setUint16(at + ([RECORD.a, RECORD.b, RECORD.c, RECORD.disp][nrRegisters++] ?? RECORD.c), value, true);
-    };
-    for (const operand of instruction.operands)
+    const { operands } = instruction;
+    for (let n = 0; n < operands.length; n++) {
+      const operand = operands[n] as Operand;
       switch (operand.kind) {
         case 'register':
-          setRegister(OFFSET.rax + 8 * operand.register + (operand.high ? 1 : 0));
+          this.setRegister(at, nrRegisters++, OFFSET.rax + 8 * operand.register + (operand.high ? 1 : 0));
           break;
         case 'memory':
           if (viaRecord) view.setUint16(at + RECORD.base, OFFSET.ea, true);
@@ -405,15 +406,20 @@ export class CodeCache {
           view.setUint16(at + RECORD.c, operand.selector, true);
           break;
         case 'xmm':
-          setRegister(OFFSET.xmm + 32 * operand.register);
+          this.setRegister(at, nrRegisters++, OFFSET.xmm + 32 * operand.register);
           break;
         case 'mmx':
-          setRegister(OFFSET.fpr + 16 * operand.register);
+          this.setRegister(at, nrRegisters++, OFFSET.fpr + 16 * operand.register);
           break;
         default:
-          setRegister(operand.register);
+          this.setRegister(at, nrRegisters++, operand.register);
       }
+    }
     if (row.repeatable) view.setUint16(at + RECORD.c, sourceSegment(instruction), true);
+  }
+
+  private setRegister(record: number, n: number, value: number): void {
+    this.view.setUint16(record + (REGISTER_FIELDS[n] ?? RECORD.c), value, true);
   }
 
   /** The next record is that of `offset`: branches that wait for it go there directly. */
@@ -443,8 +449,8 @@ export class CodeCache {
     if (instruction.row.repeatable) return false;
     if (instruction.code !== 64 || instruction.addressSize !== 8) return true;
     if (instruction.row.semantics !== 'lea' && memory.segment >= SEG.fs) return true;
-    const limit = memory.displacement + BigInt(memory.base === -2 ? 4096 + 15 : 0);
-    return limit !== BigInt.asIntN(32, limit);
+    const limit = Number(memory.displacement) + (memory.base === -2 ? 4096 + 15 : 0);
+    return limit !== (limit | 0);
   }
 
   private writeAddress(instruction: Instruction, memory: MemoryOperand, offset: number): void {
@@ -463,49 +469,55 @@ export class CodeCache {
 
   private writeMemory(at: number, instruction: Instruction, memory: MemoryOperand, offset: number): void {
     const { view } = this;
-    let displacement = memory.displacement;
+    // Exact as a number up to 53 bits: what is larger does not fit 32 bits either, and is written as it is.
+    let displacement = Number(memory.displacement);
     if (memory.base === -2) {
       view.setUint16(at + RECORD.base, OFFSET.ripBase, true);
-      displacement += BigInt(offset + instruction.length);
+      displacement += offset + instruction.length;
     } else if (memory.base >= 0) view.setUint16(at + RECORD.base, OFFSET.rax + 8 * memory.base, true);
     if (memory.index >= 0) view.setUint16(at + RECORD.index, OFFSET.rax + 8 * memory.index, true);
     view.setUint8(at + RECORD.scale, 31 - Math.clz32(memory.scale));
     // POP to memory makes its address with the stack pointer already moved.
-    if (instruction.row.semantics === 'popmem' && memory.base === 4) displacement += BigInt(instruction.operandSize);
-    if (displacement !== BigInt.asIntN(32, displacement)) {
+    if (instruction.row.semantics === 'popmem' && memory.base === 4) displacement += instruction.operandSize;
+    if (displacement !== (displacement | 0)) {
       // Absolute 64-bit addresses, and RIP-relative ones at the edge of the 2 GiB: no index, and no mask is needed.
-      view.setBigInt64(at + RECORD.imm, displacement, true);
+      const isExact = Number.isSafeInteger(displacement);
+      view.setBigInt64(at + RECORD.imm, isExact ? BigInt(displacement) : memory.displacement, true);
       view.setUint16(at + RECORD.handler, SPECIAL.addressLong, true);
       return;
     }
-    view.setInt32(at + RECORD.disp, Number(displacement), true);
+    view.setInt32(at + RECORD.disp, displacement, true);
   }
 }
 
 function memoryOperand(instruction: Instruction): MemoryOperand | undefined {
-  for (const operand of instruction.operands) if (operand.kind === 'memory') return operand;
+  const { operands } = instruction;
+  for (let n = 0; n < operands.length; n++) {
+    const operand = operands[n];
+    if (operand?.kind === 'memory') return operand;
+  }
   return undefined;
 }
 
-/** Handler numbers already found, by all that a shape depends on. */
-const knownHandlers = new Map<number, number>();
+/** Handler numbers already found, by row and then all else that a shape depends on. */
+const knownHandlers: (Map<number, number> | undefined)[] = [];
 const REPEAT_CODE = { none: 0, rep: 1, repne: 2 } as const;
 
 /** Handler number of an instruction; `form`: 0 no memory operand, 1 with base, 2 with index. */
 function handlerOf(instruction: Instruction, form: 0 | 1 | 2, viaRecord: boolean): number {
   const { row, operands } = instruction;
-  let code = row.index * 4 + (instruction.operandSize >> 2);
-  code = code * 4 + form;
+  let code = (instruction.operandSize >> 2) * 4 + form;
   code = code * 4 + (instruction.addressSize >> 2);
   code = code * 4 + REPEAT_CODE[instruction.repeat];
   code = code * 4 + (instruction.code === 64 ? 1 : 0) + (instruction.lock ? 2 : 0);
   code = code * 4 + (operands[0]?.size === 8 ? 1 : 0) + (operands[1]?.size === 8 ? 2 : 0);
-  const known = knownHandlers.get(code);
+  const ofRow = (knownHandlers[row.index] ??= new Map<number, number>());
+  const known = ofRow.get(code);
   if (known !== undefined) return known;
   const { key } = shapeOf(viaRecord ? withIndexed(instruction) : instruction);
   const handler = (row.vex ? lateTable() : handlerTable()).numbers.get(key);
   if (handler === undefined) throw new Error(`no handler for ${key} (${row.mnemonic} ${row.encoding})`);
-  knownHandlers.set(code, handler);
+  ofRow.set(code, handler);
   return handler;
 }
 

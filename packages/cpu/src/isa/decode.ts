@@ -33,6 +33,13 @@ const BY_OPCODE: readonly (readonly Row[])[] = (() => {
   return lists;
 })();
 
+/** Control and debug registers: any mod of ModRM names a register. By the row's index. */
+const IGNORES_MOD: readonly boolean[] = ((): boolean[] => {
+  const flags: boolean[] = [];
+  for (const row of ROWS) flags[row.index] = row.operands.some((o) => o.method === 'C' || o.method === 'D');
+  return flags;
+})();
+
 /** Thrown when the bytes end inside an instruction; no Error, since it is an ordinary answer. */
 const TRUNCATED = Symbol('truncated instruction');
 
@@ -51,7 +58,13 @@ class Decoder {
   operandSize: 2 | 4 | 8 = 4;
   modrm = 0;
   opcode = 0;
-  memory: MemoryOperand | undefined;
+  /** The memory operand, when there is one. */
+  isMemory = false;
+  base = 0;
+  index = -1;
+  scale = 1;
+  displacement = 0;
+  segment = 0;
   /** Index register and scale of the SIB byte as they stand there, -1 without one: VSIB. */
   sibIndex = -1;
   sibScale = 1;
@@ -91,7 +104,7 @@ class Decoder {
     this.segmentOverride = -1;
     this.repeat = 0;
     this.lock = false;
-    this.memory = undefined;
+    this.isMemory = false;
     this.sibIndex = -1;
     let byte: number;
     for (;;) {
@@ -123,11 +136,12 @@ class Decoder {
     this.operandSize = this.sizeFor(row);
     if (row.hasModrm) {
       this.at++;
-      if (this.modrm < 0xc0 && !row.operands.some((o) => o.method === 'C' || o.method === 'D')) this.memory = this.decodeMemory(); // prettier-ignore
+      if (this.modrm < 0xc0 && !IGNORES_MOD[row.index]) this.decodeMemory();
     }
+    const specs = row.operands;
     const operands: Operand[] = [];
-    for (const spec of row.operands) {
-      const operand = this.operand(row, spec);
+    for (let n = 0; n < specs.length; n++) {
+      const operand = this.operand(row, specs[n] as OperandSpec);
       if (!operand) return 'invalid';
       operands.push(operand);
     }
@@ -207,7 +221,7 @@ class Decoder {
     if (this.at >= this.end) throw TRUNCATED;
     this.modrm = this.bytes[this.at] ?? 0;
     const isMemory = this.modrm < 0xc0;
-    if (row.form !== 'any' && isMemory !== (row.form === 'memory') && !this.ignoresMod(row)) return false;
+    if (row.form !== 'any' && isMemory !== (row.form === 'memory') && !IGNORES_MOD[row.index]) return false;
     if (row.reg !== undefined && row.reg !== ((this.modrm >> 3) & 7)) return false;
     return row.rm === undefined || (!isMemory && row.rm === (this.modrm & 7));
   }
@@ -239,11 +253,6 @@ class Decoder {
       return row;
     }
     return undefined;
-  }
-
-  /** MOV to and from control and debug registers take any mod as 3. */
-  private ignoresMod(row: Row): boolean {
-    return row.operands.some((o) => o.method === 'C' || o.method === 'D');
   }
 
   private sizeFor(row: Row): 2 | 4 | 8 {
@@ -300,13 +309,13 @@ class Decoder {
     const rm = (this.modrm & 7) | ((this.rex & 1) << 3);
     switch (spec.method) {
       case 'E':
-        return this.memory ? { ...this.memory, size } : this.register(rm, size);
+        return this.isMemory ? this.memory(size) : this.register(rm, size);
       case 'G':
         return this.register(reg, size);
       case 'M':
-        if (!this.memory) return undefined;
-        if (!row.operands.some((o) => o.method === 'vsib')) return { ...this.memory, size };
-        return this.sibIndex < 0 ? undefined : { ...this.memory, index: -1, scale: 1, size };
+        if (!this.isMemory) return undefined;
+        if (!row.operands.some((o) => o.method === 'vsib')) return this.memory(size);
+        return this.sibIndex < 0 ? undefined : { ...this.memory(size), index: -1, scale: 1 };
       case 'R':
         return this.register(rm, size);
       case 'Z':
@@ -346,7 +355,7 @@ class Decoder {
       case 'U':
         return { kind: 'xmm', register: rm, size };
       case 'W':
-        return this.memory ? { ...this.memory, size } : { kind: 'xmm', register: rm, size };
+        return this.isMemory ? this.memory(size) : { kind: 'xmm', register: rm, size };
       case 'xmm':
         return { kind: 'xmm', register: spec.fixed, size };
       case 'P':
@@ -354,7 +363,7 @@ class Decoder {
       case 'N':
         return { kind: 'mmx', register: rm & 7, size };
       case 'Q':
-        return this.memory ? { ...this.memory, size } : { kind: 'mmx', register: rm & 7, size };
+        return this.isMemory ? this.memory(size) : { kind: 'mmx', register: rm & 7, size };
       case 'st':
         return { kind: 'st', register: spec.fixed, size };
       case 'T':
@@ -391,10 +400,18 @@ class Decoder {
     return { kind: 'memory', base, index: -1, scale: 1, displacement, segment, size };
   }
 
-  private decodeMemory(): MemoryOperand {
+  private memory(size: number): MemoryOperand {
+    const { base, index, scale, displacement, segment } = this;
+    return { kind: 'memory', base, index, scale, displacement: BigInt(displacement), segment, size };
+  }
+
+  private decodeMemory(): void {
     const mod = this.modrm >> 6;
     const rm = this.modrm & 7;
-    if (this.addressSize === 2) return this.decodeMemory16(mod, rm);
+    if (this.addressSize === 2) {
+      this.decodeMemory16(mod, rm);
+      return;
+    }
     let base: number;
     let index = -1;
     let scale = 1;
@@ -423,20 +440,27 @@ class Decoder {
     }
     if (mod === 1) displacement = this.signed(1);
     else if (mod === 2) displacement = this.i32();
-    return this.withSegment(base, index, scale, displacement, stackBase);
+    this.noteMemory(base, index, scale, displacement, stackBase);
   }
 
-  private decodeMemory16(mod: number, rm: number): MemoryOperand {
+  private decodeMemory16(mod: number, rm: number): void {
     const base = [3, 3, 5, 5, 6, 7, 5, 3][rm] ?? 3;
     const index = [6, 7, 6, 7, -1, -1, -1, -1][rm] ?? -1;
-    if (mod === 0 && rm === 6) return this.withSegment(-1, -1, 1, this.u16(), false);
+    if (mod === 0 && rm === 6) {
+      this.noteMemory(-1, -1, 1, this.u16(), false);
+      return;
+    }
     const displacement = mod === 0 ? 0 : this.signed(mod);
-    return this.withSegment(base, index, 1, displacement, base === 5);
+    this.noteMemory(base, index, 1, displacement, base === 5);
   }
 
-  private withSegment(base: number, index: number, scale: number, displacement: number, stack: boolean): MemoryOperand {
-    const segment = this.segmentOverride >= 0 ? this.segmentOverride : stack ? 2 : 3;
-    return { kind: 'memory', base, index, scale, displacement: BigInt(displacement), segment, size: 0 };
+  private noteMemory(base: number, index: number, scale: number, displacement: number, stack: boolean): void {
+    this.isMemory = true;
+    this.base = base;
+    this.index = index;
+    this.scale = scale;
+    this.displacement = displacement;
+    this.segment = this.segmentOverride >= 0 ? this.segmentOverride : stack ? 2 : 3;
   }
 }
 
