@@ -2,7 +2,7 @@
  * From a hypercall instruction, or a request of Domain-0's tools, to the row of the table and back to registers:
  * arguments, results, continuations, multicalls. Called with the hypervisor lock held.
  */
-import { bytesOf, Errno, layout } from '@xenhost/base';
+import { Errno, layout } from '@xenhost/base';
 import type { Engine } from '@xenhost/cpu';
 import { TraceEvent } from '@xenhost/xen-abi';
 import type { DomainTable } from '../domain/table.ts';
@@ -11,7 +11,7 @@ import { DomainFlag } from '../state/records.ts';
 import type { DomainRef, VcpuRef } from '../state/refs.ts';
 import { COUNTER } from '../trace/counter-table.ts';
 import { GuestMemory } from './guest-memory.ts';
-import { HypercallTable, isPrivilegedOnly } from './table.ts';
+import { HypercallTable } from './table.ts';
 import type { HypercallHandlers } from './table.ts';
 import type { CallerKind, CallerMemory, HypercallCall, HypercallResult } from './types.ts';
 
@@ -27,6 +27,14 @@ const MulticallEntry = layout('multicall_entry', {
   op: 'u64', result: 'u64', arg0: 'u64', arg1: 'u64', arg2: 'u64', arg3: 'u64', arg4: 'u64', arg5: 'u64',
 }); // prettier-ignore
 
+/** Index of the first argument among its 64-bit words; `op` and `result` come before. */
+const FIRST_ARG = 2;
+
+function entryBuffer(): { readonly words: Uint32Array; readonly longs: BigUint64Array; readonly bytes: Uint8Array } {
+  const bytes = new Uint8Array(MulticallEntry.size);
+  return { bytes, words: new Uint32Array(bytes.buffer), longs: new BigUint64Array(bytes.buffer) };
+}
+
 export interface DispatchModules {
   readonly table: DomainTable;
   readonly handlers: HypercallHandlers;
@@ -39,6 +47,8 @@ export class HypercallDispatch {
   readonly #m: DispatchModules;
   readonly #rows: HypercallTable;
   #memory: GuestMemory | undefined;
+  /** The entry of a multicall that is being read or written. */
+  readonly #entry = entryBuffer();
 
   constructor(core: Core, modules: DispatchModules) {
     this.#core = core;
@@ -102,7 +112,7 @@ export class HypercallDispatch {
     if (tracer.on && call.vcpu && op >= 0n && op <= MAX_TRACED_OP) tracer.hypercall(traceAs, number, call.args);
     const row = this.#rows.find(op, call.kind);
     if (!row) return -Errno.ENOSYS;
-    if (isPrivilegedOnly(row.name) && !(call.domain.v.flags & DomainFlag.privileged)) return -Errno.EPERM;
+    if (row.isPrivilegedOnly && !(call.domain.v.flags & DomainFlag.privileged)) return -Errno.EPERM;
     return row.handler(call);
   }
 
@@ -113,21 +123,28 @@ export class HypercallDispatch {
   #multicall(call: HypercallCall): HypercallResult {
     let at = call.args[0] ?? 0n;
     let left = Number(BigInt.asUintN(32, call.args[1] ?? 0n));
+    const { words, longs, bytes } = this.#entry;
+    const args = Array<bigint>(MULTICALL_ARGS).fill(0n);
+    const entryCall = { ...call, args };
     for (; left > 0; left--, at += BigInt(MulticallEntry.size)) {
-      const bytes = call.memory.read(at, MulticallEntry.size);
-      if (!bytes) return -Errno.EFAULT;
-      const entry = MulticallEntry.view(bytesOf(bytes), 0);
-      const words = new BigUint64Array(bytes.buffer, bytes.byteOffset + 16, MULTICALL_ARGS);
-      const args = [...words];
+      if (!call.memory.readWords?.(at, words.length, words)) {
+        const read = call.memory.read(at, MulticallEntry.size);
+        if (!read) return -Errno.EFAULT;
+        bytes.set(read);
+      }
+      const op = longs[0] ?? 0n;
+      for (let i = 0; i < MULTICALL_ARGS; i++) args[i] = longs[FIRST_ARG + i] ?? 0n;
       this.#core.counters.count(COUNTER.callsFromMulticall);
-      const result = this.#run(entry.op, { ...call, args }, TraceEvent.PV_HYPERCALL_SUBCALL);
+      const result = this.#run(op, entryCall, TraceEvent.PV_HYPERCALL_SUBCALL);
       if (result === 'noResult') return result;
+      // An entry may have been a multicall itself: what was read is no longer in the buffer.
       if (result === 'continue') {
-        for (let i = 0; i < MULTICALL_ARGS; i++) words[i] = BigInt.asUintN(64, args[i] ?? 0n);
-        if (!call.memory.write(at, bytes)) return -Errno.EFAULT;
+        for (let i = 0; i < MULTICALL_ARGS; i++) longs[FIRST_ARG + i] = BigInt.asUintN(64, args[i] ?? 0n);
+        const rewritten = bytes.subarray(MulticallEntry.offsets.arg0);
+        if (!call.memory.write(at + BigInt(MulticallEntry.offsets.arg0), rewritten)) return -Errno.EFAULT;
         break;
       }
-      entry.result = BigInt.asUintN(64, BigInt(result));
+      longs[1] = BigInt.asUintN(64, BigInt(result));
       if (!call.memory.write(at + BigInt(MulticallEntry.offsets.result), bytes.subarray(8, 16))) return -Errno.EFAULT;
       if (left > 1 && call.shouldPreempt()) {
         left--;

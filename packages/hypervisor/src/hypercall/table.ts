@@ -10,6 +10,8 @@ export interface HypercallRow {
   readonly name: HypercallName;
   readonly callers: readonly CallerKind[];
   readonly handler: HypercallHandler;
+  /** Only privileged domains may make it; others get -EPERM whatever the arguments are. */
+  readonly isPrivilegedOnly: boolean;
 }
 
 /** Handlers by name; a name without one is not offered. */
@@ -55,7 +57,6 @@ const CALLERS: Readonly<Partial<Record<HypercallName, readonly CallerKind[]>>> =
   domctl: ALL,
 };
 
-/** Hypercalls that only privileged domains may make; others get -EPERM whatever the arguments are. */
 const PRIVILEGED_ONLY: readonly HypercallName[] = ['platform_op', 'sysctl', 'domctl'];
 
 export class HypercallTable {
@@ -64,7 +65,8 @@ export class HypercallTable {
   constructor(handlers: HypercallHandlers) {
     for (const [name, callers] of Object.entries(CALLERS) as [HypercallName, readonly CallerKind[]][]) {
       const handler = handlers[name];
-      if (handler) this.#rows[Hypercall[name]] = { name, callers, handler };
+      if (!handler) continue;
+      this.#rows[Hypercall[name]] = { name, callers, handler, isPrivilegedOnly: PRIVILEGED_ONLY.includes(name) };
     }
   }
 
@@ -74,5 +76,3 @@ export class HypercallTable {
     return row?.callers.includes(kind) ? row : undefined;
   }
 }
-
-export const isPrivilegedOnly = (name: HypercallName): boolean => PRIVILEGED_ONLY.includes(name);

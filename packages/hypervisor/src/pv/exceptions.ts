@@ -31,6 +31,7 @@ const WITH_ERROR_CODE = new Set<number>([
 /** Offset of arch.cr2 in a 64-bit vcpu_info. */
 const VCPU_INFO_CR2 = 16;
 const CPUID = [0x0f, 0xa2];
+const RF = Number(RFLAGS.rf);
 const SYSCALL_LENGTH = 2n;
 const VMCALL_LENGTH = 3n;
 const INT_N_LENGTH = 2;
@@ -186,9 +187,10 @@ export class Exceptions {
   #syscall(vcpu: VcpuRef, engine: Engine): PvOutcome {
     const { state } = engine;
     state.rcx = state.rip;
-    state.r11 = state.rflags & ~RFLAGS.rf;
-    state.rflags = state.r11;
-    const compat = (state.segment(SEG.cs).attributes & ATTR.long) === 0;
+    const flags = state.flags32 & ~RF;
+    state.flags32 = flags;
+    state.r11 = BigInt(flags >>> 0);
+    const compat = (state.csAttributes & ATTR.long) === 0;
     if (isKernelMode(vcpu) && !compat) {
       if (state.selector(SEG.cs) !== FLAT_RING3_CS64 || state.selector(SEG.ss) !== FLAT_RING3_DS) {
         loadFlatKernel(state);

@@ -1,6 +1,6 @@
 import { Errno } from '@xenhost/base';
 import { ExitReason, RFLAGS, SEG } from '@xenhost/cpu';
-import { FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS, IretContext, VGCF } from '@xenhost/xen-abi';
+import { FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS, Hypercall, IretContext, VGCF } from '@xenhost/xen-abi';
 import { VcpuFlag } from '../state/records.ts';
 import { Trap } from './constants.ts';
 import {
@@ -307,6 +307,36 @@ describe('iret', () => {
     t.engine.state.rsp = 0x1000n;
     expect(t.call(t.pv.hypercalls.iret, [])).toBe('noResult');
     expect(t.crashes).toEqual([expect.stringMatching(/without user page tables/), expect.stringMatching(/iret frame/)]);
+  });
+});
+
+describe('exits that are brief', () => {
+  test.each<[string, bigint, boolean]>([
+    ['mmu_update', BigInt(Hypercall.mmu_update), true],
+    ['stack_switch', BigInt(Hypercall.stack_switch), true],
+    ['iret, which may want single steps', BigInt(Hypercall.iret), false],
+    ['sched_op', BigInt(Hypercall.sched_op), false],
+    ['a multicall, which may hold any of them', BigInt(Hypercall.multicall), false],
+    ['a number whose low half is one', BigInt(Hypercall.mmu_update) + (1n << 32n), false],
+  ])('a hypercall: %s', (_, rax, isBrief) => {
+    const t = new FakeVcpu();
+    t.engine.exit.reason = ExitReason.syscall;
+    t.engine.state.rax = rax;
+    expect(t.pv.isBrief(t.vcpu, t.engine)).toBe(isBrief);
+    t.enterUser();
+    expect(t.pv.isBrief(t.vcpu, t.engine)).toBe(false);
+  });
+  test.each<[string, number, number, boolean]>([
+    ["a kernel's store to a read-only page", Trap.PF, 3, true],
+    ['a load from it', Trap.PF, 1, false],
+    ['a store to a page that is not there', Trap.PF, 2, false],
+    ['another exception', Trap.GP, 3, false],
+  ])('an exception: %s', (_, vector, errorCode, isBrief) => {
+    const t = new FakeVcpu();
+    Object.assign(t.engine.exit, { reason: ExitReason.exception, vector, errorCode });
+    expect(t.pv.isBrief(t.vcpu, t.engine)).toBe(isBrief);
+    t.enterUser();
+    expect(t.pv.isBrief(t.vcpu, t.engine)).toBe(false);
   });
 });
 

@@ -26,8 +26,10 @@ import { PvCallbackFlag, PvVcpuState } from './vcpu-state.ts';
 /** In the order of the failsafe frame. */
 const DATA_SEGMENTS = ['ds', 'es', 'fs', 'gs'] as const;
 
-/** Hypercalls on page tables: all that they change of the vCPU is RAX and what it has in its TLB. */
-const BRIEF_HYPERCALLS = new Set<number>([Hypercall.mmu_update, Hypercall.update_va_mapping, Hypercall.mmuext_op]);
+/** Hypercalls on page tables and those of a context switch: neither timers nor the scheduler have to do with them. */
+const BRIEF_HYPERCALLS = new Set<number>([
+  Hypercall.mmu_update, Hypercall.update_va_mapping, Hypercall.mmuext_op, Hypercall.stack_switch,
+]); // prettier-ignore
 const WRITE_TO_PRESENT = PFEC.present | PFEC.write;
 
 function isBrief(vcpu: VcpuRef, { state, exit }: Engine): boolean {
