@@ -223,7 +223,8 @@ export class PcpuLoop {
       const started = now;
       now = core.systemTimeNs();
       if (reason === ExitReason.budget) {
-        this.#budget.used(budget, now - started);
+        // One that ended for the number of its exits has not used it up.
+        if (this.#fastExits < MAX_FAST_EXITS) this.#budget.used(budget, now - started);
         spinsSince = 0n;
       } else if (reason !== ExitReason.pause || this.#othersWait()) return reason;
       if (requests.peek(this.#pcpu) !== 0 || now >= deadline || (sampleNs !== 0n && now >= sampleNs)) return reason;
