@@ -55,6 +55,7 @@ async function start(path: string, args: readonly string[]): Promise<void> {
   const main = new URL(path, import.meta.url).pathname;
   const flags = [
     '--v8-pool-size=1',
+    '--expose-gc',
     '--max-semi-space-size=4',
     '--wasm-tier-mask-for-testing=1',
     '--wasm-tiering-budget=2500000',

@@ -77,6 +77,8 @@ export interface MachineModules {
   notifyControl(): void;
   /** Told of a bug of ours that cost a domain its life. */
   reportBug(error: unknown, domid: number): void;
+  /** This thread's pCPU has had nothing to do for a while. */
+  resting?(): void;
   /** CPU time of the control plane's thread in ns: Domain-0's share of the host's work. */
   cpuTimeNs?(): bigint;
 }
@@ -303,6 +305,9 @@ export class Machine {
         },
         reportBug: (error, domid) => {
           this.#modules.reportBug(error, domid);
+        },
+        resting: () => {
+          this.#modules.resting?.();
         },
       },
     );

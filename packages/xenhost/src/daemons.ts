@@ -15,6 +15,7 @@ export interface DaemonRow {
 const frugalMalloc = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '16384', MALLOC_TRIM_THRESHOLD_: '65536' };
 const hypervisorFlags = [
   '--v8-pool-size=1',
+  '--expose-gc',
   '--max-semi-space-size=4',
   '--wasm-tier-mask-for-testing=1',
   '--wasm-tiering-budget=2500000',

@@ -14,6 +14,7 @@ import { bootMachine, Machine } from '../machine.ts';
 import { compileEngine } from '../pcpu/engine.ts';
 import type { CompilerMessage, CompilerStart, PcpuMessage, PcpuStart } from '../pcpu/messages.ts';
 import { sharedCodeWords } from '../pcpu/shared-code.ts';
+import { collectWhenQuiet } from '../pcpu/thread-heap.ts';
 import { MachineMemory, MAX_MACHINE_BYTES } from '../state/machine-memory.ts';
 import { MAX_PCPUS } from '../state/memory-map.ts';
 import { PcpuRequest } from '../state/records.ts';
@@ -119,6 +120,7 @@ export async function startHost(options: HostOptions, modules: HostModules): Pro
     log.fatal({ err: error }, 'pCPUs cannot start');
     modules.failed('pCPUs cannot start');
   });
+  collectWhenQuiet();
   return { nrPcpus, stop: async () => stopHost(machine, await threads, server, metrics) };
 }
 

@@ -3,9 +3,11 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { compileOrder } from '@xenhost/cpu';
 import type { CompileOrder, CompiledOrder } from '@xenhost/cpu';
 import type { CompilerMessage, CompilerStart } from './messages.ts';
+import { collectWhenQuiet } from './thread-heap.ts';
 
 const { ports, done } = workerData as CompilerStart;
 const words = new Int32Array(done);
+collectWhenQuiet();
 ports.forEach((port, pcpu) => {
   port.on('message', (order: CompileOrder) => {
     try {

@@ -39,6 +39,8 @@ export interface PcpuLoopModules {
   readonly pv: Pv;
   /** This pCPU's trace buffer is half full. */
   traceFilling(): void;
+  /** This pCPU has had nothing to do for a while, and no timer is due soon. */
+  resting?(): void;
   /** A bug of ours met while a domain ran; the domain has been crashed. */
   reportBug(error: unknown, domid: number): void;
 }
@@ -47,6 +49,9 @@ export interface PcpuLoopModules {
 const STEP_BACK_SPIN_NS = 50_000;
 const STEP_BACK_MS = 1;
 const NS_PER_MS = 1e6;
+/** A pCPU that slept so long rests, unless a timer is due within `REST_NEEDS_MS`. */
+const REST_AFTER_MS = 100;
+const REST_NEEDS_MS = 60;
 /** Exits that a run deals with at most, as their time is not in its budget. */
 const MAX_FAST_EXITS = 32;
 /** How long a vCPU spins before it rests between two tries, and how long it rests. */
@@ -368,18 +373,27 @@ export class PcpuLoop {
     const until = deadline === 0n ? undefined : deadline;
     const isAsked = (): boolean => Atomics.load(this.#words, wake) !== seen;
     if (!this.#idlePoll.poll(() => core.systemTimeNs(), until, isAsked)) {
-      const ms = until === undefined ? Infinity : Number(until - core.systemTimeNs()) / NS_PER_MS;
-      if (ms > 0) this.#sleep(wake, seen, ms);
+      const left = (): number => (until === undefined ? Infinity : Number(until - core.systemTimeNs()) / NS_PER_MS);
+      if (left() > 0 && this.#rested(wake, seen, left())) this.#sleep(wake, seen, Math.max(0, left()));
     }
     this.#idlePoll.waited(core.systemTimeNs() - started);
   }
 
-  /** Until somebody raises the wake word beyond `seen`. */
-  #sleep(wake: number, seen: number, ms: number): void {
+  /** The first part of a sleep of `ms`, if it is a long one. False when it has ended. */
+  #rested(wake: number, seen: number, ms: number): boolean {
+    if (!this.#m.resting || ms < REST_AFTER_MS + REST_NEEDS_MS) return true;
+    if (!this.#sleep(wake, seen, REST_AFTER_MS)) return false;
+    this.#m.resting();
+    return true;
+  }
+
+  /** Until somebody raises the wake word beyond `seen`; true when nobody did. */
+  #sleep(wake: number, seen: number, ms: number): boolean {
     const sleeping = this.#m.requests.word(this.#pcpu, 'sleeping');
     Atomics.store(this.#words, sleeping, 1);
-    Atomics.wait(this.#words, wake, seen, ms);
+    const ended = Atomics.wait(this.#words, wake, seen, ms);
     Atomics.store(this.#words, sleeping, 0);
+    return ended === 'timed-out';
   }
 
   /** The control plane goes first: its few requests must not starve behind busy pCPUs. */

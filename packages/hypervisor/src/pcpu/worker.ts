@@ -5,9 +5,11 @@ import type { CompileOrder, CompiledOrder, SharedRegions } from '@xenhost/cpu';
 import { Machine } from '../machine.ts';
 import { MachineMemory } from '../state/machine-memory.ts';
 import { engineFactory, warmUp } from './engine.ts';
+import { IdleCollector } from './idle-collector.ts';
 import type { PcpuStart, PcpuMessage } from './messages.ts';
 import { CompilerClient } from './compiler-client.ts';
 import { SharedCode } from './shared-code.ts';
+import { threadHeap } from './thread-heap.ts';
 
 /** A host starts in about this time, and needs its cores for that. */
 const WARM_UP_AFTER_MS = 1000;
@@ -36,12 +38,17 @@ const sharing = {
     takeCompiled: (): CompiledOrder | undefined => compiler.takeCompiled(),
   }),
 };
+const heap = threadHeap();
+const collector = heap && new IdleCollector(heap);
 const machine = new Machine(
   { memory, clock: systemClock, nrPcpus: start.nrPcpus, pcpu: start.pcpu, commandLine: start.commandLine },
   {
     createEngine: engineFactory(memory, start.engine, start.jit, sharing),
     notifyControl: () => {
       tell({ kind: 'doorbell' });
+    },
+    resting: () => {
+      collector?.rest();
     },
     reportBug: (error, domid) => {
       tell({ kind: 'bug', domid, text: error instanceof Error ? (error.stack ?? error.message) : String(error) });
