@@ -10,8 +10,9 @@ import {
   exitName,
   type Engine,
   type EngineModules,
+  compileOrder,
 } from '@xenhost/cpu';
-import type { JitMode } from '@xenhost/cpu';
+import type { CompileOrder, EngineHost, JitMode } from '@xenhost/cpu';
 import { Random } from '../cpu/random.ts';
 import { loadFx, loadUserMode, loadYmmHigh, saveFx, saveYmmHigh } from '../cpu/reference.ts';
 import { ALL_FLAGS } from './compare.ts';
@@ -48,6 +49,8 @@ export interface EngineSetup {
   readonly spaces?: number;
   /** Engines over one memory (pCPUs), among which a program moves between slices; 1 unless given. */
   readonly engines?: number;
+  /** Code is compiled elsewhere: what is ordered is there when it was asked for so often. */
+  readonly ordersTake?: number;
   /** Undefined: whole slices, undisturbed. */
   readonly disturbances?: Disturbances;
 }
@@ -75,6 +78,20 @@ class Slices {
   isDisturbed(): boolean {
     return this.#disturbances !== undefined && this.random.chance(this.#disturbances.oneIn);
   }
+}
+
+/** As by another thread: from a copy of the order, at some later time. */
+function compiledElsewhere(ordersTake: number): Pick<EngineHost, 'orderCompilation' | 'takeCompiled'> {
+  const orders: { readonly order: CompileOrder; asked: number }[] = [];
+  return {
+    orderCompilation: (order) => void orders.push({ order: structuredClone(order), asked: 0 }),
+    takeCompiled: () => {
+      const [first] = orders;
+      if (!first || ++first.asked < ordersTake) return undefined;
+      orders.shift();
+      return compileOrder(first.order);
+    },
+  };
 }
 
 /** One program in an address space of its own. */
@@ -116,7 +133,7 @@ export class EngineMachine implements Contestant {
   }
 
   #boot(): void {
-    const { jit, hotAfter } = this.#setup;
+    const { jit, hotAfter, ordersTake } = this.#setup;
     const memory = new WebAssembly.Memory({ initial: MACHINE_PAGES, maximum: MACHINE_PAGES, shared: true });
     const spaces = this.#setup.spaces ?? 1;
     this.#images = Array.from({ length: spaces }, (_, n) => new MappedImage(memory, 1 + n * FRAMES_PER_IMAGE));
@@ -142,6 +159,7 @@ export class EngineMachine implements Contestant {
             },
             codeFrameRemoved: (frame) => own.delete(frame),
             isCodeFrame: (frame) => code.some((frames) => frames.has(frame)),
+            ...(ordersTake !== undefined && compiledElsewhere(ordersTake)),
           },
         },
       );

@@ -39,6 +39,7 @@ const SETUPS: readonly EngineSetup[] = [
   { name: 'JIT forced, two engines', jit: 'force', engines: 2, disturbances: { ...DISTURBED, slice: 20, oneIn: 50 } }, // prettier-ignore
   { name: 'JIT, two address spaces', jit: 'on', hotAfter: 12, spaces: 2, disturbances: { ...DISTURBED, slice: 60, oneIn: 100 } }, // prettier-ignore
   { name: 'JIT forced, three address spaces', jit: 'force', spaces: 3, disturbances: { ...DISTURBED, slice: 20, oneIn: 100 } }, // prettier-ignore
+  { name: 'JIT, compiled elsewhere', jit: 'on', hotAfter: 12, ordersTake: 5, disturbances: { ...DISTURBED, slice: 60, oneIn: 100 } }, // prettier-ignore
   { name: 'JIT in slices', jit: 'on', hotAfter: 40, disturbances: { ...DISTURBED, slice: 300 } },
 ];
 
