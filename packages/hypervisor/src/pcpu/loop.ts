@@ -225,13 +225,15 @@ export class PcpuLoop {
       const whole = this.#budget.next(deadline, now);
       const budget = sampleNs === 0n ? whole : Math.min(whole, this.#budget.within(sampleNs - now));
       const reason = this.#runGuest(vcpu, budget);
+      // Who deals with an exit looks at the clock then.
+      if (reason !== ExitReason.budget && reason !== ExitReason.pause) return reason;
       const started = now;
       now = core.systemTimeNs();
       if (reason === ExitReason.budget) {
         // One that ended for the number of its exits has not used it up.
         if (this.#fastExits < MAX_FAST_EXITS) this.#budget.used(budget, now - started);
         spinsSince = 0n;
-      } else if (reason !== ExitReason.pause || this.#othersWait()) return reason;
+      } else if (this.#othersWait()) return reason;
       if (requests.peek(this.#pcpu) !== 0 || now >= deadline || (sampleNs !== 0n && now >= sampleNs)) return reason;
       if (reason !== ExitReason.pause) continue;
       // A guest that spins does not trouble the lock for it: whom it waits for may need the lock.
