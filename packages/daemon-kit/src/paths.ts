@@ -4,7 +4,10 @@
  * `XENHOST_LIB`) makes several hosts live side by side. Unix socket paths stay under 108 bytes: keep run directories short.
  */
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
+
+/** Not node:path's, whose normalising takes a cold process a millisecond for all these. */
+const join = (folder: string, ...names: readonly string[]): string => [folder.replace(/\/+$/, ''), ...names].join('/');
 
 export interface HostPaths {
   readonly run: string;

@@ -1,5 +1,5 @@
 /** Where xend is: /etc/xen/xm-config.xml, else XM_SERVER, else the Unix socket of this host (Xen 4.4 `main.py`). */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { hostPaths } from '@xenhost/daemon-kit';
 import { CommandFailed } from '../errors.ts';
@@ -34,6 +34,7 @@ export async function serverOf(world: World): Promise<Server> {
 
 /** The attributes of the first <server> of the file, where there is such a file. */
 async function configuredServer(file: string, world: World): Promise<Readonly<Record<string, string>> | undefined> {
+  if (!existsSync(file)) return undefined;
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
