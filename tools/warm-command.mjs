@@ -72,7 +72,9 @@ try {
   writeFileSync(join(run, 'g.cfg'), CONFIG.replaceAll('/boot/', `${run}/`).replace('"/boot"', `"${run}"`));
   for (const file of ['vmlinuz', 'initrd', 'saved']) writeFileSync(join(run, file), '');
   await new Promise((done) => server.listen(join(run, 'xend', 'xmlrpc.sock'), done));
-  process.env.XENHOST_RUN = run;
+  // Nothing of the caller's shall lead these commands to a xend that is real.
+  delete process.env.XM_SERVER;
+  Object.assign(process.env, { XENHOST_RUN: run, XM_CONFIG_FILE: join(run, 'none.xml') });
   const { load, loaded, scripts } = createRequire(import.meta.url)(resolve(dist, 'xm.cjs'));
   for (const command of COMMANDS) {
     const words = command.replace('CONFIG', join(run, 'g.cfg')).replace('FILE', join(run, 'saved')).split(' ');
