@@ -1,6 +1,6 @@
 /**
  * Gates that no other tool keeps: sizes of files, no absolute paths of a machine, links and test references in docs/, no
- * skipped test without a reason. Prints what is wrong; exit code 1 then.
+ * skipped test without a reason, text only: no packages, images or programs that somebody fetched. Prints what is wrong; exit code 1 then.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -17,6 +17,7 @@ const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclud
 const problems: string[] = [];
 
 for (const path of files) {
+  if (readFileSync(path).includes(0)) problems.push(`${path}: not text`);
   if (!/\.(ts|mjs|cjs|md|yml|json|c|sh)$/.test(path) && !path.startsWith('.ci/')) continue;
   const text = readFileSync(path, 'utf8');
   const lines = text.split('\n').length;
