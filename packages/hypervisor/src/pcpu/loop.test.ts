@@ -71,6 +71,10 @@ function setup() {
       pv: pv as Pv,
       traceFilling: () => trace.push('trace filling'),
       reportBug: (error) => bugs.push(String(error)),
+      resting: () => {
+        trace.push('rests');
+        stop();
+      },
     },
   );
   return { host, loop, trace, script, pv, bugs, stop, engine };
@@ -101,6 +105,13 @@ test('what blocks is saved; when it wakes on an unused engine nothing is loaded 
   host.scheduler.kick(vcpu);
   while (loop.turn(false) !== 'stop');
   expect(trace).toEqual(['load afresh', 'enter d1v0', 'save', 'enter d1v0', 'save']);
+});
+
+test('a pCPU with nothing to do and no timer rests, and what it is asked for meanwhile ends its sleep', () => {
+  const { loop, trace } = setup();
+  expect(loop.turn(true)).toBe('idle');
+  expect(trace).toEqual(['rests']);
+  expect(loop.turn(true)).toBe('stop');
 });
 
 test('an engine that fails takes its guest with it, not the host', () => {
