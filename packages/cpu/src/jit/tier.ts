@@ -16,10 +16,10 @@ import { buildModule, orderOf, regionName } from './order.ts';
 import { planRegion } from './plan.ts';
 import type { CodeSource, RegionPlan } from './plan.ts';
 
-/** Branches to a place before it is compiled. */
-const HOT_AFTER = 8000;
+/** Branches to a place before it is compiled: soon enough for loops, late enough that the ways that code takes have been seen. */
+const HOT_AFTER = 32_000;
 /** A place belongs to the region of a hot one when branches went there this often for one to that (a shift). */
-const WARM_SHIFT = 3;
+const WARM_SHIFT = 5;
 const NEVER = 0xffff_ffff;
 /** Plans that are compiled in one module. */
 const BATCH = 8;
