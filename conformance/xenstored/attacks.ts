@@ -286,7 +286,8 @@ export const ATTACKS: readonly Attack[] = [
       // At its memory quota a guest is answered no more, as with the C daemon, until something of it goes.
       const tool = await world.client('0');
       let memory = -1;
-      for (let before = -2; memory !== before;) {
+      // Where it stands still twice: not short of what it must reach, as a machine with other work may pause for long.
+      for (let before = -2, tries = 0; tries < 120 && (memory !== before || memory <= 1e6); tries++) {
         await pause(500);
         before = memory;
         memory = Number(/memory\s*:\s*(\d+)/.exec(await tool.ask('CONTROL', `quota|${ATTACKER}|`))?.[1]);
