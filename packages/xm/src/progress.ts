@@ -77,5 +77,11 @@ export function domainMemory({ server, api }: CommandContext, dom: string): () =
 
 /** Bytes that have been written to a file so far. */
 export function fileSize(path: string): () => Promise<number> {
-  return () => Promise.resolve(statSync(path, { throwIfNoEntry: false })?.size ?? 0);
+  return () => {
+    try {
+      return Promise.resolve(statSync(path).size);
+    } catch {
+      return Promise.resolve(0);
+    }
+  };
 }

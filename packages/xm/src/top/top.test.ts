@@ -1,11 +1,13 @@
 /** xm top in batch mode and on a screen; the line that moves. */
+import { statSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { float } from '@xenhost/sxp';
 import { runXm } from '../cli.ts';
-import { progressLine, withProgress } from '../progress.ts';
+import { fileSize, progressLine, withProgress } from '../progress.ts';
 import { FakeXend } from '../testing/fake-xend.ts';
 import { inWorld, type Outcome } from '../testing/fake-world.ts';
 import type { World } from '../world.ts';
@@ -180,4 +182,11 @@ describe('progress', () => {
       jest.useRealTimers();
     }
   });
+});
+
+test('a file that is not there yet, or cannot be, has no bytes', async () => {
+  const here = fileURLToPath(import.meta.url);
+  expect(await fileSize(here)()).toBe(statSync(here).size);
+  expect(await fileSize(`${here}.missing`)()).toBe(0);
+  expect(await fileSize(`${here}/below a file`)()).toBe(0);
 });
