@@ -144,13 +144,17 @@ export class JitTier {
     if (host.orderCompilation && this.ordered.size >= MAX_ORDERS) return;
     this.waited = 0;
     this.waiting = [];
+    this.forget(waiting.filter(({ region }) => region.isDropped));
     const live = waiting.filter(({ region }) => !region.isDropped);
-    if (host.orderCompilation && live.length > 0) {
-      const id = this.nrOrders++;
-      this.ordered.set(id, live);
-      host.orderCompilation({ id, regions: live.map(({ plan }) => orderOf(plan)) });
-    } else this.compile(live);
-    this.forget(host.orderCompilation ? waiting.filter(({ region }) => region.isDropped) : waiting);
+    if (live.length === 0) return;
+    if (!host.orderCompilation) {
+      this.compile(live);
+      this.forget(live);
+      return;
+    }
+    const id = this.nrOrders++;
+    this.ordered.set(id, live);
+    host.orderCompilation({ id, regions: live.map(({ plan }) => orderOf(plan)) });
   }
   /** Their places may be planned again. */
   private forget(planned: readonly Planned[]): void {
@@ -214,7 +218,6 @@ export class JitTier {
 
   // Compiling --------------------------------------------------------------------------------------------------------
   private compile(planned: readonly Planned[]): void {
-    if (planned.length === 0) return;
     const started = performance.now();
     const bytes = buildModule(planned.map(({ plan }) => plan));
     this.use(new WebAssembly.Module(bytes), bytes.length, planned);
