@@ -4,16 +4,14 @@
  * does, is found by the engine's TLB.
  */
 import type { Engine } from '@xenhost/cpu';
-import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START } from '../mm/api.ts';
+import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START, isXensHalf } from '../mm/api.ts';
+import { highHalf, lowHalf } from '../mm/pte.ts';
 import type { MachineMemory } from '../state/machine-memory.ts';
 import type { CallerMemory } from './types.ts';
 
 /** Largest copy in one call; every structure of the ABI is far smaller. */
 const MAX_COPY = 1 << 20;
 const PAGE_MASK = 4095;
-/** High halves of the addresses that are Xen's. */
-const XEN_FIRST = Number(HYPERVISOR_VIRT_START >> 32n);
-const XEN_END = Number(HYPERVISOR_VIRT_END >> 32n);
 
 /** True when the range touches Xen's part of the address space or wraps. */
 export function touchesXen(address: bigint, length: number): boolean {
@@ -58,9 +56,9 @@ export class GuestMemory implements CallerMemory {
 
   /** Machine address of bytes that lie in one page, plainly there for the guest and not Xen's; -1 for anything else. */
   #place(address: bigint, length: number, isWrite: boolean): number {
-    const low = Number(BigInt.asUintN(32, address));
-    const high = Number(BigInt.asUintN(32, address >> 32n));
-    if (length === 0 || (low & PAGE_MASK) + length > PAGE_MASK + 1 || (high >= XEN_FIRST && high < XEN_END)) return -1;
+    const low = lowHalf(address);
+    const high = highHalf(address);
+    if (length === 0 || (low & PAGE_MASK) + length > PAGE_MASK + 1 || isXensHalf(high)) return -1;
     return this.#engine.hostAddress(low | 0, high | 0, isWrite);
   }
 }

@@ -43,6 +43,10 @@ export const PV_GDT_LIMIT = 0xefff;
 export const M2P_VIRT_START = 0xffff800000000000n;
 export const HYPERVISOR_VIRT_START = 0xffff800000000000n;
 export const HYPERVISOR_VIRT_END = 0xffff880000000000n;
+const XEN_FIRST_HIGH = Number(HYPERVISOR_VIRT_START >> 32n);
+const XEN_END_HIGH = Number(HYPERVISOR_VIRT_END >> 32n);
+/** An address with this high half (signed or not) lies in Xen's part. */
+export const isXensHalf = (high: number): boolean => high >>> 0 >= XEN_FIRST_HIGH && high >>> 0 < XEN_END_HIGH;
 /** M2P entry of frames that have no pfn (free, Xen's). */
 export const INVALID_M2P_ENTRY = 0xffff_ffff_ffff_ffffn;
 

@@ -12,11 +12,8 @@ export interface LeafTable {
 
 /** The L1 table and slot behind a linear address; undefined when an upper entry is not present or is a large page. */
 export function findL1(tables: Tables, nrFrames: number, l4: number, linear: bigint): LeafTable | undefined {
-  return findL1At(tables, nrFrames, l4, lowHalf(linear), highHalf(linear));
-}
-
-/** The same for an address in halves. */
-export function findL1At(tables: Tables, nrFrames: number, l4: number, lo: number, hi: number): LeafTable | undefined {
+  const lo = lowHalf(linear);
+  const hi = highHalf(linear);
   const top = (hi | 0) >> 15;
   if (l4 === 0 || (top !== 0 && top !== -1)) return undefined;
   let table = l4;

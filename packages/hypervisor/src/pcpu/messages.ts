@@ -27,6 +27,7 @@ export type PcpuMessage =
   /** A bug of ours that cost a domain its life. */
   | { readonly kind: 'bug'; readonly domid: number; readonly text: string }
   | { readonly kind: 'stopped' };
+
 /** From the thread that compiles: a bug of ours; the code it was about stays interpreted. */
 export interface CompilerMessage {
   readonly kind: 'bug';

@@ -15,6 +15,9 @@ export const LEGACY_SYSCALL_VECTOR = 0x80;
 export const ERROR_IDT = 2;
 /** #PF error code bits. */
 export const PFEC = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16 } as const;
+/** A store that a mapping does not allow: to a page table, perhaps. */
+export const isWriteToPresent = (errorCode: number): boolean =>
+  (errorCode & (PFEC.present | PFEC.write)) === (PFEC.present | PFEC.write);
 
 export const CR0 = { PE: 1n, MP: 2n, EM: 4n, TS: 8n, ET: 16n, NE: 32n, WP: 1n << 16n, AM: 1n << 18n, PG: 1n << 31n } as const; // prettier-ignore
 /** CR0 of the machine, TS aside: guests see it and cannot change it. */

@@ -9,12 +9,12 @@ import type { Engine, Exit } from '@xenhost/cpu';
 import {
   FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS, Hypercall, TRAP_INFO_MASK_EVENTS, VCPU_INFO_UPCALL_MASK, VGCF, VMASST,
 } from '@xenhost/xen-abi'; // prettier-ignore
-import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START } from '../mm/api.ts';
+import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START, isXensHalf } from '../mm/api.ts';
 import { VCPU_TRAP_TABLE, VcpuFlag, VcpuLayout } from '../state/records.ts';
 import type { VcpuRef } from '../state/refs.ts';
 import type { PvModules } from './api.ts';
 import { hasAssist } from './bounce.ts';
-import { FlatSegment, PFEC, Trap } from './constants.ts';
+import { FlatSegment, PFEC, Trap, isWriteToPresent } from './constants.ts';
 import { PvCallbackFlag } from './vcpu-state.ts';
 import type { PvVcpuState } from './vcpu-state.ts';
 
@@ -24,10 +24,6 @@ const VCPU_INFO_CR2 = 16;
 const IRET_FRAME_BYTES = 72;
 /** Words of a frame without an error code: rcx, r11, rip, cs, rflags, rsp, ss. */
 const FRAME_WORDS = 7;
-/** High halves of the addresses that are Xen's. */
-const XEN_FIRST = Number(HYPERVISOR_VIRT_START >> 32n);
-const XEN_END = Number(HYPERVISOR_VIRT_END >> 32n);
-const isXens = (high: number): boolean => high >>> 0 >= XEN_FIRST && high >>> 0 < XEN_END;
 
 const FLAG = {
   tf: Number(RFLAGS.tf), if: Number(RFLAGS.if), df: Number(RFLAGS.df), nt: Number(RFLAGS.nt), rf: Number(RFLAGS.rf),
@@ -134,7 +130,7 @@ export class FastExits {
     const { address, errorCode } = exit;
     if (address >= HYPERVISOR_VIRT_START && address < HYPERVISOR_VIRT_END) return false;
     // A store to a page table, perhaps.
-    if (isKernel && (errorCode & (PFEC.present | PFEC.write)) === (PFEC.present | PFEC.write)) return false;
+    if (isKernel && isWriteToPresent(errorCode)) return false;
     const trap = vcpu.address + VCPU_TRAP_TABLE + Trap.PF * 16;
     if (this.#i32[trap / 4] === 0 && this.#i32[trap / 4 + 1] === 0) return false;
     const host = this.#openFrame(record, engine, FRAME_WORDS + 1);
@@ -166,7 +162,7 @@ export class FastExits {
     const low = this.#frameLow(record, size);
     const high = (isKernel ? this.#words[AT.rsp + 1] : this.#i32[record + RECORD.kernelSp + 1]) ?? 0;
     // Neither over a page's edge, nor wrapped, nor in Xen's part.
-    if ((low & PAGE_MASK) + size > PAGE_MASK + 1 || (low >>> 0) + size > 0xffff_ffff || isXens(high)) return -1;
+    if ((low & PAGE_MASK) + size > PAGE_MASK + 1 || (low >>> 0) + size > 0xffff_ffff || isXensHalf(high)) return -1;
     if (isKernel) return engine.hostAddress(low, high, true);
     engine.switchRoot(u32[record + RECORD.guestTable] ?? 0);
     const host = engine.hostAddress(low, high, true);

@@ -10,7 +10,7 @@ import type { VcpuRef } from '../state/refs.ts';
 import { COUNTER } from '../trace/counter-table.ts';
 import type { Pv, PvModules, PvOutcome } from './api.ts';
 import { Bouncer } from './bounce.ts';
-import { PFEC, Trap } from './constants.ts';
+import { Trap, isWriteToPresent } from './constants.ts';
 import { GuestContexts, loadLdt } from './context.ts';
 import { DebugRegisters } from './debug.ts';
 import { Exceptions } from './exceptions.ts';
@@ -30,12 +30,10 @@ const DATA_SEGMENTS = ['ds', 'es', 'fs', 'gs'] as const;
 const BRIEF_HYPERCALLS = new Set<number>([
   Hypercall.mmu_update, Hypercall.update_va_mapping, Hypercall.mmuext_op, Hypercall.stack_switch,
 ]); // prettier-ignore
-const WRITE_TO_PRESENT = PFEC.present | PFEC.write;
 
 function isBrief(vcpu: VcpuRef, { state, exit }: Engine): boolean {
   if (!isKernelMode(vcpu)) return false;
-  if (exit.reason === ExitReason.exception)
-    return exit.vector === Trap.PF && (exit.errorCode & WRITE_TO_PRESENT) === WRITE_TO_PRESENT;
+  if (exit.reason === ExitReason.exception) return exit.vector === Trap.PF && isWriteToPresent(exit.errorCode);
   if (exit.reason !== ExitReason.syscall || state.dv.getUint32(state.base + OFFSET.rax + 4, true) !== 0) return false;
   return BRIEF_HYPERCALLS.has(state.dv.getUint32(state.base + OFFSET.rax, true));
 }
