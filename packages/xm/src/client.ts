@@ -1,7 +1,7 @@
 /** Calls to xend: XML-RPC over HTTP on its Unix socket, on TCP or through ssh. One call at a time, one connection. */
 import type { Duplex } from 'node:stream';
 import { pythonUnescape } from '@xenhost/sxp';
-import { decodeResponse, encodeCall, RESPONSE_LIMITS, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { decodeResponse, encodeCall, RESPONSE_LIMITS, XmlRpcFault, type XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { ConnectionError, ProtocolError, UnknownMethod } from './errors.ts';
 import type { ServerAddress } from './server/address.ts';
 import { HttpConnection } from './server/http.ts';
@@ -12,9 +12,11 @@ export class XendClient {
   readonly isLocal: boolean;
   readonly #connection: HttpConnection;
   readonly #path: string;
+  readonly #bySsh: boolean;
 
   constructor(address: ServerAddress, world: World) {
     this.isLocal = address.kind === 'unix';
+    this.#bySsh = address.kind === 'ssh';
     this.#path = address.kind === 'ssh' ? `/${address.path}` : '/RPC2';
     this.#connection = new HttpConnection(
       { host: hostField(address), maxBodyBytes: RESPONSE_LIMITS.maxLength, signal: world.signal },
@@ -41,6 +43,8 @@ export class XendClient {
 
   async #post(document: string): Promise<string> {
     const { status, reason, body } = await this.#connection.post(this.#path, document).catch((error: unknown) => {
+      const { code } = error as NodeJS.ErrnoException;
+      if (this.#bySsh && code === 'ENOENT') throw new XmlRpcFault(0, 'ssh executable not found!');
       throw asCallError(error as NodeJS.ErrnoException);
     });
     if (status !== 200) throw new ProtocolError(status, reason);

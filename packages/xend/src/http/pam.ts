@@ -4,7 +4,7 @@
  * PyPAM did for xend; unix_chkpwd alone would pass over the service's other rules (docs/RATIONALE.md).
  */
 import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import {
   MAX_CREDENTIAL_LENGTH,
   MAX_PASSWORD_CHECKS,
@@ -69,17 +69,46 @@ function ask(helper: string, user: string, password: string): Promise<boolean> {
   return new Promise((resolve) => {
     const child = spawn(helper, [SERVICE, user, 'authenticate', 'acct_mgmt'], {
       stdio: ['pipe', 'ignore', 'ignore'],
-      timeout: PASSWORD_CHECK_TIMEOUT_MS,
-      killSignal: 'SIGKILL',
     });
+    const giveUp = setTimeout(() => {
+      if (child.pid !== undefined) killTree(child.pid);
+    }, PASSWORD_CHECK_TIMEOUT_MS);
+    const end = (right: boolean): void => {
+      clearTimeout(giveUp);
+      resolve(right);
+    };
     child.once('error', () => {
-      resolve(false);
+      end(false);
     });
-    child.once('close', (code) => {
-      resolve(code === 0);
+    child.once('exit', (code) => {
+      end(code === 0);
     });
     // It may have ended before it read: its exit code tells.
     child.stdin.on('error', () => undefined);
     child.stdin.end(`${password}\n`);
   });
+}
+
+/** A process and what its modules have started: pam_exec gives its program a session of its own, so a group would miss it. */
+function killTree(pid: number): void {
+  if (!signal(pid, 'SIGSTOP')) return;
+  for (const child of childrenOf(pid)) killTree(child);
+  signal(pid, 'SIGKILL');
+}
+
+/** Whether it was still there. */
+function signal(pid: number, name: 'SIGSTOP' | 'SIGKILL'): boolean {
+  try {
+    return process.kill(pid, name);
+  } catch {
+    return false;
+  }
+}
+
+function childrenOf(pid: number): readonly number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
 }

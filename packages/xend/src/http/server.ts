@@ -31,6 +31,8 @@ export interface TlsMaterial {
 export interface HttpOptions {
   readonly tls?: TlsMaterial | undefined;
   readonly hosts?: readonly RegExp[] | undefined;
+  /** Reads requests whose lines end in a line feed alone, as those of Xen 4.4's `SSHTransport.py`: on Unix sockets only. */
+  readonly anyLineEnd?: boolean;
 }
 
 /** Throws Error with a line for people. */
@@ -50,14 +52,16 @@ export async function readTlsFiles({ keyFile, certFile }: TlsFiles): Promise<Tls
  * kind arrive as `Buffer`.
  */
 export function buildHttpServer(
-  { tls, hosts }: HttpOptions,
+  { tls, hosts, anyLineEnd = false }: HttpOptions,
   { log, budget }: { readonly log: XendLog; readonly budget: BodyBudget },
 ): FastifyInstance {
-  const timeouts = {
+  const serving = {
     headersTimeout: HEAD_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    // node's name for it. No proxy reads the same bytes in another way before a Unix socket does.
+    insecureHTTPParser: anyLineEnd,
   };
   const server = fastify({
     logger: false,
@@ -67,10 +71,10 @@ export function buildHttpServer(
     serverFactory: (handler) => {
       const http = tls
         ? (createTlsServer(
-            { ...timeouts, ...tls, handshakeTimeout: HANDSHAKE_TIMEOUT_MS },
+            { ...serving, ...tls, handshakeTimeout: HANDSHAKE_TIMEOUT_MS },
             handler,
           ) as unknown as Server)
-        : createServer(timeouts, handler);
+        : createServer(serving, handler);
       http.maxConnections = MAX_CONNECTIONS;
       return http;
     },

@@ -54,6 +54,7 @@ async function openServer(spec: ServerSpec, modules: ServerModules, budget: Body
     tls: spec.tls && (await readTlsFiles(spec.tls)),
     // A Unix socket's clients have no host: its folder says who they may be.
     hosts: isUnix(spec.address) ? undefined : spec.hosts,
+    anyLineEnd: isUnix(spec.address),
   };
   if (spec.service === 'relocation') return openRelocation(spec, options);
   const server = buildHttp(spec, options, modules, budget);

@@ -103,6 +103,27 @@ it('leaves no socket open when one of several servers cannot be opened', async (
   expect(readdirSync(folder)).toEqual(['taken']);
 });
 
+it("reads the lines of Xen 4.4's ssh transport on a Unix socket, which have no carriage returns", async () => {
+  const path = join(host.directory, 'a', 's');
+  await start(xmlrpcOn(path));
+  const head = `POST /RPC2 HTTP/1.1\nUser-Agent: Xen\nHost: x\nContent-Length: ${domains.length}\n\n`;
+  const said = await new Promise<string>((resolve, reject) => {
+    const socket = connect(path, () => socket.write(`${head}${domains}${head}${domains}`));
+    let text = '';
+    socket.on('error', reject).on('data', (data: Buffer) => {
+      text += data.toString();
+      if (text.split('</methodResponse>').length < 3) return;
+      socket.destroy();
+      resolve(text);
+    });
+    socket.on('close', () => {
+      resolve(text);
+    });
+  });
+  expect(said.match(/HTTP\/1\.1 200 OK/g)).toHaveLength(2);
+  expect(said.match(/Domain-0/g)).toHaveLength(2);
+});
+
 it('closes the connection of a host that may not connect, without a reply', async () => {
   const refusing = await start(
     { service: 'xmlrpc', key: 'k', address: local, hosts: [/^10\./] },

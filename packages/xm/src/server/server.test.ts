@@ -66,7 +66,7 @@ describe('ssh', () => {
       return stream;
     };
     const { code, err } = await xm(['list'], { XM_SERVER: 'ssh://far' }, { connect: broken });
-    expect([code, err]).toEqual([1, 'Error: Unable to connect to xend: No such file or directory. Is xend running?\n']);
+    expect([code, err]).toEqual([1, 'Error: ssh executable not found!\n']);
   });
 });
 
