@@ -1,15 +1,17 @@
 /**
  * xend on a live host, as the programs that were written for Xen's own see it: a contract of all legacy methods, Python's
  * xmlrpc.client, npm's xen-api, xm's texts character by character, kill -9 at every step, races, and bad requests.
- *   --only NAME   contract, python, xen-api, texts, crashes, races or doors
+ *   --only NAME   contract, python, xen-api, texts, crashes, races, doors, ssh or pam
  */
 import { parseArgs } from 'node:util';
 import { Report } from '@xenhost/testkit';
 import { runContract } from './contract.ts';
+import { runPam } from './pam.ts';
 import { runPython } from './python.ts';
 import { runCrashes } from './crashes.ts';
 import { runDoors } from './doors.ts';
 import { runRaces } from './races.ts';
+import { runSsh } from './ssh.ts';
 import { runTexts } from './texts.ts';
 import { World } from './world.ts';
 import { runXenApi } from './xen-api.ts';
@@ -22,6 +24,8 @@ const PARTS = {
   crashes: runCrashes,
   races: runRaces,
   doors: runDoors,
+  ssh: runSsh,
+  pam: runPam,
 } as const satisfies Record<string, (world: World, report: Report) => Promise<void>>;
 
 export async function run(argv: readonly string[]): Promise<number> {
