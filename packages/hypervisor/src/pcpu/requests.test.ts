@@ -63,6 +63,23 @@ test('a ring that ran over drops everything', () => {
   expect(done).toHaveLength(host.core.map.nrFrames);
 });
 
+test('announcements of code that a pCPU has not looked at cost it translations, and no code', () => {
+  const host = new TestHost({ nrPcpus: 2, pcpu: 1 });
+  const pcpus = pcpuViews(host.core);
+  for (const pcpu of pcpus) pcpu.online = 1;
+  const { fake, done } = engine();
+  const requests = new PcpuRequests({ ...host.core, engine: fake }, { pcpus, table: host.table });
+  const announced = PcpuLayout.fields.dropFrames.length * 3;
+  for (let frame = 0; frame < announced; frame++) requests.codeFrameAdded(frame);
+  // Code of the other pCPU that was written meanwhile goes, and only that.
+  host.core.memory.u8[host.core.map.codeFrames * 4096 + 9] = 1 << 5;
+  requests.frameChanged(77);
+  done.length = 0;
+  requests.serve(fake, 0, requests.take(0));
+  expect(done.filter((what) => what.startsWith('code'))).toEqual(['code 77']);
+  expect(done.at(-1)).toBe('flush all');
+});
+
 describe('translations that agree with the tables are not flushed', () => {
   /** Two pCPUs with a vCPU of one domain each; `self` is the pCPU of this thread and its engine notes what it is told. */
   function two(self: number | undefined) {

@@ -18,6 +18,8 @@ import { Translations } from './translations.ts';
 
 /** Entries of the ring of frames to drop. */
 const DROP_RING = PcpuLayout.fields.dropFrames.length;
+/** Of which so many are for frames whose write translations go: beyond, all translations do, and the rest is left to code. */
+const DROP_RING_OF_WRITES = DROP_RING / 2;
 const OFFSETS = PcpuLayout.offsets;
 /** A pCPU leaves guest code within about one run of its engine: how long to look for it before sleeping, and one sleep at most. */
 const WAIT_SPIN_NS = 100_000;
@@ -239,11 +241,13 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
     this.#pcpus.forEach((record, n) => {
       if (n === this.#core.pcpu || record.online === 0) return;
       if (bit === PcpuRequest.dropCode && !this.#holdsCode(n, frame)) return;
-      if (record.dropCount < DROP_RING) {
-        const ring = (pcpuAddress(this.#core, n) + OFFSETS.dropFrames) >>> 2;
+      const ring = (pcpuAddress(this.#core, n) + OFFSETS.dropFrames) >>> 2;
+      let asked = bit;
+      if (bit === PcpuRequest.dropWrites && record.dropCount >= DROP_RING_OF_WRITES) asked = PcpuRequest.flushTlbGlobal;
+      else if (record.dropCount < DROP_RING)
         this.#core.memory.u32[ring + record.dropCount++] = bit === PcpuRequest.dropCode ? frame | DROP_CODE : frame;
-      } else record.dropCount = DROP_RING + 1;
-      Atomics.or(this.#words, this.word(n, 'requests'), bit);
+      else record.dropCount = DROP_RING + 1;
+      Atomics.or(this.#words, this.word(n, 'requests'), asked);
       this.#waitOutOfGuest(n);
     });
   }

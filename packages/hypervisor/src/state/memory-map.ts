@@ -9,7 +9,7 @@ export const MAX_VCPUS_PER_DOMAIN = 32;
 export const NR_DOMIDS = 0x7ff0;
 /** Bytes of one record in the frame table (`state/frame.ts`). */
 export const FRAME_RECORD_SIZE = 32;
-export const PCPU_RECORD_SIZE = 512;
+export const PCPU_RECORD_SIZE = 2048;
 export const POOL_RECORD_SIZE = 64;
 /** As in Xen: CPU pools of a host, for each pCPU. */
 const POOLS_PER_PCPU = 2;

@@ -244,9 +244,12 @@ export const PcpuLayout = layout('pcpu', {
   current: 'u32',
   online: 'u32',
   idleNs: 'u64',
-  /** Frames that others ask to drop (code or write translations), a small ring; overflow asks for everything. */
+  /**
+   * Frames that others ask to drop (code or write translations) since this one last looked; one too many asks for everything. With many
+   * guests a pCPU that sleeps or runs something long is asked for dozens of them: what first runs here is announced to all others.
+   */
   dropCount: 'u32',
-  dropFrames: array('u32', 32),
+  dropFrames: array('u32', 256),
   /* sched */
   runqHead: 'u32',
   runqTail: 'u32',
