@@ -34,13 +34,16 @@ export const NR_VICTIMS = 8;
 export const VICTIM_BYTES = 2 * NR_VICTIMS * 16;
 export const TLB_VICTIMS = CODE_TLB + NR_CODE_VIEWS * CODE_VIEW_BYTES;
 
-/** For each page of code a map: u32 record address for each byte offset, 0 where nothing is decoded. */
+/**
+ * For each page of code a map: u32 record address for each byte offset, 0 where nothing is decoded. Room for the code of twenty Linux
+ * guests, some 600 pages each: when it is used up all is decoded anew. Memory is taken by what is used only.
+ */
 export const PAGE_MAPS = 0x200000;
 export const PAGE_MAP_BYTES = 4096 * 4;
-export const NR_PAGE_MAPS = 3072;
+export const NR_PAGE_MAPS = 12_288;
 export const RECORDS = PAGE_MAPS + NR_PAGE_MAPS * PAGE_MAP_BYTES;
 export const RECORD_BYTES = 32;
-export const NR_RECORDS = 1_500_000;
+export const NR_RECORDS = 4_000_000;
 
 /** How often branches went to a record: u32 by a hash of its address. At `HOT_THRESHOLD` the JIT tier is told. */
 export const COUNTERS = RECORDS + NR_RECORDS * RECORD_BYTES;
