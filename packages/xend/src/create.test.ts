@@ -169,6 +169,16 @@ describe('cpuid', () => {
     expect(host.xc.domains.get(1)?.cpuPolicy).toEqual([withoutAvx]);
   });
 
+  it('is read as xm of Xen 4.4 sends it, a struct in the SXP', async () => {
+    const cpuid = { 1: { ecx: MASKED_AVX.slice('1:ecx='.length) } };
+    const sxp = (await call('xend.domain.create', config('g', ['cpuid', cpuid]))) as Sxp[];
+    expect(sxp).toContainEqual(['cpuid', [MASKED_AVX]]);
+    expect(await fault('xend.domain.create', config('h', ['cpuid', new Date(0)]))).toEqual([
+      1,
+      expect.stringContaining('an SXP list is required'),
+    ]);
+  });
+
   it('that cannot be read is a fault, and nothing is created', async () => {
     const [, message] = await fault('xend.domain.create', config('g', ['cpuid', ['1:ecx=0']]));
     expect(message).toMatch(/all 32 bits/);

@@ -2,8 +2,8 @@
  * What a row of the table of methods is, and how arguments are taken from what came over the wire. Dispatch,
  * system.listMethods, methodHelp and methodSignature all come from the rows.
  */
-import { Float, isList, type Sxp } from '@xenhost/sxp';
-import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
+import { Float, type Sxp } from '@xenhost/sxp';
+import type { XmlRpcStruct, XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import type { DomainManager } from '../domain/manager.ts';
 import type { Vm } from '../domain/vm.ts';
 import { XendError } from '../errors.ts';
@@ -156,19 +156,19 @@ function convert(param: Param, value: XmlRpcValue): unknown {
     case 'int':
       return integer(value) ?? refuse('an integer');
     case 'bool':
-      return typeof value === 'boolean'
-        ? value
-        : value === null
-          ? false
-          : (integer(value) ?? refuse('a boolean')) !== 0;
+      if (typeof value === 'boolean' || value === null) return value === true;
+      // Python's truth: xm of Xen 4.4 sends the word `-f` where something is forced.
+      return (integer(value) ?? (typeof value === 'string' ? value.length : refuse('a boolean'))) !== 0;
     case 'cpus': {
       const cpus = typeof value === 'number' ? [value] : typeof value === 'string' ? parseCpuList(value) : undefined;
       if (!cpus) return refuse('a list of CPUs');
       if (cpus.length === 0) throw new XendError('no CPUs given');
       return cpus;
     }
-    case 'sxp':
-      return Array.isArray(value) && isSxp(value) ? value : refuse('an SXP list');
+    case 'sxp': {
+      const sxp = Array.isArray(value) ? sxpOf(value) : undefined;
+      return sxp ?? refuse('an SXP list');
+    }
   }
 }
 
@@ -180,10 +180,18 @@ function integer(value: XmlRpcValue): number | undefined {
   return undefined;
 }
 
-/** Structs, dates and bytes have no place in SXP. */
-function isSxp(value: XmlRpcValue): value is Sxp & XmlRpcValue {
-  if (isList(value as Sxp)) return (value as readonly XmlRpcValue[]).every(isSxp);
-  return value === null || typeof value !== 'object' || value instanceof Float;
+/** A struct (xm of Xen 4.4 sends `cpuid` as one) is a list of pairs; dates and bytes have no place in SXP. */
+function sxpOf(value: XmlRpcValue): Sxp | undefined {
+  if (value === null || typeof value !== 'object' || value instanceof Float) return value;
+  if (value instanceof Date || value instanceof Uint8Array) return undefined;
+  const items = Array.isArray(value) ? (value as readonly XmlRpcValue[]) : Object.entries(value as XmlRpcStruct);
+  const list: Sxp[] = [];
+  for (const item of items) {
+    const sxp = sxpOf(item);
+    if (sxp === undefined) return undefined;
+    list.push(sxp);
+  }
+  return list;
 }
 
 /** The parameter that most methods start with. */
