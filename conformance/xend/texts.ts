@@ -87,6 +87,8 @@ export async function runTexts(world: World, report: Report): Promise<void> {
   await prints(['sched-credit', '-d', NAME], {
     out: `${left('Name', 33)} ${right('ID', 4)} ${right('Weight', 6)} ${right('Cap', 4)}\n${left(NAME, 32)} ${right(id, 5)} ${right(256, 6)} ${right(0, 4)}\n`,
   });
+  const otherScheduler = { err: 'Error: Xen is running with the credit scheduler\n', code: 1 };
+  for (const args of [['sched-credit2'], ['sched-credit2', '-d', NAME], ['sched-credit2', '-d', NAME, '-w', '8'], ['sched-sedf', NAME]]) await prints(args, otherScheduler); // prettier-ignore
   await prints(['domid', NAME], { out: `${id}\n` });
   await prints(['domid', MANAGED], { out: 'None\n' });
   await prints(['domname', id], { out: `${NAME}\n` });
@@ -124,6 +126,7 @@ export async function runTexts(world: World, report: Report): Promise<void> {
   await prints(['mem-set', NAME, 'much'], { out: /^Usage: xm mem-set /, err: 'Error: Invalid argument.\n', code: 1 });
   await prints(['shutdown', '-H', '-R', NAME], { err: "Error: Can't specify halt and reboot\n", code: 1 });
   await prints(['rename', NAME, 'a/b'], { out: /^Usage: xm rename /, err: 'Error: Invalid VM Name\n', code: 1 });
+  await runWithoutFile(world, prints);
   await prints(['create', '/none/there'], {
     out: /^Usage: xm create <ConfigFile> \[options\] \[vars\]\n/,
     err: 'Error: Unable to open config file: /none/there\n',
@@ -149,6 +152,26 @@ export async function runTexts(world: World, report: Report): Promise<void> {
   await prints(['delete', MANAGED], {});
   await prints(['destroy', NAME], {});
   await prints(['destroy', NAME], { err: `Error: Domain '${NAME}' does not exist.\n`, code: 3 });
+}
+
+/** `xm create /dev/null SETTING=...`, a pipe as the file, and a command that only a Xen-API server has. */
+async function runWithoutFile(
+  world: World,
+  prints: (args: readonly string[], printed: Printed) => Promise<boolean>,
+): Promise<void> {
+  const settings = [`kernel=${world.kernel}`, 'memory=8', 'name=texts-none'];
+  await prints(['create', '-p', '/dev/null', ...settings], {
+    out: /^Using config file "\/dev\/null"\.\nStarted domain texts-none \(id=\d+\)\n$/,
+  });
+  await prints(['destroy', 'texts-none'], {});
+  await prints(['create', '/dev/zero', ...settings], {
+    out: 'Using config file "/dev/zero".\n',
+    err: 'Error: /dev/zero is larger than 1048576 bytes\n',
+    code: 1,
+  });
+  const onlyXenApi = { err: 'Error: This function is only supported by Xen-API\n', code: 1 };
+  await prints(['network-new'], onlyXenApi);
+  await prints(['network-show', 'a', 'b'], onlyXenApi);
 }
 
 /** Disks and interfaces, with backends that do take them; the small guest has no frontends: `state` stays 1. */

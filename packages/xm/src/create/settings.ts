@@ -1,5 +1,5 @@
 /** From the command line and the config file to one set of settings (Xen 4.4 `opts.py`). */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { isAbsolute, resolve } from 'node:path';
 import { CommandFailed, OptionError } from '../errors.ts';
@@ -86,17 +86,23 @@ function findConfigFile(file: string, { path, help }: SettingsRequest, cwd: stri
   throw new OptionError(`Unable to open config file: ${file}`, help === undefined ? {} : { after: help });
 }
 
+/** Of a file, a pipe or a device: `xm create /dev/null kernel=...` is how one does without a file. */
 function readConfigFile(shown: string, cwd: string): string {
-  const path = resolve(cwd, shown);
+  const bytes = Buffer.alloc(MAX_CONFIG_BYTES + 1);
+  let length = 0;
   try {
-    const found = statSync(path);
-    if (!found.isFile()) throw new CommandFailed(`${shown} is not a file`);
-    if (found.size > MAX_CONFIG_BYTES) throw new CommandFailed(`${shown} is larger than ${MAX_CONFIG_BYTES} bytes`);
-    return readFileSync(path, 'utf8');
+    const fd = openSync(resolve(cwd, shown), 'r');
+    try {
+      for (let got = -1; got !== 0 && length < bytes.length; length += got)
+        got = readSync(fd, bytes, length, bytes.length - length, null);
+    } finally {
+      closeSync(fd);
+    }
   } catch (error) {
-    if (error instanceof CommandFailed) throw error;
     throw new CommandFailed(`Cannot read file ${shown}: ${(error as Error).message}`);
   }
+  if (length > MAX_CONFIG_BYTES) throw new CommandFailed(`${shown} is larger than ${MAX_CONFIG_BYTES} bytes`);
+  return bytes.toString('utf8', 0, length);
 }
 
 export function xauthority(env: NodeJS.ProcessEnv): string {

@@ -1,4 +1,5 @@
 /** Functions without a module, and methods of strings, lists and dicts. Nothing here touches the world. */
+import { formatBraces } from './str-format.ts';
 import {
   MAX_ITEMS,
   PyDict,
@@ -116,6 +117,14 @@ function dictOf(pairs: readonly PyValue[]): PyDict {
   return dict;
 }
 
+/** `dict(pairs)`, `dict(other)`, `dict(key=value)`. */
+function makeDict(args: readonly PyValue[], keywords: ReadonlyMap<string, PyValue>): PyDict {
+  if (args.length > 1) throw new PyError(`dict expected at most 1 arguments, got ${args.length}`);
+  const [from = ''] = args;
+  const pairs = from instanceof PyDict ? [...from.entries.values()].map((pair) => new PyTuple(pair)) : iterate(from);
+  return dictOf([...pairs, ...[...keywords].map(([key, value]) => new PyTuple([key, value]))]);
+}
+
 export const builtins: ReadonlyMap<string, PyValue> = new Map<string, PyValue>([
   fn('len', 1, 1, (value = null) => length(value)),
   fn('range', 1, 3, (first = null, ...more) => range(first, ...more)),
@@ -128,11 +137,7 @@ export const builtins: ReadonlyMap<string, PyValue> = new Map<string, PyValue>([
   fn('bool', 0, 1, (value = false) => truth(value)),
   fn('list', 0, 1, (value = '') => list([...iterate(value)])),
   fn('tuple', 0, 1, (value = '') => new PyTuple([...iterate(value)])),
-  fn('dict', 0, 1, (value = '') =>
-    value instanceof PyDict
-      ? dictOf([...value.entries.values()].map((pair) => new PyTuple(pair)))
-      : dictOf(iterate(value)),
-  ),
+  ['dict', new PyFunction('dict', makeDict)],
   fn('abs', 1, 1, (value = null) => {
     const n = number(value);
     if (typeof n === 'bigint') return n < 0n ? -n : n;
@@ -235,13 +240,21 @@ export const stringMethods: Readonly<Record<string, (self: string, ...args: PyVa
   isalpha: (self) => /^[A-Za-z]+$/.test(self),
   isalnum: (self) => /^[A-Za-z0-9]+$/.test(self),
   zfill: (self, width = 0n) => checkedString(self.padStart(width_(width), '0')),
-  ljust: (self, width = 0n) => checkedString(self.padEnd(width_(width))),
-  rjust: (self, width = 0n) => checkedString(self.padStart(width_(width))),
-  center: (self, width = 0n) => {
-    const gap = Math.max(0, width_(width) - self.length);
-    return ' '.repeat(Math.floor(gap / 2)) + self + ' '.repeat(Math.ceil(gap / 2));
+  ljust: (self, width = 0n, fill = ' ') => checkedString(self.padEnd(width_(width), filler(fill))),
+  rjust: (self, width = 0n, fill = ' ') => checkedString(self.padStart(width_(width), filler(fill))),
+  center: (self, width = 0n, fill = ' ') => {
+    const wanted = width_(width);
+    const gap = Math.max(0, wanted - self.length);
+    // Python 2: the odd one goes left when the width is odd too.
+    const left = Math.floor(gap / 2) + (gap & wanted & 1);
+    return checkedString(filler(fill).repeat(left) + self + filler(fill).repeat(gap - left));
   },
 };
+
+function filler(value: PyValue): string {
+  if (typeof value !== 'string' || value.length !== 1) throw new PyError('the fill character must be one character');
+  return value;
+}
 
 function width_(value: PyValue): number {
   const width = indexOf(value);
@@ -305,6 +318,9 @@ export function methodOf(self: PyValue, name: string): PyFunction {
       return method(value, ...args);
     });
   };
+  if (typeof self === 'string' && name === 'format') {
+    return new PyFunction(name, (args, keywords) => formatBraces(self, args, keywords));
+  }
   const found =
     typeof self === 'string'
       ? own(stringMethods, self)

@@ -88,10 +88,11 @@ function integer(value: PyValue, kind: string): bigint {
   return typeof number === 'bigint' ? number : BigInt(Math.trunc(number));
 }
 
-const radix = (value: bigint, base: number, prefix: string): string =>
+export const radix = (value: bigint, base: number, prefix: string): string =>
   value < 0n ? `-${prefix}${(-value).toString(base)}` : prefix + value.toString(base);
 
-function floating(value: PyValue, kind: string, precision: number): string {
+/** `%e`, `%f`, `%g` and their capitals. Throws PyError. */
+export function floating(value: PyValue, kind: string, precision: number): string {
   const number = numberOf(value);
   if (number === undefined) throw new PyError('float argument required');
   const n = Number(number);
@@ -107,8 +108,13 @@ function floating(value: PyValue, kind: string, precision: number): string {
   return kind === lower ? text : text.toUpperCase();
 }
 
+/** C's %g: its exponent is the one after rounding; JavaScript's toPrecision has another lower bound. */
 function general(n: number, precision: number, exponent: (text: string) => string): string {
-  const text = n.toPrecision(Math.max(1, precision));
+  const digits = Math.max(1, precision);
+  const scientific = n.toExponential(digits - 1);
+  const power = Number(scientific.slice(scientific.indexOf('e') + 1));
+  const plain = power >= -4 && power < digits;
+  const text = plain ? n.toFixed(Math.min(100, digits - 1 - power)) : scientific;
   const trimmed = text.includes('.') ? text.replace(/\.?0+(e|$)/, '$1') : text;
   return exponent(trimmed);
 }
