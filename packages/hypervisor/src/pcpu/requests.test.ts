@@ -63,6 +63,26 @@ test('a ring that ran over drops everything', () => {
   expect(done).toHaveLength(host.core.map.nrFrames);
 });
 
+test('stores to a frame that a pCPU is asked to drop already ask for nothing more', () => {
+  const host = new TestHost({ nrPcpus: 2, pcpu: 1 });
+  const pcpus = pcpuViews(host.core);
+  for (const pcpu of pcpus) pcpu.online = 1;
+  const { fake, done } = engine();
+  const requests = new PcpuRequests({ ...host.core, engine: fake }, { pcpus, table: host.table });
+  host.core.memory.u8[host.core.map.codeFrames * 4096 + 9] = (1 << 5) | (1 << 6);
+  // A page is cleared word by word, and then another.
+  for (let store = 0; store < 512; store++) requests.codeFrameWritten(77);
+  for (let store = 0; store < 512; store++) requests.codeFrameWritten(78);
+  requests.frameChanged(77);
+  done.length = 0;
+  requests.serve(fake, 0, requests.take(0));
+  expect(done).toEqual(['code 77', 'code 78']);
+  // It has begun: what is stored from now on is asked for anew.
+  requests.codeFrameWritten(77);
+  requests.serve(fake, 0, requests.take(0));
+  expect(done).toEqual(['code 77', 'code 78', 'code 77']);
+});
+
 test('announcements of code that a pCPU has not looked at cost it translations, and no code', () => {
   const host = new TestHost({ nrPcpus: 2, pcpu: 1 });
   const pcpus = pcpuViews(host.core);

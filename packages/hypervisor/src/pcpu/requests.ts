@@ -167,7 +167,9 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
 
   /** This pCPU's engine wrote to a frame that holds code of some engine; called by it, without the lock. */
   codeFrameWritten(frame: number): void {
-    if (!this.#pcpus.some((_, n) => n !== this.#core.pcpu && this.#holdsCode(n, frame))) return;
+    const isTold = (_: PcpuView, n: number): boolean =>
+      n === this.#core.pcpu || !this.#holdsCode(n, frame) || this.#willDropCode(n, frame);
+    if (this.#pcpus.every(isTold)) return;
     this.#fromGuest(() => {
       this.#drop(frame, PcpuRequest.dropCode);
     });
@@ -209,7 +211,7 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
         for (let frame = 0; frame < this.#core.map.nrFrames; frame++) engine.invalidateCode(frame);
       return;
     }
-    const ring = (pcpuAddress(this.#core, pcpu) + OFFSETS.dropFrames) >>> 2;
+    const ring = this.#dropRing(pcpu);
     for (let i = 0; i < count; i++) {
       const entry = this.#core.memory.u32[ring + i] ?? 0;
       if (entry & DROP_CODE) engine.invalidateCode(entry & ~DROP_CODE);
@@ -236,18 +238,39 @@ export class PcpuRequests implements TlbPort, CodeWatchPort {
     return ((Atomics.load(this.#words, this.#codeWord(pcpu, frame)) >>> (frame & 31)) & 1) === 1;
   }
 
+  /**
+   * Whether the pCPU has been asked to drop the frame's code and has not begun to, so that a store made before this call is seen by
+   * what it decodes next. True without the lock too: requests are taken before their ring is read, and asked for with the lock held.
+   */
+  #willDropCode(pcpu: number, frame: number): boolean {
+    // Orders the store before the look, which a load would not.
+    if ((Atomics.or(this.#words, this.word(pcpu, 'requests'), 0) & PcpuRequest.dropCode) === 0) return false;
+    const count = this.#pcpus[pcpu]?.dropCount ?? 0;
+    const ring = this.#dropRing(pcpu);
+    return count > DROP_RING || this.#core.memory.u32.subarray(ring, ring + count).includes((frame | DROP_CODE) >>> 0);
+  }
+
+  #dropRing(pcpu: number): number {
+    return (pcpuAddress(this.#core, pcpu) + OFFSETS.dropFrames) >>> 2;
+  }
+
   /** Every other pCPU that may have them drops code or write translations of the frame; returns when none can use them. */
   #drop(frame: number, bit: number): void {
     this.#pcpus.forEach((record, n) => {
       if (n === this.#core.pcpu || record.online === 0) return;
-      if (bit === PcpuRequest.dropCode && !this.#holdsCode(n, frame)) return;
-      const ring = (pcpuAddress(this.#core, n) + OFFSETS.dropFrames) >>> 2;
+      // One that has been asked is out of guest code until it has done it.
+      if (bit === PcpuRequest.dropCode && (!this.#holdsCode(n, frame) || this.#willDropCode(n, frame))) return;
+      const ring = this.#dropRing(n);
       let asked = bit;
       if (bit === PcpuRequest.dropWrites && record.dropCount >= DROP_RING_OF_WRITES) asked = PcpuRequest.flushTlbGlobal;
-      else if (record.dropCount < DROP_RING)
-        this.#core.memory.u32[ring + record.dropCount++] = bit === PcpuRequest.dropCode ? frame | DROP_CODE : frame;
-      else record.dropCount = DROP_RING + 1;
+      else if (record.dropCount < DROP_RING) {
+        // The entry before the count: `#willDropCode` looks without the lock.
+        Atomics.store(this.#words, ring + record.dropCount, bit === PcpuRequest.dropCode ? frame | DROP_CODE : frame);
+        record.dropCount++;
+      } else record.dropCount = DROP_RING + 1;
       Atomics.or(this.#words, this.word(n, 'requests'), asked);
+      // As long as it holds code of the frame, every store to it is told: one that sleeps shall not hold it for long.
+      if (bit === PcpuRequest.dropCode) this.wake(n);
       this.#waitOutOfGuest(n);
     });
   }
