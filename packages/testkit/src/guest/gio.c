@@ -3,6 +3,8 @@
  *   gio seq read|write direct|buffered FILE BLOCK MIB     sequential; a buffered or direct write ends with fdatasync
  *   gio rand FILE BLOCK DEPTH SECONDS SPAN_MIB            random O_DIRECT reads, DEPTH of them at a time
  *   gio fsx FILE SPAN_KIB SECONDS SEED DEPTH [discard]    random reads, writes and flushes against a model in memory
+ *   gio shared FILE SPAN_KIB SECONDS SEED DEPTH FROM      the same; counts only what ends in the SECONDS from FROM (seconds of the epoch) on,
+ *                                                         so that guests that began at different times are compared over one time
  *   gio fill FILE MIB SEED, gio check FILE MIB SEED       a pattern that differs at every place
  *   gio flushes FILE COUNT                                numbered 4 KiB blocks, each flushed before `flushed N` is printed
  *   gio serve PORT                                        answers the three below, each connection in a process
@@ -186,11 +188,14 @@ static int rand_reads(char **a) {
 }
 
 static char *model;
-static uint64_t fsx_ops, fsx_bytes;
+static uint64_t fsx_ops, fsx_bytes, count_from, count_until = UINT64_MAX;
 static void compare(int i) {
   struct iocb *one = &slots[i].iocb;
-  fsx_ops++;
-  fsx_bytes += one->aio_nbytes;
+  uint64_t at_ns = now();
+  if (at_ns >= count_from && at_ns < count_until) {
+    fsx_ops++;
+    fsx_bytes += one->aio_nbytes;
+  }
   if (one->aio_lio_opcode == IOCB_CMD_PWRITE) return;
   const char *expected = model + one->aio_offset;
   if (!memcmp(slots[i].data, expected, one->aio_nbytes)) return;
@@ -215,7 +220,15 @@ static int any_busy(int depth) {
   return 0;
 }
 
-static int fsx(char **a, int discards) {
+/* The monotonic time of a second of the epoch; 0 for one before this machine's start. */
+static uint64_t monotonic_of(uint64_t epoch) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  int64_t ahead = ((int64_t)epoch - t.tv_sec) * 1000000000 - t.tv_nsec, at = (int64_t)now() + ahead;
+  return at > 0 ? (uint64_t)at : 0;
+}
+
+static int fsx(char **a, int discards, const char *from) {
   uint64_t span = strtoull(a[1], 0, 0) << 10;
   uint32_t seed = (uint32_t)atoi(a[3]), flushes = 0;
   int depth = atoi(a[4]), fd = open(a[0], O_RDWR | O_DIRECT);
@@ -223,14 +236,18 @@ static int fsx(char **a, int discards) {
   model = buffer(span);
   start_slots(depth, CHUNK);
   for (uint32_t i = 0; i < seed; i++) random64();
-  uint64_t start = now();
+  uint64_t start = now(), length = strtoull(a[2], 0, 0) * 1000000000u;
+  if (from) {
+    count_from = monotonic_of(strtoull(from, 0, 0));
+    count_until = count_from + length;
+  }
   for (uint64_t at = 0; at < span; at += CHUNK) {
     size_t size = span - at < CHUNK ? span - at : CHUNK;
     pattern(model + at, size, at, seed);
     memcpy(slots[0].data, model + at, size);
     if (pwrite(fd, slots[0].data, size, (off_t)at) != (ssize_t)size) die("fill");
   }
-  uint64_t until = now() + strtoull(a[2], 0, 0) * 1000000000u;
+  uint64_t until = from ? count_until : now() + length;
   while (now() < until) {
     int i = 0;
     while (i < depth && slots[i].busy) i++;
@@ -263,7 +280,7 @@ static int fsx(char **a, int discards) {
     if (memcmp(slots[0].data, model + at, size)) wrong("mismatch at the end", at);
   }
   printf("flushes=%u\n", flushes);
-  figure(fsx_ops, fsx_bytes, now() - start);
+  figure(fsx_ops, fsx_bytes, from ? length : now() - start);
   return 0;
 }
 
@@ -440,7 +457,8 @@ int main(int argc, char **argv) {
   int n = argc - 2;
   if (!strcmp(name, "seq") && n == 5) return seq(a);
   if (!strcmp(name, "rand") && n == 5) return rand_reads(a);
-  if (!strcmp(name, "fsx") && (n == 5 || n == 6)) return fsx(a, n == 6);
+  if (!strcmp(name, "fsx") && (n == 5 || n == 6)) return fsx(a, n == 6, 0);
+  if (!strcmp(name, "shared") && n == 6) return fsx(a, 0, a[5]);
   if (!strcmp(name, "fill") && n == 3) return fill_or_check(a, 1);
   if (!strcmp(name, "check") && n == 3) return fill_or_check(a, 0);
   if (!strcmp(name, "flushes") && n == 2) return flushes(a);
