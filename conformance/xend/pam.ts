@@ -7,6 +7,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { childrenOf } from '@xenhost/daemon-kit';
 import { assert, RpcConnection, until, type Report } from '@xenhost/testkit';
 import { encodeCall, decodeResponse } from '@xenhost/xmlrpc-codec';
 import { Apart, apartReason, debianProgram } from './apart.ts';
@@ -167,7 +168,7 @@ async function hang(
   assert(most - before < GROWTH_MIB, `from ${Math.round(before)} to ${Math.round(most)} MiB`);
   await until(
     'no helper is left',
-    () => Promise.resolve(programsOfHelpers().length === 0 && childrenOf(host.pid) === 0),
+    () => Promise.resolve(programsOfHelpers().length === 0 && childrenOf(host.pid).length === 0),
     5000,
   );
   return `given up after ${Date.now() - start} ms, others waited ${slowest} ms at most`;
@@ -184,8 +185,3 @@ function programsOfHelpers(): readonly string[] {
     }
   });
 }
-
-const childrenOf = (pid: number): number =>
-  readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1')
-    .split(' ')
-    .filter((each) => each !== '').length;

@@ -8,6 +8,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
+import { childrenOf } from '@xenhost/daemon-kit';
 import { assert, freePort, until, type CommandResult, type Report } from '@xenhost/testkit';
 import { decodeResponse, encodeCall } from '@xenhost/xmlrpc-codec';
 import { Apart, apartReason, debianProgram } from './apart.ts';
@@ -212,10 +213,7 @@ async function cases(world: World, report: Report, far: Far, folder: string): Pr
     const pid = far.sshd.pid ?? 0;
     await until(
       'sshd has no sessions',
-      () =>
-        Promise.resolve(
-          existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim() === '',
-        ),
+      () => Promise.resolve(existsSync(`/proc/${pid}`) && childrenOf(pid).length === 0),
       5000,
     );
   });

@@ -1,4 +1,5 @@
 export * from './args.ts';
+export * from './children.ts';
 export * from './healthcheck.ts';
 export * from './logger.ts';
 export * from './metrics.ts';

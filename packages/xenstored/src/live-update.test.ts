@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { childrenOf } from '@xenhost/daemon-kit';
 import { FakePages } from '@xenhost/privcmd/testing';
 import { servePrivcmd } from '@xenhost/privcmd';
 import type { PrivcmdServer } from '@xenhost/privcmd';
@@ -79,10 +80,7 @@ async function update(tool: RawClient, file = main): Promise<string> {
   return set === 'OK|' ? tool.ask(XsOp.CONTROL, 'live-update|-s|-t|30|') : set;
 }
 
-const serving = (): string[] =>
-  readFileSync(`/proc/${daemon.pid ?? 0}/task/${daemon.pid ?? 0}/children`, 'utf8')
-    .trim()
-    .split(' ');
+const serving = (): readonly number[] => childrenOf(daemon.pid ?? 0);
 
 test('nobody notices: connections, watches, a transaction, half a request, unread replies, a guest; twice', async () => {
   const tool = await open();
@@ -100,7 +98,7 @@ test('nobody notices: connections, watches, a transaction, half a request, unrea
   slow.socket.pause();
   const reads = 400;
   for (let i = 0; i < reads; i++) slow.send(XsOp.READ, '/big|');
-  let children: string[] = [];
+  let children: readonly number[] = [];
 
   for (const round of [1, 2]) {
     const id = (await other.ask(XsOp.TRANSACTION_START, '|')).slice(0, -1);

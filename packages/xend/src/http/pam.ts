@@ -4,7 +4,8 @@
  * PyPAM did for xend; unix_chkpwd alone would pass over the service's other rules (docs/RATIONALE.md).
  */
 import { spawn } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
+import { childrenOf } from '@xenhost/daemon-kit';
 import {
   MAX_CREDENTIAL_LENGTH,
   MAX_PASSWORD_CHECKS,
@@ -102,13 +103,5 @@ function signal(pid: number, name: 'SIGSTOP' | 'SIGKILL'): boolean {
     return process.kill(pid, name);
   } catch {
     return false;
-  }
-}
-
-function childrenOf(pid: number): readonly number[] {
-  try {
-    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
-  } catch {
-    return [];
   }
 }

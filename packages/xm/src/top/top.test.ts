@@ -1,10 +1,9 @@
 /** xm top in batch mode and on a screen; the line that moves. */
-import { statSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { float } from '@xenhost/sxp';
 import { runXm } from '../cli.ts';
 import { fileSize, progressLine, withProgress } from '../progress.ts';
