@@ -83,6 +83,7 @@ export class XenstoreCore {
   readonly connections = new Set<StoreConnection>();
   readonly rights = new Rights({
     known: this.known,
+    generation: () => this.tree.generation,
     newGeneration: () => this.tree.tick(),
     note: (change) => {
       this.note(change);

@@ -11,6 +11,8 @@ const SHARED_MAX = 1024;
 
 export interface RightsModules {
   readonly known: Domains;
+  /** The generation now; births take a new one, so that a list that was set before is older. */
+  readonly generation: () => number;
   readonly newGeneration: () => number;
   readonly note: (change: StoreChange) => void;
 }
@@ -27,7 +29,7 @@ export class Rights {
 
   /** The list of these entries, set now. Domains that they name become known. */
   list(entries: readonly StoredPerm[]): PermList {
-    const { known, newGeneration } = this.#modules;
+    const { known, generation, newGeneration } = this.#modules;
     let youngest = 0;
     let key = '';
     for (const { domid, access, stale } of entries) {
@@ -36,7 +38,7 @@ export class Rights {
     }
     const shared = this.#shared.get(key);
     if (shared && shared.stamp >= youngest) return shared;
-    const list = new PermList(entries, newGeneration());
+    const list = new PermList(entries, generation());
     if (this.#shared.size >= SHARED_MAX) this.#shared.clear();
     this.#shared.set(key, list);
     return list;

@@ -1,3 +1,4 @@
+import { XsOp } from '@xenhost/xs-wire';
 import fc from 'fast-check';
 import { randomRequests, runRequests } from '../testing/requests.ts';
 import { Scene, sharedScene } from '../testing/script.ts';
@@ -46,6 +47,22 @@ describe('live update', () => {
     },
     PATIENCE_MS,
   );
+
+  test('generations go on alike, whatever lists of rights were shared before', async () => {
+    const one = await sharedScene();
+    const two = one.takeOver(overTheWire(one.core.captureState()));
+    for (const each of [one, two])
+      runRequests(each, [
+        { who: '0', tx: 0, op: XsOp.SET_PERMS, payload: '/a|n6|' },
+        { who: '0', tx: 0, op: XsOp.WRITE, payload: '/a|' },
+        { who: '0', tx: 0, op: XsOp.SET_PERMS, payload: '/a|n6|' },
+        { who: '0', tx: 0, op: XsOp.DIRECTORY_PART, payload: '/a|0|' },
+      ]);
+    const answers = one.received('0');
+    expect(answers.at(-1)).toMatch(/^\d+\|/);
+    expect(two.received('0')).toEqual(answers);
+    expect(two.core.tree.generation).toBe(one.core.tree.generation);
+  });
 
   test('open transactions, watches, unread replies and rights go over', async () => {
     const one = await sharedScene();
