@@ -81,15 +81,14 @@ async function runCommand(
 ): Promise<number> {
   const json = command.json === true && given.includes('--json');
   const args = json ? given.filter((arg) => arg !== '--json') : given;
-  // A command of the Xen-API alone says so first, whatever its words.
-  if (command.api !== 'only') checkCount(command, args, world);
+  if (command.serverFirst !== true) checkCount(command, args, world);
   const [run, { connect }] = await Promise.all([command.load(), import('./server/connect.ts')]);
   const connection = session ? undefined : await connect(world);
   const context = session ?? connection;
   if (!context) return 1;
   try {
     requireServer(command, context.api !== undefined);
-    if (command.api === 'only') checkCount(command, args, world);
+    if (command.serverFirst === true) checkCount(command, args, world);
     return (await run({ world, server: context.server, api: context.api, json, xm }, args)) ?? 0;
   } finally {
     await connection?.close();

@@ -54,6 +54,8 @@ export interface Command {
   readonly own?: boolean;
   /** With the Xen-API: `both` where xm has a way for either server, `only` where it has none for the legacy one. */
   readonly api?: 'both' | 'only';
+  /** Whether the kind of server is looked at before the words are counted. */
+  readonly serverFirst?: boolean;
   /** Whether it takes --json. */
   readonly json?: boolean;
   /** What its usage shows after the options, for a command with an option parser of its own. */

@@ -31,7 +31,10 @@ function sortedByAddress(device: Sxp): Sxp {
 export const scsiList: Run = async (context, args) => {
   const { world } = context;
   const { dom, long } = listArguments(context, args);
-  const devices = (await legacyDevices(context, 'vscsi')(dom)).map(sortedByAddress);
+  const list = context.api
+    ? (await import('../xen-api/devices.ts')).dscsisOf(context.api)
+    : legacyDevices(context, 'vscsi');
+  const devices = (await list(dom)).map(sortedByAddress);
   if (context.json) return printJson(context, devices.map(deviceJson));
   for (const [index, device] of devices.entries()) {
     if (long) {

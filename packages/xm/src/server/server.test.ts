@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Duplex, PassThrough } from 'node:stream';
 import { runXm } from '../cli.ts';
 import { splitWords } from '../commands/shell.ts';
+import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { FakeXend, success, type Answer } from '../testing/fake-xend.ts';
 import { inWorld, type Outcome } from '../testing/fake-world.ts';
 import type { World } from '../world.ts';
@@ -219,7 +220,34 @@ describe('the Xen-API', () => {
       ran: [],
     });
     expect((await call('pause zz', {})).err).toBe("Error: Domain 'zz' not found.\n");
-    expect((await call('usb-list a', {})).err).toBe('Error: This function is not supported by Xen-API\n');
+    for (const line of ['usb-list a', 'usb-list', 'vnet-create a b']) {
+      expect((await call(line, {})).err).toBe('Error: This function is not supported by Xen-API\n');
+    }
+  });
+
+  it('lists SCSI devices by their host adapters, in the order of their addresses', async () => {
+    const at = (virtual: string): XmlRpcValue => ({
+      devid: '0',
+      'p-dev': '1:0:0:1',
+      'p-devname': 'sdb',
+      'v-dev': virtual,
+      frontstate: '4',
+    });
+    const shared = { 'backend-id': '0', state: '4', 'feature-host': '0' };
+    const { code, out } = await call('scsi-list a', {
+      'VM.get_DSCSIs': success(['d1', 'd2']),
+      'DSCSI.get_runtime_properties': (_session: XmlRpcValue, ref: XmlRpcValue) =>
+        success({ ...shared, dev: at(ref === 'd1' ? '0:0:0:2' : '0:0:0:1') }),
+    });
+    expect([code, out.split('\n')]).toEqual([
+      0,
+      [
+        'Idx BE  state host  phy-hctl   phy   vir-hctl   devstate',
+        '0   0   4     0     1:0:0:1    sdb   0:0:0:1    4   ',
+        '0   0   4     0     1:0:0:1    sdb   0:0:0:2    4   ',
+        '',
+      ],
+    ]);
   });
 });
 

@@ -3,7 +3,7 @@ import type { Sxp } from '@xenhost/sxp';
 import { isMac, noSuchDevice } from '../commands/words.ts';
 import { InvalidArgument, OptionError } from '../errors.ts';
 import type { XenApi } from './session.ts';
-import { pairsOf, textOf } from './values.ts';
+import { isStruct, pairsOf, textOf } from './values.ts';
 
 export const vifsOf =
   (api: XenApi) =>
@@ -26,6 +26,22 @@ export const vbdsOf =
       devices.push([number, pairsOf(properties)]);
     }
     return devices;
+  };
+
+/** SCSI devices by their host adapter, as `getDeviceSxprs` has them: those of one adapter share its other properties. */
+export const dscsisOf =
+  (api: XenApi) =>
+  async (dom: string): Promise<readonly Sxp[]> => {
+    const adapters = new Map<number, { readonly devs: Sxp[]; readonly others: readonly Sxp[] }>();
+    for (const ref of await api.list('VM.get_DSCSIs', await api.vm(dom))) {
+      const { dev = null, ...others } = await api.record('DSCSI.get_runtime_properties', ref);
+      if (!isStruct(dev)) continue;
+      const devid = Number(textOf(dev['devid']));
+      const adapter = adapters.get(devid) ?? { devs: [], others: pairsOf(others) };
+      adapter.devs.push(['dev', ...pairsOf(dev)]);
+      adapters.set(devid, adapter);
+    }
+    return [...adapters].map(([devid, { devs, others }]): Sxp => [devid, [['devs', devs], ...others]]);
   };
 
 const SECTOR_BYTES = 512;
