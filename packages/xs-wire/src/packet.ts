@@ -22,6 +22,9 @@ const LENGTH_OFFSET = 12;
 export class XsPacketReader {
   #bytes: Buffer = EMPTY;
   #at = 0;
+  #end = 0;
+  /** `#bytes` are somebody else's, until `keep()`. */
+  #lent = false;
   #violated = false;
 
   get violated(): boolean {
@@ -30,26 +33,44 @@ export class XsPacketReader {
 
   /** Bytes that no packet has been made of. */
   get pendingBytes(): number {
-    return this.#bytes.length - this.#at;
+    return this.#end - this.#at;
   }
 
   /** Bytes that no packet has been made of; a view. */
   get rest(): Buffer {
-    return this.#bytes.subarray(this.#at);
+    return this.#bytes.subarray(this.#at, this.#end);
   }
 
   /** Appends. Keeps views into `chunk`, which must not be overwritten later. */
   push(chunk: Uint8Array): void {
     if (this.#violated) return;
     const fresh = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    this.#bytes = this.#at === this.#bytes.length ? fresh : Buffer.concat([this.rest, fresh]);
-    this.#at = 0;
+    if (this.#at === this.#end) this.#become(fresh, fresh.length);
+    else this.#append(fresh);
+  }
+
+  /** Appends the first `length` bytes of `buffer`, which may be overwritten once `keep()` has been called. Packets are views of it. */
+  lend(buffer: Buffer, length: number): void {
+    if (this.#violated) return;
+    if (this.#at === this.#end) {
+      this.#become(buffer, length);
+      this.#lent = true;
+    } else {
+      this.#append(buffer.subarray(0, length));
+    }
+  }
+
+  /** What is left of bytes that were lent is copied. */
+  keep(): void {
+    if (!this.#lent) return;
+    const rest = this.#at === this.#end ? EMPTY : Buffer.from(this.rest);
+    this.#become(rest, rest.length);
   }
 
   /** Whether `next()` has something to give. */
   get ready(): boolean {
     const at = this.#at;
-    const rest = this.#bytes.length - at;
+    const rest = this.#end - at;
     if (rest < XS_HEADER_SIZE) return false;
     const length = this.#bytes.readUInt32LE(at + LENGTH_OFFSET);
     return length > XS_PAYLOAD_MAX || rest >= XS_HEADER_SIZE + length;
@@ -59,19 +80,18 @@ export class XsPacketReader {
   next(): XsPacket | undefined {
     const bytes = this.#bytes;
     const at = this.#at;
-    if (bytes.length - at < XS_HEADER_SIZE) {
+    if (this.#end - at < XS_HEADER_SIZE) {
       this.#incomplete();
       return;
     }
     const length = bytes.readUInt32LE(at + LENGTH_OFFSET);
     if (length > XS_PAYLOAD_MAX) {
       this.#violated = true;
-      this.#bytes = EMPTY;
-      this.#at = 0;
+      this.#become(EMPTY, 0);
       return undefined;
     }
     const end = at + XS_HEADER_SIZE + length;
-    if (end > bytes.length) {
+    if (end > this.#end) {
       this.#incomplete();
       return;
     }
@@ -84,13 +104,23 @@ export class XsPacketReader {
     };
   }
 
+  #become(bytes: Buffer, length: number): void {
+    this.#bytes = bytes;
+    this.#at = 0;
+    this.#end = length;
+    this.#lent = false;
+  }
+
+  #append(fresh: Buffer): void {
+    const all = Buffer.concat([this.rest, fresh]);
+    this.#become(all, all.length);
+  }
+
   /** A copy of what is left, so that a trickle of bytes does not keep whole chunks alive. */
-  #incomplete(): undefined {
-    if (this.#at > 0) {
-      this.#bytes = this.#at === this.#bytes.length ? EMPTY : Buffer.from(this.rest);
-      this.#at = 0;
-    }
-    return undefined;
+  #incomplete(): void {
+    if (this.#at === 0 || this.#lent) return;
+    const rest = this.#at === this.#end ? EMPTY : Buffer.from(this.rest);
+    this.#become(rest, rest.length);
   }
 }
 

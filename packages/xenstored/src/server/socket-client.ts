@@ -8,9 +8,10 @@ import type { StoreConnection } from '../core/connection.ts';
 import type { XenstoreCore } from '../core/core.ts';
 import { SOCKET_HIGH_WATER_BYTES, SOCKET_OUTPUT_MAX_BYTES } from './limits.ts';
 import { readingInto, unsentBytes, writeNow } from './socket-handle.ts';
-import type { Turns, Worker } from './turns.ts';
+import { isSliceOver } from './turns.ts';
+import type { Sender, Turns, Worker } from './turns.ts';
 
-/** Where all clients' bytes arrive; what has come is copied out at once. */
+/** Where all clients' bytes arrive: requests are run right there, and what is left of a chunk is copied before the next one comes. */
 const CHUNK = Buffer.alloc(64 * 1024);
 
 export interface SocketClientModules {
@@ -29,7 +30,7 @@ export interface ClientLeftover {
   readonly unsent: Buffer;
 }
 
-export class SocketClient implements Worker {
+export class SocketClient implements Worker, Sender {
   readonly connection: StoreConnection;
   readonly #socket: Socket;
   readonly #modules: SocketClientModules;
@@ -41,8 +42,9 @@ export class SocketClient implements Worker {
 
   constructor(socket: Socket, connection: StoreConnection, modules: SocketClientModules, leftover?: ClientLeftover) {
     this.#socket = readingInto(socket, CHUNK, (length) => {
-      this.#reader.push(Buffer.from(CHUNK.subarray(0, length)));
+      this.#reader.lend(CHUNK, length);
       modules.turns.ready(this);
+      this.#reader.keep();
     });
     this.connection = connection;
     this.#modules = modules;
@@ -67,15 +69,18 @@ export class SocketClient implements Worker {
     this.#scheduleFlush();
   }
 
-  work(deadlineMs: number): boolean {
+  work(startMs?: number): boolean {
     const { core } = this.#modules;
     const reader = this.#reader;
+    let sinceMs = startMs;
     if (this.#state === 'frozen') return false;
     while (this.#mayWork()) {
       const packet = reader.next();
       if (!packet) break;
       core.handle(this.connection, packet);
-      if (performance.now() >= deadlineMs) break;
+      if (!reader.ready) continue;
+      if (sinceMs === undefined) sinceMs = performance.now();
+      else if (isSliceOver(sinceMs)) break;
     }
     if (reader.violated && this.#state === 'open') {
       core.log('client broke the protocol', { domid: 0 });
@@ -135,15 +140,17 @@ export class SocketClient implements Worker {
   #scheduleFlush(): void {
     if (this.#flushScheduled) return;
     this.#flushScheduled = true;
-    queueMicrotask(() => {
-      this.#flushScheduled = false;
-      this.#flush();
-      // The request that others waited for has been answered.
-      if (this.#reader.ready && this.#mayWork()) this.#modules.turns.ready(this);
-    });
+    this.#modules.turns.toFlush(this);
   }
 
-  #flush(): void {
+  flush(): void {
+    this.#flushScheduled = false;
+    this.#send();
+    // The request that others waited for has been answered.
+    if (this.#reader.ready && this.#mayWork()) this.#modules.turns.ready(this);
+  }
+
+  #send(): void {
     const { output } = this.connection;
     if (this.#state !== 'open' || output.bytes === 0) return;
     if (this.#writing === undefined) {
@@ -164,7 +171,7 @@ export class SocketClient implements Worker {
 
   readonly #written = (): void => {
     this.#writing = undefined;
-    this.#flush();
+    this.#send();
     if (this.#reader.ready && this.#mayWork()) this.#modules.turns.ready(this);
   };
 }

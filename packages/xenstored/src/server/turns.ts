@@ -1,23 +1,64 @@
 /**
  * Who works next: what can be done at once is, and who has more to do than a slice waits in line behind all others. So a busy
- * client costs each other one at most the slices of those in line, and new input is looked for after every turn.
+ * client costs each other one at most the slices of those in line, and new input is looked for after every turn. What a turn has for
+ * clients leaves at its end.
  */
 import { SLICE_MS, TURN_MS } from './limits.ts';
 
 export interface Worker {
-  /** Works until `deadlineMs` (performance.now()) at least one step, and tells whether there is more that can be done. */
-  work(deadlineMs: number): boolean;
+  /**
+   * Works for a slice, at least one step, and tells whether there is more that can be done. The slice began at `startMs` (performance.now());
+   * without it, now: who has one step only need not look at the clock.
+   */
+  work(startMs?: number): boolean;
 }
+
+export interface Sender {
+  /** Sends what waits. May make others ready, or have something to send. */
+  flush(): void;
+}
+
+/** Whether a slice that began at `startMs` is over. */
+export const isSliceOver = (startMs: number): boolean => performance.now() - startMs >= SLICE_MS;
 
 export class Turns {
   #line: Worker[] = [];
   readonly #waiting = new Set<Worker>();
   #scheduled = false;
+  /** With something to send, in the order in which they got it. */
+  #senders: Sender[] = [];
+  /** Somebody will flush them. */
+  #flushing = false;
 
   /** `worker` has something to do: now when nobody waits, else in its turn. */
   ready(worker: Worker): void {
-    if (this.#line.length > 0) this.#enqueue(worker);
-    else if (worker.work(performance.now() + SLICE_MS)) this.#enqueue(worker);
+    if (this.#line.length > 0) {
+      this.#enqueue(worker);
+      return;
+    }
+    const isOuter = !this.#flushing;
+    this.#flushing = true;
+    if (worker.work()) this.#enqueue(worker);
+    if (isOuter) this.#flush();
+  }
+
+  /** `sender` has something to send: at the end of the turn, or of whatever runs now. Once for each time it is flushed. */
+  toFlush(sender: Sender): void {
+    this.#senders.push(sender);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    while (this.#senders.length > 0) {
+      const senders = this.#senders;
+      this.#senders = [];
+      for (const sender of senders) sender.flush();
+    }
+    this.#flushing = false;
   }
 
   #enqueue(worker: Worker): void {
@@ -40,15 +81,17 @@ export class Turns {
     const end = performance.now() + TURN_MS;
     const again: Worker[] = [];
     let done = 0;
+    this.#flushing = true;
     for (const worker of this.#line) {
       const now = performance.now();
       if (now >= end) break;
       done++;
       this.#waiting.delete(worker);
-      if (worker.work(now + SLICE_MS)) again.push(worker);
+      if (worker.work(now)) again.push(worker);
     }
     this.#line = this.#line.slice(done);
     for (const worker of again) this.#enqueue(worker);
     if (this.#line.length > 0) this.#schedule();
+    this.#flush();
   }
 }
