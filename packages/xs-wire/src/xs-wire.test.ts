@@ -3,6 +3,7 @@ import {
   XS_PAYLOAD_MAX,
   XsOp,
   XsPacketParser,
+  XsPacketReader,
   encodeXsPacket,
   formatXsPerm,
   joinStrings,
@@ -36,6 +37,40 @@ test('packets come out as they went in, whatever the chunks', () => {
         expect(out.map((p) => ({ ...p, payload: Uint8Array.from(p.payload) }))).toEqual(packets);
         expect(parser.pendingBytes).toBe(0);
         expect(parser.violated).toBe(false);
+      },
+    ),
+  );
+});
+
+test('bytes that were lent may be overwritten once what is left of them is kept', () => {
+  fc.assert(
+    fc.property(
+      fc.array(packet, { maxLength: 12 }),
+      fc.array(fc.record({ size: fc.integer({ min: 1, max: 500 }), taken: fc.nat(3) }), { minLength: 1 }),
+      (packets, chunks) => {
+        const bytes = Buffer.concat(packets.map((p) => encodeXsPacket(p.op, p.reqId, p.txId, p.payload)));
+        const reader = new XsPacketReader();
+        const shared = Buffer.alloc(500);
+        const out: unknown[] = [];
+        const take = (max: number): void => {
+          for (let left = max; left > 0; left--) {
+            const next = reader.next();
+            if (!next) return;
+            out.push({ ...next, payload: Uint8Array.from(next.payload) });
+          }
+        };
+        for (let at = 0, i = 0; at < bytes.length; i++) {
+          const { size, taken } = chunks[i % chunks.length] ?? { size: 1, taken: 1 };
+          reader.lend(shared, bytes.copy(shared, 0, at, at + size));
+          at += size;
+          // Some are run at once, others later.
+          take(taken);
+          reader.keep();
+          shared.fill(0xff);
+        }
+        take(Infinity);
+        expect(out).toEqual(packets);
+        expect(reader.pendingBytes).toBe(0);
       },
     ),
   );

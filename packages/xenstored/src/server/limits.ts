@@ -4,6 +4,12 @@
 export const SLICE_MS = 0.25;
 /** How long slices are run one after the other before new input is looked for. */
 export const TURN_MS = 4;
+/** Clients in one round of the event loop from which on their replies are gathered. */
+export const GATHER_FROM = 3;
+/** So many clients get theirs at once. */
+export const GATHERED_MAX = 64;
+/** As long as none are gathered: after so many requests it is looked whether there are many clients. */
+export const LOOK_EVERY = 64;
 /** Rings that are read and written in one batch. */
 export const RINGS_PER_BATCH = 64;
 /** Batches on their way to the hypervisor and back: one is run there while results of another are worked on here. */

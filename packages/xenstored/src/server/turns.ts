@@ -1,9 +1,10 @@
 /**
  * Who works next: what can be done at once is, and who has more to do than a slice waits in line behind all others. So a busy
  * client costs each other one at most the slices of those in line, and new input is looked for after every turn. What a turn has for
- * clients leaves at its end.
+ * clients leaves at its end. When many are at work, replies to some of them leave together: one that is written as soon as it is there
+ * wakes its client for a single request, and the daemon is interrupted for each.
  */
-import { SLICE_MS, TURN_MS } from './limits.ts';
+import { GATHERED_MAX, GATHER_FROM, LOOK_EVERY, SLICE_MS, TURN_MS } from './limits.ts';
 
 export interface Worker {
   /**
@@ -29,6 +30,11 @@ export class Turns {
   #senders: Sender[] = [];
   /** Somebody will flush them. */
   #flushing = false;
+  /** Many were ready in the last round of the event loop: what they get leaves at its end, or when there is much. */
+  #gathers = false;
+  /** How many were ready since the last look. */
+  #ready = 0;
+  #looks = false;
 
   /** `worker` has something to do: now when nobody waits, else in its turn. */
   ready(worker: Worker): void {
@@ -39,15 +45,31 @@ export class Turns {
     const isOuter = !this.#flushing;
     this.#flushing = true;
     if (worker.work()) this.#enqueue(worker);
-    if (isOuter) this.#flush();
+    if (!isOuter) return;
+    this.#ready++;
+    if (!this.#looks && (this.#gathers || this.#ready >= LOOK_EVERY)) this.#look();
+    if (this.#gathers && this.#senders.length < GATHERED_MAX) this.#flushing = false;
+    else this.#flush();
   }
 
   /** `sender` has something to send: at the end of the turn, or of whatever runs now. Once for each time it is flushed. */
   toFlush(sender: Sender): void {
     this.#senders.push(sender);
-    if (this.#flushing) return;
+    if (this.#flushing || this.#looks) return;
     this.#flushing = true;
     queueMicrotask(() => {
+      this.#flush();
+    });
+  }
+
+  /** Counts who is ready in this round. */
+  #look(): void {
+    this.#looks = true;
+    this.#ready = 1;
+    setImmediate(() => {
+      this.#looks = false;
+      this.#gathers = this.#ready >= GATHER_FROM;
+      this.#ready = 0;
       this.#flush();
     });
   }
