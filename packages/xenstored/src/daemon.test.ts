@@ -9,6 +9,7 @@ import { XsOp, XsPacketParser, encodeXsPacket } from '@xenhost/xs-wire';
 import { startXenstored } from './daemon.ts';
 import type { ListedDomain, Xenstored } from './daemon.ts';
 import { FakeGuest } from './testing/fake-guest.ts';
+import { RawClient } from './testing/raw-client.ts';
 
 const log = createLogger('xenstored-test', { level: 'silent' });
 /** Lets everything that is ready run. */
@@ -147,6 +148,19 @@ describe('over the socket', () => {
     socket.write(wrong);
     await closed;
     expect(await client.readString('/local/domain/0/domid')).toBe('0');
+  });
+
+  test('who writes is answered in front of those who watch', async () => {
+    const [watcher, writer] = [await RawClient.open(socketPath), await RawClient.open(socketPath)];
+    await watcher.ask(XsOp.WATCH, '/w|t|');
+    expect(await watcher.text()).toBe('! /w|t|');
+    // What came first is told first.
+    const told: string[] = [];
+    const both = [watcher, writer].map(async (each) => told.push(await each.text()));
+    writer.send(XsOp.WRITE, '/w|1');
+    await Promise.all(both);
+    expect(told).toEqual(['OK|', '! /w|t|']);
+    for (const { socket } of [watcher, writer]) socket.destroy();
   });
 
   test('a client that never reads is held back, others are served', async () => {

@@ -77,6 +77,8 @@ export class SocketClient implements Worker, Sender {
     while (this.#mayWork()) {
       const packet = reader.next();
       if (!packet) break;
+      // In front of those who watch: who has asked does not wait for them, and whoever does both is woken once.
+      this.#scheduleFlush();
       core.handle(this.connection, packet);
       if (!reader.ready) continue;
       if (sinceMs === undefined) sinceMs = performance.now();
