@@ -8,8 +8,8 @@ import { XenstoreCore } from './core/core.ts';
 import type { ConflictPolicy } from './core/core.ts';
 import type { Quotas } from './core/limits.ts';
 import type { ControlPort, DomainGate, LiveUpdateRequest } from './core/ports.ts';
-import { Journal, ringChange, ringStateOf } from './journal/index.ts';
-import type { JournalChange, JournalOptions, Recovered } from './journal/index.ts';
+import { Journal, ringChange, ringStateOf, watchRecords } from './journal/index.ts';
+import type { JournalOptions, Recovered, SessionChange } from './journal/index.ts';
 import { UpdateRefused, handOver } from './live-update/hand-over.ts';
 import { ringStateFrom } from './live-update/messages.ts';
 import { programCommand, programProblem } from './live-update/program.ts';
@@ -301,7 +301,9 @@ function assemble(
   update: (request: LiveUpdateRequest) => Promise<string>,
 ): DaemonParts {
   const journal: Journal | undefined = options.journal
-    ? new Journal(options.journal, { log, snapshot: () => everything(core, rings) })
+    ? new Journal(options.journal, {
+        ...{ log, snapshot: () => core.snapshot(), sessions: () => sessionsOf(core, rings) },
+      })
     : undefined;
   const beforeSend = (): void => journal?.flush();
   const checker = hypervisor ? new DomainChecker(hypervisor, log) : undefined;
@@ -384,10 +386,9 @@ async function startParts(
   return parts;
 }
 
-function* everything(core: XenstoreCore, rings: RingServer | undefined): Generator<JournalChange> {
-  yield* core.snapshot();
+function* sessionsOf(core: XenstoreCore, rings: RingServer | undefined): Generator<SessionChange> {
   for (const { domid, connection } of core.domains.values()) {
-    if (connection.watches.size > 0) yield { op: 'watches', domid, watches: [...connection.watches] };
+    if (connection.watches.size > 0) yield { op: 'watches', domid, watches: watchRecords(connection) };
   }
   for (const [domid, ring] of rings?.rings() ?? []) {
     if (ring.hasState) yield ringChange(domid, ring.state);

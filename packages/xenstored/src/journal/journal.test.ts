@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -8,10 +8,12 @@ import { createLogger } from '@xenhost/daemon-kit';
 import { XenstoreClient } from '@xenhost/xenstore-client';
 import { XsOp } from '@xenhost/xs-wire';
 import { XenstoreCore } from '../core/core.ts';
+import type { RingState } from '../server/ring.ts';
 import { compact } from './compact.ts';
 import { Journal } from './journal.ts';
-import { FRAME_BYTES, MAGIC, RecordWriter, changesOf, payloadAt } from './record.ts';
+import { FRAME_BYTES, MAGIC, RecordWriter, changesOf, payloadAt, ringStateOf } from './record.ts';
 import type { JournalChange } from './record.ts';
+import type { Sessions } from './replay.ts';
 
 const COMPACT_MIN_BYTES = 2 * 1024 * 1024;
 const log = createLogger('journal-test', { level: 'silent' });
@@ -180,6 +182,88 @@ describe('a journal', () => {
     expect(dump(again.core)).toEqual(dump(core));
     again.journal.close();
     expect(() => compact({ path, uptoBytes: bytes - 1, out })).toThrow('damaged');
+  });
+});
+
+/** What the next daemon finds. */
+function recovered(): { readonly store: JournalChange[]; readonly sessions: Sessions } {
+  const journal = new Journal({ ...options, directory }, { log, snapshot: () => [] });
+  const found = journal.recover();
+  journal.close();
+  if (!found) throw new Error('no journal');
+  return { store: [...found.changes], sessions: found.sessions };
+}
+
+describe('a journal that is compacted at once', () => {
+  const state = (reqCons: number): RingState => ({
+    ...{ reqCons, rspProd: 0 },
+    ...{ head: Buffer.from(`head ${reqCons}`), tail: Buffer.alloc(0) },
+  });
+  const core = new XenstoreCore(
+    {},
+    { gate: { introduce: () => Promise.resolve(), release: () => undefined }, log: () => undefined },
+  );
+  const small = {
+    log,
+    snapshot: () => core.snapshot(),
+    sessions: () => [{ op: 'done', domid: 5, reqCons: 16 } as const],
+  };
+
+  /** Records until it is. */
+  function fill(journal: Journal): number {
+    for (let i = 0; ; i++) {
+      const { compactions } = journal.stats;
+      journal.committed([{ op: 'write', path: '/tool', value: String(i) }]);
+      journal.flush();
+      if (journal.stats.compactions > compactions) return i;
+    }
+  }
+
+  test('is the store as it is, with all that a kill in front of the next batch has to find', async () => {
+    const journal = new Journal({ ...options, directory, compactMinBytes: 4096 }, small);
+    journal.begin();
+    const connection = core.connect(5);
+    core.addWatch(connection, '/a', 'tok', false);
+    journal.watchesChanged(connection);
+    for (const reqCons of [100, 200, 300]) journal.ringState(5, state(reqCons));
+    journal.requestDone(5, 32);
+    expect(fill(journal)).toBeGreaterThan(50);
+    expect((await stat(join(directory, 'journal'))).size).toBe(journal.stats.sizeBytes);
+    expect(journal.stats.sizeBytes).toBeLessThan(1024);
+    journal.requestDone(5, 48);
+    journal.close();
+    const { store, sessions } = recovered();
+    expect(store).toEqual([...core.snapshot()]);
+    expect(sessions.watches.get(5)).toEqual([{ path: '/a', token: 'tok', relative: false }]);
+    expect(sessions.rings.get(5)?.map(ringStateOf)).toEqual([state(200), state(300)]);
+    expect(sessions.done.get(5)).toEqual([16, 32, 48]);
+    core.disconnect(connection);
+  });
+
+  test('knows nothing of the session of a domain that is gone', () => {
+    const journal = new Journal({ ...options, directory, compactMinBytes: 4096 }, small);
+    journal.begin();
+    journal.ringState(5, state(100));
+    journal.committed([{ op: 'release', domid: 5 }]);
+    journal.requestDone(6, 32);
+    fill(journal);
+    journal.close();
+    const { sessions } = recovered();
+    expect([...sessions.changes()]).toEqual([{ op: 'done', domid: 6, reqCons: 32 }]);
+  });
+
+  test('goes on as it is when the new file cannot be made', async () => {
+    const journal = new Journal({ ...options, directory, compactMinBytes: 4096 }, small);
+    journal.begin();
+    await mkdir(join(directory, 'journal.new'));
+    const long = 'v'.repeat(3000);
+    for (const value of [long, `${long}w`]) {
+      journal.committed([{ op: 'write', path: '/tool', value }]);
+      journal.flush();
+    }
+    expect(journal.stats).toMatchObject({ compactions: 0, failures: 0 });
+    journal.close();
+    expect(recovered().store.at(-1)).toEqual({ op: 'write', path: '/tool', value: `${long}w` });
   });
 });
 

@@ -1,7 +1,8 @@
 /**
  * The journal: what has been committed is in a file before anybody is told, so that a daemon that was killed is followed by one
  * that knows all it has acknowledged. One append-only file of checksummed records (docs/xenstore-journal.md); when the log has grown to several
- * times the store it is compacted, in a thread of its own. A kill of the process needs no fsync: what was written is the kernel's.
+ * times the store it is compacted: at once when the store is small, else in a thread. A kill of the process needs no fsync: what was
+ * written is the kernel's.
  */
 import {
   closeSync,
@@ -24,10 +25,10 @@ import type { RingRecords } from '../server/ring-server.ts';
 import type { RingState } from '../server/ring.ts';
 import { compactInThread } from './compact.ts';
 import { CHUNK_BYTES, COMPACT_MIN_BYTES, COMPACT_RATIO, RETRY_MS } from './limits.ts';
-import { RecordWriter, ringChange } from './record.ts';
-import type { JournalChange } from './record.ts';
+import { RecordWriter, ringChange, watchRecords } from './record.ts';
+import type { JournalChange, SessionChange } from './record.ts';
 import { Sessions, measureJournal, storeChanges } from './replay.ts';
-import { writeAll, writeSnapshot } from './snapshot-file.ts';
+import { smallSnapshot, writeAll, writeSnapshot } from './snapshot-file.ts';
 
 export interface JournalOptions {
   readonly directory: string;
@@ -41,8 +42,10 @@ export interface JournalOptions {
 
 export interface JournalModules {
   readonly log: Logger;
-  /** Everything as it is now, as changes. */
-  readonly snapshot: () => Iterable<JournalChange>;
+  /** The store as it is now, as changes. */
+  readonly snapshot: () => Iterable<StoreChange>;
+  /** Guests' sessions as they are while no batch is under way; the journal follows them from then on. Default: none. */
+  readonly sessions?: () => Iterable<SessionChange>;
 }
 
 export interface Recovered {
@@ -65,6 +68,8 @@ export class Journal implements JournalPort, RingRecords {
   readonly #path: string;
   readonly #compactMinBytes: number;
   readonly #writer = new RecordWriter();
+  /** As the notes leave them: with what a kill in front of the next batch has to find. Undefined: not begun. */
+  #sessions: Sessions | undefined;
   /** Undefined: not begun, closed, or not writable at present. */
   #fd: number | undefined;
   #sizeBytes = 0;
@@ -131,6 +136,7 @@ export class Journal implements JournalPort, RingRecords {
   resume(sizeBytes: number): boolean {
     if (statSync(this.#path, { throwIfNoEntry: false })?.size !== sizeBytes) return false;
     this.#fd = openSync(this.#path, 'r+');
+    this.#followSessions();
     this.#sizeBytes = sizeBytes;
     this.#compactAtBytes = Math.max(this.#compactMinBytes, sizeBytes);
     return true;
@@ -140,28 +146,16 @@ export class Journal implements JournalPort, RingRecords {
   begin(): void {
     this.#writer.clear();
     this.#shut();
-    const path = join(this.#options.directory, NEW_FILE);
-    const fd = openSync(path, 'w+', MODE);
-    try {
-      this.#sizeBytes = writeSnapshot(fd, this.#options.incarnation, this.#modules.snapshot());
-      if (this.#options.sync) fsyncSync(fd);
-      renameSync(path, this.#path);
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
-    this.#fd = fd;
-    this.#beginnings++;
-    this.#compactAtBytes = Math.max(this.#compactMinBytes, COMPACT_RATIO * this.#sizeBytes);
+    this.#followSessions();
+    this.#replace((fd) => writeSnapshot(fd, this.#options.incarnation, this.#everything()));
   }
 
   committed(changes: readonly StoreChange[]): void {
-    this.#writer.append(changes);
+    this.#note(changes);
   }
 
-  watchesChanged({ domid, watches }: StoreConnection): void {
-    const records = Array.from(watches, ({ path, token, relative }) => ({ path, token, relative }));
-    this.#writer.append([{ op: 'watches', domid, watches: records }]);
+  watchesChanged(connection: StoreConnection): void {
+    this.#note([{ op: 'watches', domid: connection.domid, watches: watchRecords(connection) }]);
   }
 
   get notedBytes(): number {
@@ -169,11 +163,11 @@ export class Journal implements JournalPort, RingRecords {
   }
 
   requestDone(domid: number, reqCons: number): void {
-    this.#writer.append([{ op: 'done', domid, reqCons }]);
+    this.#note([{ op: 'done', domid, reqCons }]);
   }
 
   ringState(domid: number, state: RingState): void {
-    this.#writer.append([ringChange(domid, state)]);
+    this.#note([ringChange(domid, state)]);
   }
 
   /** Writes what has been noted since the last time. Called before anything leaves that may tell of it; cheap when there is nothing. */
@@ -194,7 +188,8 @@ export class Journal implements JournalPort, RingRecords {
     this.#writes++;
     this.#sizeBytes += bytes.length;
     this.#writer.clear();
-    if (this.#sizeBytes >= this.#compactAtBytes && !this.#compacting) void this.#compact(this.#sizeBytes);
+    if (this.#sizeBytes < this.#compactAtBytes || this.#compacting) return;
+    if (!this.#compactHere()) void this.#compact(this.#sizeBytes);
   }
 
   /** Writes the rest and leaves the file to whoever comes next. Its size. */
@@ -203,6 +198,42 @@ export class Journal implements JournalPort, RingRecords {
     this.#closed = true;
     this.#shut();
     return this.#sizeBytes;
+  }
+
+  #note(changes: readonly JournalChange[]): void {
+    this.#writer.append(changes);
+    if (this.#sessions) for (const change of changes) this.#sessions.note(change);
+  }
+
+  #followSessions(): void {
+    if (this.#sessions) return;
+    this.#sessions = new Sessions();
+    for (const change of this.#modules.sessions?.() ?? []) this.#sessions.note(change);
+  }
+
+  *#everything(): Generator<JournalChange> {
+    yield* this.#modules.snapshot();
+    if (this.#sessions) yield* this.#sessions.changes();
+  }
+
+  /** Another file takes the journal's place; `write` tells its size. */
+  #replace(write: (fd: number) => number): void {
+    const path = join(this.#options.directory, NEW_FILE);
+    const fd = openSync(path, 'w+', MODE);
+    let sizeBytes: number;
+    try {
+      sizeBytes = write(fd);
+      if (this.#options.sync) fsyncSync(fd);
+      renameSync(path, this.#path);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    this.#shut();
+    this.#fd = fd;
+    this.#sizeBytes = sizeBytes;
+    this.#beginnings++;
+    this.#compactAtBytes = Math.max(this.#compactMinBytes, COMPACT_RATIO * this.#sizeBytes);
   }
 
   #shut(): void {
@@ -236,6 +267,27 @@ export class Journal implements JournalPort, RingRecords {
     }
   }
 
+  /** False when the store is too large for that. All that was noted has been written. */
+  #compactHere(): boolean {
+    const bytes = smallSnapshot(this.#options.incarnation, this.#everything());
+    if (!bytes) return false;
+    const fromBytes = this.#sizeBytes;
+    try {
+      this.#replace((fd) => writeAll(fd, bytes, 0));
+      this.#compactions++;
+      this.#modules.log.debug({ fromBytes, toBytes: bytes.length }, 'journal compacted');
+    } catch (error) {
+      this.#notCompacted(error);
+    }
+    return true;
+  }
+
+  /** The journal goes on as it is. */
+  #notCompacted(error: unknown): void {
+    this.#modules.log.warn({ err: error, path: this.#path }, 'the journal could not be compacted');
+    this.#compactAtBytes = 2 * this.#sizeBytes;
+  }
+
   /** A thread makes a snapshot of the first `uptoBytes`; what has come since is put behind it. */
   async #compact(uptoBytes: number): Promise<void> {
     this.#compacting = true;
@@ -246,8 +298,7 @@ export class Journal implements JournalPort, RingRecords {
       // Unless it has begun anew meanwhile, or ended.
       if (this.#fd !== undefined && this.#beginnings === beginning) this.#switch(out, uptoBytes, snapshotBytes);
     } catch (error) {
-      this.#modules.log.warn({ err: error, path: this.#path }, 'the journal could not be compacted');
-      this.#compactAtBytes = 2 * this.#sizeBytes;
+      this.#notCompacted(error);
     } finally {
       this.#compacting = false;
     }

@@ -3,6 +3,7 @@
  * operation or one commit changed, or what a guest's session has become. Sans-I/O.
  */
 import { crc32 } from 'node:zlib';
+import type { StoreConnection } from '../core/connection.ts';
 import type { StoreChange } from '../core/journal.ts';
 import type { StoredPerm } from '../core/perms.ts';
 import type { RingState } from '../server/ring.ts';
@@ -50,6 +51,9 @@ export const ringChange = (domid: number, { reqCons, rspProd, head, tail }: Ring
 export const ringStateOf = ({ reqCons, rspProd, head, tail }: RingChange): RingState => ({
   reqCons, rspProd, head: Buffer.from(head, 'latin1'), tail: Buffer.from(tail, 'latin1'),
 }); // prettier-ignore
+
+export const watchRecords = ({ watches }: StoreConnection): WatchRecord[] =>
+  Array.from(watches, ({ path, token, relative }) => ({ path, token, relative }));
 
 // prettier-ignore
 const CODE = {

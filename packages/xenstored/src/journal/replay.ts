@@ -13,7 +13,7 @@ export class Sessions {
   readonly rings = new Map<number, readonly RingChange[]>();
 
   /** Ends of the last requests of each domain that have been run and changed something. */
-  readonly done = new Map<number, readonly number[]>();
+  readonly done = new Map<number, number[]>();
 
   /** Notes what concerns sessions; true for a change that is nothing else. */
   note(change: JournalChange): change is SessionChange {
@@ -27,7 +27,7 @@ export class Sessions {
         this.rings.set(change.domid, [...(this.rings.get(change.domid) ?? []), change].slice(-RING_STATES_KEPT));
         return true;
       case 'done':
-        this.done.set(change.domid, [...(this.done.get(change.domid) ?? []), change.reqCons].slice(-DONE_KEPT));
+        this.#noteDone(change.domid, change.reqCons);
         return true;
       case 'introduce':
       case 'release':
@@ -44,6 +44,12 @@ export class Sessions {
       default:
         return false;
     }
+  }
+
+  #noteDone(domid: number, reqCons: number): void {
+    const ends = this.done.get(domid);
+    if (!ends) this.done.set(domid, [reqCons]);
+    else if (ends.push(reqCons) > DONE_KEPT) ends.shift();
   }
 
   /** Changes that make these sessions, behind the domains' introductions. */

@@ -18,6 +18,17 @@ export function writeSnapshot(fd: number, incarnation: string, changes: Iterable
   return writeAll(fd, writer.bytes, at);
 }
 
+/** As `writeSnapshot`, in memory; undefined when it is longer than one write of it may be. */
+export function smallSnapshot(incarnation: string, changes: Iterable<JournalChange>): Buffer | undefined {
+  const writer = new RecordWriter();
+  writer.append([{ op: 'incarnation', id: incarnation }]);
+  for (const change of changes) {
+    writer.append([change]);
+    if (writer.length > CHUNK_BYTES) return undefined;
+  }
+  return Buffer.concat([MAGIC, writer.bytes]);
+}
+
 /** Where the bytes end. */
 export function writeAll(fd: number, bytes: Buffer, position: number): number {
   for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at, position + at);
