@@ -146,7 +146,8 @@ async function report(command: Command, error: unknown, world: World): Promise<n
   if (error instanceof OptionError) return withUsage(error.message, error.after);
   if (error instanceof InvalidArgument) return withUsage(error.message);
   if (isNamed<XenApiFailure>(error, 'XenApiFailure')) {
-    const { failureText } = await import('./xen-api/session.ts');
+    const { failureText, isKnown } = await import('./xen-api/session.ts');
+    if (!isKnown(error)) world.err(`'${error.details[0] ?? ''}'\n`);
     for (const line of ['', ...wrap(failureText(error), FAILURE_WIDTH), '']) world.err(`${line}\n`);
   } else if (error instanceof CommandFailed) printError(world, error.message);
   else if (error instanceof ConnectionError) printError(world, connectionText(error, world));

@@ -71,6 +71,7 @@ const cases: readonly Case[] = [
   { line: 'dump-core -CR a', code: 1, out: /\n\n$/, err: "Error: You may not specify more than one '-CR' option\n" },
   { line: 'usb-add a host:1.2', calls: ['xend.domain.usb_add("a","host:1.2")'] },
   { line: 'usb-del a host:1.2', calls: ['xend.domain.usb_del("a","host:1.2")'] },
+  { line: 'mem-max a 12x', code: 1, out: /^ignoring unknown unit\nUsage: xm mem-max/, err: 'Error: Invalid argument.\n' },
   { line: 'trigger a nmi 1', calls: ['xend.domain.send_trigger("a","nmi",1)'] },
 
   { line: 'block-configure a file:/d hda r', calls: ['xend.domain.device_configure("a",["vbd",["uname","file:/d"],["dev","hda"],["mode","r"]])'] },
@@ -180,6 +181,27 @@ describe('commands', () => {
     if (one.out instanceof RegExp) expect(out).toMatch(one.out);
     else expect(out).toBe(at(one.out ?? ''));
     if (one.calls) expect(xend.calls).toEqual(one.calls.map(at));
+  });
+
+  it("shows xend's settings where its defaults have them, and the defaults", async () => {
+    writeFileSync(
+      join(directory, 'xend-config.sxp'),
+      '(xend-port 9000)\n(vnc-listen)\n(xen-api-server ((unix none)))\n',
+    );
+    const env = { XEND_CONFIG: join(directory, 'xend-config.sxp'), XM_SERVER: `httpu://${xend.socketPath}` };
+    const { out } = await inWorld((world) => runXm(['info', '-c'], world), { env, cwd: directory });
+    const lines = out.split('\n');
+    expect(lines).toHaveLength(48);
+    expect(lines.slice(0, 5)).toEqual([
+      'block_script_dir                      : /etc/xen/scripts',
+      'xend-port                             : 9000',
+      'vnc-listen                            : (none)',
+      "xen-api-server                        : [['unix', 'none']]",
+      'config_default                        : /etc/xen/xend-config.sxp',
+    ]);
+    expect(lines).toContain('xend_port_default                     : 8000');
+    expect(lines).toContain("xen_api_server_default                : [['unix']]");
+    expect(lines).toContain('vncpasswd_default                     : None');
   });
 
   it('says so when xend does not have a method', async () => {

@@ -53,8 +53,12 @@ export const poolCpuRemove = poolCpu('cpu_remove', 'remove_host_CPU_live');
 
 export const poolMigrate: Run = async (context, [dom = '', pool = '']) => {
   const { server, api } = context;
-  if (api) await api.call('VM.cpu_pool_migrate', await api.vm(dom), await poolRef(context, api, pool));
-  else await server.call('xend.cpu_pool.migrate', dom, pool);
+  if (!api) {
+    await server.call('xend.cpu_pool.migrate', dom, pool);
+    return undefined;
+  }
+  const ref = await poolRef(context, api, pool);
+  await api.call('VM.cpu_pool_migrate', await api.vm(dom), ref);
   return undefined;
 };
 
@@ -129,6 +133,12 @@ function poolRow(pool: Sxp): PoolRow {
   };
 }
 
+/** Of a record's pair the parts of a list stand beside its name, as in the legacy server's answer. */
+function spread(pair: Sxp): Sxp {
+  const [name = '', value = ''] = isList(pair) ? pair : [];
+  return [name, ...(isList(value) ? value : [value])];
+}
+
 async function apiPools(api: XenApi, names: readonly string[]): Promise<Sxp[]> {
   const cpus = await api.record('host_cpu.get_all_records');
   const pools: Sxp[] = [];
@@ -139,7 +149,7 @@ async function apiPools(api: XenApi, names: readonly string[]): Promise<Sxp[]> {
     const numbers = listOf(record['host_CPUs']).map((ref) => textOf(structOf(cpus[textOf(ref)])['number']));
     pools.push([
       textOf(record['uuid']),
-      ...pairsOf(record),
+      ...pairsOf(record).map(spread),
       ['host_CPU_numbers', ...numbers],
       ['started_VM_names', ...started],
     ]);

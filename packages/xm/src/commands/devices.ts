@@ -126,9 +126,12 @@ function keyValues({ world }: CommandContext, words: readonly string[], keys: re
 }
 
 export const networkAttach: Run = async (context, [dom = '', ...words]) => {
+  const { server, api } = context;
+  // The Xen-API's machine is looked up before the words are looked at.
+  const vm = await api?.vm(dom);
   const pairs = keyValues(context, words, VIF_KEYS);
-  if (context.api) await (await import('../xen-api/devices.ts')).createVif(context.api, dom, pairs);
-  else await context.server.call('xend.domain.device_create', dom, ['vif', ...pairs]);
+  if (api && vm !== undefined) await (await import('../xen-api/devices.ts')).createVif(api, vm, pairs);
+  else await server.call('xend.domain.device_create', dom, ['vif', ...pairs]);
   return undefined;
 };
 

@@ -61,8 +61,8 @@ async function showField(
 export const domid: Run = (context, [name = '']) => showField(context, name, 'domid');
 export const domname: Run = (context, [id = '']) => showField(context, id, 'name');
 
-export const memSet: Run = async ({ server, api }, [dom = '', memory = '']) => {
-  const target = memoryIn(MIB, memory);
+export const memSet: Run = async ({ world, server, api }, [dom = '', memory = '']) => {
+  const target = memoryIn(MIB, memory, world);
   if (!api) {
     await server.call('xend.domain.setMemoryTarget', dom, target);
     return undefined;
@@ -74,11 +74,11 @@ export const memSet: Run = async ({ server, api }, [dom = '', memory = '']) => {
   return undefined;
 };
 
-export const memMax: Run = async ({ server, api }, [dom = '', memory = '']) => {
+export const memMax: Run = async ({ world, server, api }, [dom = '', memory = '']) => {
   if (api) {
-    await api.call('VM.set_memory_static_max', await api.vm(dom), String(memoryIn(KIB, memory) * KIB));
+    await api.call('VM.set_memory_static_max', await api.vm(dom), String(memoryIn(KIB, memory, world) * KIB));
   } else {
-    await server.call('xend.domain.maxmem_set', dom, memoryIn(MIB, memory));
+    await server.call('xend.domain.maxmem_set', dom, memoryIn(MIB, memory, world));
   }
   return undefined;
 };

@@ -1,5 +1,6 @@
 /** Numbers as words of a command line (Python 2's int, xm's memory sizes). */
 import { InvalidArgument } from '../errors.ts';
+import { print, type World } from '../world.ts';
 
 /** Python's int() of a word. Throws InvalidArgument. */
 export function wholeNumber(text: string): number {
@@ -10,12 +11,18 @@ export function wholeNumber(text: string): number {
 
 const UNITS: Readonly<Record<string, number>> = { g: 2 ** 30, m: 2 ** 20, k: 2 ** 10 };
 
-/** `64`, `64m`, `1G` in units of `scale` bytes, rounded down; a bare number is in those units already. Throws InvalidArgument. */
-export function memoryIn(scale: number, text: string): number {
+/**
+ * `64`, `64m`, `1G` in units of `scale` bytes, rounded down; a bare number is in those units already. Throws
+ * InvalidArgument, for a unit that is none too (Xen 4.4 says that it ignores it, and takes the number for bytes).
+ */
+export function memoryIn(scale: number, text: string, world: World): number {
   const unit = /[a-zA-Z]$/.exec(text)?.[0].toLowerCase();
   if (unit === undefined) return wholeNumber(text);
   const base = UNITS[unit];
-  if (base === undefined) throw new InvalidArgument();
+  if (base === undefined) {
+    print(world, 'ignoring unknown unit');
+    throw new InvalidArgument();
+  }
   return Math.floor((wholeNumber(text.slice(0, -1)) * base) / scale);
 }
 

@@ -64,9 +64,10 @@ export const resources: Run = async ({ world, server, api }, args) => {
   return undefined;
 };
 
-export const dumpPolicy: Run = async (_context, args) => {
+export const dumpPolicy: Run = async ({ api }, args) => {
   noArguments(args);
-  // The dummy module of Xen 4.4 has nothing to dump.
+  // The dummy module of Xen 4.4 has nothing to dump; the Xen-API was asked for a policy, and there is none.
+  if (api) throw new CommandFailed(`"An error occurred getting the running policy: 'No policy is installed.'"`);
   return Promise.resolve(undefined);
 };
 

@@ -37,7 +37,8 @@ export const uptime: Run = async (context, args) => {
 
 async function secondsUp({ domid, startTimeS }: DomainRow, now: Date): Promise<number> {
   if (domid === '0') return hostUptime();
-  if (domid === '' || startTimeS === undefined) return 0;
+  // A halted machine has no number; of the Xen-API it is -1.
+  if (domid === '' || domid === '-1' || startTimeS === undefined) return 0;
   return Math.max(0, Math.round(now.getTime() / 1000 - startTimeS));
 }
 

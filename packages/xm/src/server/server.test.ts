@@ -225,6 +225,33 @@ describe('the Xen-API', () => {
     }
   });
 
+  it.each([
+    ['pool before domain', 'cpupool-migrate zz p', { 'cpu_pool.get_by_name_label': success([]) }, 'Error: unknown pool name\n'],
+    ['domain before words', 'network-attach zz colour=red', {}, "Error: Domain 'zz' not found.\n"],
+    ['no policy', 'dumppolicy', {}, `Error: "An error occurred getting the running policy: 'No policy is installed.'"\n`],
+    ['a failure without a text', 'start a', { 'VM.start': { Status: 'Failure', ErrorDescription: ['VM_BAD_POWER_STATE', 'vm1', 'Halted', 'Running'] } },
+      "'VM_BAD_POWER_STATE'\n\nXen-API failure: ['VM_BAD_POWER_STATE', 'vm1', 'Halted', 'Running']\n\n"],
+  ])('says first: %s', async (_what, line, answers, err) => {
+    expect(await call(line, answers)).toMatchObject({ code: 1, err });
+  }); // prettier-ignore
+
+  it('shows pools with the parts of lists beside their names, and no time for what does not run', async () => {
+    const pool = { uuid: 'u', name_label: 'P', started_VMs: [], host_CPUs: ['c0', 'c1'], proposed_CPUs: ['0', '1'] };
+    const { out } = await call('cpupool-list -l', {
+      'cpu_pool.get_all_records': success({ u: pool }),
+      'host_cpu.get_all_records': success({ c0: { number: '0' }, c1: { number: '1' } }),
+    });
+    for (const line of ['(started_VMs)', '(host_CPUs c0 c1)', '(proposed_CPUs 0 1)', '(host_CPU_numbers 0 1)']) {
+      expect(out).toContain(`    ${line}\n`);
+    }
+    const halted = { uuid: 'vm1', name_label: 'a', domid: '-1', metrics: 'm1' };
+    const shown = await call('uptime', {
+      'VM.get_all_records': success({ vm1: halted }),
+      'VM_metrics.get_all_records': success({ m1: { start_time: new Date(0) } }),
+    });
+    expect(shown.out.split('\n')[1]).toBe('a                                   -1  0:00:00');
+  });
+
   it('lists SCSI devices by their host adapters, in the order of their addresses', async () => {
     const at = (virtual: string): XmlRpcValue => ({
       devid: '0',

@@ -89,11 +89,7 @@ export async function destroyVbd(api: XenApi, dom: string, device: string): Prom
   throw noSuchDevice(device, dom);
 }
 
-export async function createVif(
-  api: XenApi,
-  dom: string,
-  pairs: readonly (readonly [string, string])[],
-): Promise<void> {
+export async function createVif(api: XenApi, vm: string, pairs: readonly (readonly [string, string])[]): Promise<void> {
   const given = new Map(pairs);
   const other = ['ip', 'script', 'backend', 'accel'].flatMap((key) => {
     const value = given.get(key);
@@ -103,7 +99,7 @@ export async function createVif(
   await api.call('VIF.create', {
     device: given.get('vifname') ?? 'eth0',
     network: await networkOf(api, given.get('bridge')),
-    VM: await api.vm(dom),
+    VM: vm,
     MAC: given.get('mac') ?? '',
     MTU: '',
     qos_algorithm_type: '',

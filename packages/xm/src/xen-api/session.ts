@@ -108,8 +108,13 @@ const TEXTS: Readonly<Record<string, (one: string, two: string, three: string) =
     `Value "${value}" for ${what} is not supported by this server.  The server said "${why}".`,
   HANDLE_INVALID: (kind, ref) => `The ${kind} handle ${ref} is invalid.`,
   OPERATION_NOT_ALLOWED: () => 'You attempted an operation that was not allowed.',
+  NETWORK_ALREADY_CONNECTED: () =>
+    'The network you specified already has a PIF attached to it, and so another one may not be attached.',
   SECURITY_ERROR: (_code, text) => text,
 };
+
+/** Whether there is a text for such a failure; where there is none, Xen 4.4 names it on a line of its own first. */
+export const isKnown = ({ details: [code = ''] }: XenApiFailure): boolean => Object.hasOwn(TEXTS, code);
 
 /** What a person reads of a failure. */
 export function failureText({ details }: XenApiFailure): string {
