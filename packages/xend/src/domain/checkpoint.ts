@@ -56,7 +56,10 @@ export async function save(manager: DomainManager, vm: Vm, asked: string, path: 
     throw new XendError(`can't write guest state file ${path}: ${osText(error)}`, { cause: error });
   }
   try {
-    await vm.lock.run(() => writeTo(manager, vm, file, path, goOn));
+    await vm.lock.run(async () => {
+      await writeTo(manager, vm, file, path, goOn);
+      if (!goOn) await manager.forgetTransient(vm);
+    });
   } catch (error) {
     await rm(path, { force: true });
     throw error;
@@ -89,7 +92,7 @@ async function writeTo(manager: DomainManager, vm: Vm, file: FileHandle, path: s
   }
   log.info('XendCheckpoint', `Domain ${vm.name} (${live.domid}) saved to ${path}`);
   if (goOn) await goOnInPlace(manager, live);
-  else await manager.destroyLocked(vm);
+  else await manager.endLocked(vm);
 }
 
 /** Asks the guest by control/shutdown and waits until it has. Throws XendError. */

@@ -61,6 +61,8 @@ export class DomainManager {
   /** When a domain was ended that may still stand in a list under way. */
   readonly #endedAt = new Map<number, number>();
   #refreshing: Promise<void> | undefined;
+  /** Whether a stored machine goes with its domain: told by who keeps such marks, the Xen-API. */
+  isTransient: (vm: Vm) => Promise<boolean> = () => Promise.resolve(false);
   /** Looks at single domains that are under way. */
   readonly #looking = new Map<Live, Promise<void>>();
   /** When the hypervisor was asked for what is known of a running machine. */
@@ -387,6 +389,18 @@ export class DomainManager {
 
   /** As `destroy`, for callers that hold the machine's lock. */
   async destroyLocked(vm: Vm): Promise<void> {
+    if (!vm.live) return;
+    await this.endLocked(vm);
+    await this.forgetTransient(vm);
+  }
+
+  /** Removes a stored machine that was to be there for one run only (other_config:transient of the Xen-API). */
+  async forgetTransient(vm: Vm): Promise<void> {
+    if (vm.managed && (await this.isTransient(vm))) await this.undefine(vm);
+  }
+
+  /** Ends a machine's domain and keeps the machine, whatever it is. The caller holds its lock. */
+  async endLocked(vm: Vm): Promise<void> {
     const live = vm.live;
     if (!live) return;
     live.exitHandled = true;
@@ -440,7 +454,7 @@ export class DomainManager {
     const { store } = this.ports;
     const count = Number((await store.tryRead(`${vm.vmPath}/${RESTART_COUNT}`)) ?? 0);
     const notes = await readTree(store, `${vm.vmPath}/xend`);
-    await this.destroyLocked(vm);
+    await this.endLocked(vm);
     await this.bringBack(vm, count, notes);
   }
 

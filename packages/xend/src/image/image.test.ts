@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { bytesOf } from '@xenhost/base';
 import { ArchSharedInfo, CpuUserRegs, Pfinfo, SharedInfo, StartInfo, VcpuGuestContext } from '@xenhost/xen-abi';
 import { playBackends } from '../testing/backends.ts';
+import { vmRecord, XenApiClient } from '../testing/xen-api-client.ts';
 import { config, xendFixture } from '../testing/xend-fixture.ts';
 
 const host = xendFixture();
@@ -160,6 +161,21 @@ describe('a saved guest', () => {
     expect(await call('xend.domains', false)).toEqual(['Domain-0', 'm']);
     await call('xend.domain.destroy', 'm');
     await call('xend.domain.delete', 'm');
+    expect(await names()).toEqual(['Domain-0']);
+  });
+
+  it('for one run only stays while it is suspended, and is in the file alone once it is saved', async () => {
+    const api = new XenApiClient(() => host.xend.xenApi);
+    const more = { PV_kernel: '/boot/vmlinuz', other_config: { transient: 'True' } };
+    const ref = await api.ask<string>('VM.create', vmRecord('t', more));
+    await api.ask('VM.start', ref, false);
+    guest(1);
+    await Promise.all([api.ask('VM.suspend', ref), obey(1)]);
+    expect(await api.ask('VM.get_power_state', ref)).toBe('Suspended');
+    await api.ask('VM.resume', ref, false);
+    await host.store.rm('/local/domain/2/control/shutdown');
+    guest(2);
+    await Promise.all([api.ask('VM.save', ref, path(), false), obey(2)]);
     expect(await names()).toEqual(['Domain-0']);
   });
 

@@ -13,6 +13,7 @@ import type { Session } from './sessions.ts';
 import type { Row } from './table.ts';
 import type { Outcome } from './tasks.ts';
 import { toWire } from './values.ts';
+import { isTransient } from './vm-extras.ts';
 import { World } from './world.ts';
 
 const ASYNC = 'Async.';
@@ -23,6 +24,10 @@ export function createXenApi(options: XenApiOptions, ports: XenApiPorts): XenApi
   const dispatcher = new Dispatcher(world);
   let loading: Promise<void> | undefined;
   const load = (): Promise<void> => (loading ??= world.load());
+  world.manager.isTransient = async (vm) => {
+    await load();
+    return isTransient(world, vm);
+  };
   return {
     has: (method) => dispatcher.has(method),
     methodNames: () => dispatcher.methodNames(),

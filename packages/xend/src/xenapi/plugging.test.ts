@@ -64,6 +64,16 @@ test('a disk', async () => {
   await api.ask('VDI.destroy', vdi);
 });
 
+test.each([
+  ['disk', 'Disk'],
+  ['cd', 'CD'],
+])("xm's own word for a %s", async (type, shown) => {
+  const [sr] = await api.ask<string[]>('SR.get_by_name_label', 'Local');
+  const vdi = await api.ask<string>('VDI.create', { SR: sr!, other_config: { location: 'file:/d' }, name_label: 'd' });
+  const vbd = await api.ask<string>('VBD.create', { VM: vm, VDI: vdi, device: 'xvdb', mode: 'RO', type });
+  expect(await api.ask('VBD.get_type', vbd)).toBe(shown);
+});
+
 test('an interface, and what goes through it', async () => {
   const vif = await api.ask<string>('VIF.create', { VM: vm, network: '', MAC: '', MTU: '9000' });
   expect(await backends('vif')).toEqual(['0']);

@@ -67,6 +67,20 @@ test('a life: start paused, run, pause, shut down, forget', async () => {
   expect(await fixture.names()).toEqual(['Domain-0']);
 });
 
+test('a transient machine is there for one run, over reboots and another xend', async () => {
+  const ref = await create('once', { other_config: { transient: 'True' } });
+  await api.ask('VM.start', ref, false);
+  await api.ask('VM.hard_reboot', ref);
+  await fixture.restart();
+  await api.login();
+  expect(await stateOf(ref)).toBe('Running');
+  await fixture.end(Number(await api.ask<string>('VM.get_domid', ref)), 0);
+  expect(await fixture.names()).toEqual(['Domain-0']);
+  expect(await api.failure('VM.get_record', ref)).toEqual(['HANDLE_INVALID', 'VM', ref]);
+  await fixture.restart();
+  expect(await fixture.names()).toEqual(['Domain-0']);
+});
+
 test('what runs can be ended and begun anew at once', async () => {
   const ref = await create('web');
   await api.ask('VM.start', ref, false);

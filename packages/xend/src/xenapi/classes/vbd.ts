@@ -31,7 +31,6 @@ const common = {
 /** The class of device that serves an image: `file:` and `phy:` are vbds, `tap:` and `tap2:` say it themselves. */
 const classOf = (location: string): string => /^(tap2?):/.exec(location)?.[1] ?? 'vbd';
 
-const TYPES = ['CD', 'Disk'];
 const MODES = ['RO', 'RW'];
 
 export const vbd = defineClass<Device>({
@@ -76,7 +75,11 @@ export const vbd = defineClass<Device>({
         const device = read('device');
         if (device === '') throw unspecifiedAttribute('device', 'VBD');
         const type = read('type') || 'Disk';
-        if (!TYPES.includes(type)) throw valueNotSupported('VBD.type', type, 'CD or Disk is required');
+        // Xen 4.4's xm writes it small, and xend took it.
+        const isCdrom = type.toLowerCase() === 'cd';
+        if (!isCdrom && type.toLowerCase() !== 'disk') {
+          throw valueNotSupported('VBD.type', type, 'CD or Disk is required');
+        }
         const mode = read('mode') || (vdi.readOnly ? 'RO' : 'RW');
         if (!MODES.includes(mode)) throw valueNotSupported('VBD.mode', mode, 'RO or RW is required');
         const bootable = record['bootable'];
@@ -86,7 +89,7 @@ export const vbd = defineClass<Device>({
             classOf(vdi.location),
             ['uuid', uuid],
             ['uname', vdi.location],
-            ['dev', `${device}:${type === 'CD' ? 'cdrom' : 'disk'}`],
+            ['dev', `${device}:${isCdrom ? 'cdrom' : 'disk'}`],
             ['mode', mode === 'RW' && !vdi.readOnly ? 'w' : 'r'],
             ['VDI', vdi.ref],
             ...(bootable === undefined ? [] : [['bootable', Number(convert('bool', bootable, 'VBD.bootable'))]]),
