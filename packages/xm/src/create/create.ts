@@ -33,7 +33,7 @@ interface Prepared {
 }
 
 export const create: Run = async (context, args) => {
-  const prepared = await prepare(context, args);
+  const prepared = await prepare(context, args, { transient: true });
   if (!prepared) return undefined;
   const { options, config } = prepared;
   if (context.api) {
@@ -52,7 +52,7 @@ export const create: Run = async (context, args) => {
 };
 
 export const new_: Run = async (context, args) => {
-  const prepared = await prepare(context, args);
+  const prepared = await prepare(context, args, { transient: false });
   if (!prepared) return undefined;
   if (context.api) await createByApi(context, prepared, false);
   else if (prepared.config !== undefined) {
@@ -70,7 +70,11 @@ export async function configOf(world: World, words: readonly string[]): Promise<
 }
 
 /** Reads the command line and the configuration; undefined when that was all there was to do (help, dry run). */
-async function prepare(context: CommandContext, args: readonly string[]): Promise<Prepared | undefined> {
+async function prepare(
+  context: CommandContext,
+  args: readonly string[],
+  { transient }: { readonly transient: boolean },
+): Promise<Prepared | undefined> {
   const { world } = context;
   const { options, words } = parseOptions(args, optionRows, { help: HELP });
   const given = new Map(options);
@@ -80,7 +84,7 @@ async function prepare(context: CommandContext, args: readonly string[]): Promis
   if (config !== undefined && given.has('dryrun')) print(world, prettySxp(config));
   if (config !== undefined && given.has('xmldryrun') && context.api) {
     const { domainXml } = await import('../xen-api/domain-xml.ts');
-    world.out(domainXml(config));
+    world.out(domainXml(config, transient));
   }
   if (given.has('dryrun') || given.has('xmldryrun')) return undefined;
   return {
@@ -182,6 +186,7 @@ async function createByApi(
 ): Promise<void> {
   if (!api) return;
   const { createFromSxp, createFromXml } = await import('../xen-api/create.ts');
-  const refs = config === undefined ? await createFromXml(api, xml ?? '', world) : [await createFromSxp(api, config)];
+  const refs =
+    config === undefined ? await createFromXml(api, xml ?? '', world) : [await createFromSxp(api, config, start)];
   if (start) for (const ref of refs) await api.call('VM.start', ref, options.paused);
 }

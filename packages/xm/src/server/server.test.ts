@@ -168,6 +168,7 @@ describe('the Xen-API', () => {
   it('creates a machine with its disks and interfaces, and starts it', async () => {
     writeFileSync(join(directory, 'cfg'), "name = 'n'\nmemory = 32\nextra = 'ro'\ndisk = ['file:/d,xvda,w']\nvif = ['mac=00:16:3e:00:00:01,bridge=b']\n"); // prettier-ignore
     const outcome = await call('create -q cfg', {
+      'VDI.get_all_records': success({ other: { other_config: {} } }),
       'SR.get_all': success(['sr']),
       'SR.get_type': success('local'),
       'VDI.create': success('vdi'),
@@ -184,13 +185,39 @@ describe('the Xen-API', () => {
     expect(made).toContain('VBD.create("s1",{"VM":"new","VDI":"vdi","device":"xvda","bootable":true,"mode":"RW"');
     expect(made).toContain('"network":"net","device":"eth0","MAC":"00:16:3e:00:00:01"');
     expect(made).toContain('VM.start("s1","new",false)');
+    expect(made).toContain('"other_config":{"transient":"True"}');
+  });
+
+  it.each([
+    ['new -q cfg on_crash=fly', 'Error: Invalid argument.\n'],
+    ['new -q cfg on_reboot=rename-restart', 'Error: Invalid argument.\n'],
+    ['create -q cfg vif=bridge=none', "Error: Network none doesn't exist\n"],
+  ])('refuses %s, and leaves nothing', async (line, err) => {
+    writeFileSync(join(directory, 'cfg'), "name = 'n'\nmemory = 32\ndisk = ['file:/d,xvda,w', 'file:/e,xvdb,w']\n");
+    const outcome = await call(line, {
+      'VDI.get_all_records': success({ there: { other_config: { location: 'file:/d' } } }),
+      'SR.get_all': success(['sr']),
+      'SR.get_type': success('local'),
+      'VDI.create': success('made'),
+      'VDI.destroy': success(''),
+      'VM.create': success('new'),
+      'VM.destroy': success(''),
+      'VBD.create': success('vbd'),
+      'network.get_all_records': success({ net: { name_label: 'b' } }),
+    });
+    expect(outcome).toMatchObject({ code: 1, err });
+    const ended = xend.calls.filter((made) => /\.(?:create|destroy)\(/.test(made)).map((made) => made.slice(0, 90));
+    if (line.startsWith('new')) expect(ended).toEqual([]);
+    else expect(ended.slice(-2)).toEqual(['VM.destroy("s1","new")', 'VDI.destroy("s1","made")']);
+    // What was there is used, and stays.
+    if (line.startsWith('create')) expect(xend.calls.join('\n')).toContain('VBD.create("s1",{"VM":"new","VDI":"there"');
   });
 
   it('takes XML as it prints it', async () => {
     writeFileSync(join(directory, 'cfg'), "name = 'a<b'\ndisk = ['file:/d,xvda,r']\nvfb = ['vnc=1']\n");
-    const printed = await call('create -qx cfg', {});
+    const printed = await call('new -qx cfg', {});
     writeFileSync(join(directory, 'xml'), printed.out);
-    const answers = { 'SR.get_all': success(['sr']), 'SR.get_type': success('local'), 'VDI.create': success('d'), 'VM.create': success('m'), 'VBD.create': success(''), 'console.create': success('') }; // prettier-ignore
+    const answers = { 'VDI.get_all_records': success({}), 'SR.get_all': success(['sr']), 'SR.get_type': success('local'), 'VDI.create': success('d'), 'VM.create': success('m'), 'VBD.create': success(''), 'console.create': success('') }; // prettier-ignore
     expect(await call('new -q xml', answers)).toEqual({ code: 0, out: '', err: '', ran: [] });
     const fromXml = xend.calls.find((line) => line.startsWith('VM.create'));
     expect(fromXml).toContain('"name_label":"a<b"');

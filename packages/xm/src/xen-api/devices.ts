@@ -108,11 +108,15 @@ export async function createVif(api: XenApi, vm: string, pairs: readonly (readon
   });
 }
 
-/** The network of that name, else the first. */
-export async function networkOf(api: XenApi, bridge: string | undefined): Promise<string> {
+/** The network of that name, else the first. Throws what `missing` makes of the name. */
+export async function networkOf(
+  api: XenApi,
+  bridge: string | undefined,
+  missing: (name: string) => Error = () => new InvalidArgument(),
+): Promise<string> {
   const networks = await api.records('network.get_all_records');
   const found = bridge === undefined ? networks[0] : networks.find(([, record]) => record['name_label'] === bridge);
-  if (!found) throw new InvalidArgument();
+  if (!found) throw missing(bridge ?? '');
   return found[0];
 }
 

@@ -1,6 +1,6 @@
 /** A configuration as the XML document that `xm create -x` shows and `xm create` takes for the Xen-API. */
 import type { Sxp } from '@xenhost/sxp';
-import { machineOfSxp } from './create.ts';
+import { machineOfSxp } from './machine.ts';
 import { structOf, textOf } from './values.ts';
 
 const escaped = (text: string): string =>
@@ -11,8 +11,8 @@ const attributes = (pairs: Readonly<Record<string, string>>): string =>
     .map(([key, value]) => ` ${key}="${escaped(value)}"`)
     .join('');
 
-export function domainXml(config: Sxp): string {
-  const { record, disks, nics, consoles } = machineOfSxp(config);
+export function domainXml(config: Sxp, transient: boolean): string {
+  const { record, disks, nics, consoles } = machineOfSxp(config, transient);
   const field = (name: string): string => textOf(record[name]);
   const keyed = (tag: string, name: string, indent: string): string[] =>
     Object.entries(structOf(record[name])).map(
@@ -41,6 +41,7 @@ export function domainXml(config: Sxp): string {
     `    <memory${attributes(Object.fromEntries(['static_min', 'static_max', 'dynamic_min', 'dynamic_max'].map((key) => [key, field(`memory_${key}`)])))}/>`,
     ...keyed('vcpu_param', 'VCPUs_params', '    '),
     ...keyed('platform', 'platform', '    '),
+    ...keyed('other_config', 'other_config', '    '),
     ...bootLines(field, keyed('boot_param', 'HVM_boot_params', '      ')),
     ...disks.map(
       ({ device, bootable, mode, type }, i) =>
