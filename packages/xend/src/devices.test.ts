@@ -124,6 +124,15 @@ describe('devices', () => {
     ]);
   });
 
+  it('a USB controller is told with its version and its ports', async () => {
+    await make();
+    const ports = ['port', ...Array.from({ length: 11 }, (_, i) => [String(i + 1), ''])];
+    await call('xend.domain.device_create', 'g', ['vusb', ['usb-ver', '1'], ['num-ports', '11'], ports]);
+    expect(await call('xend.domain.getDeviceSxprs', 'g', 'vusb')).toEqual([
+      [0, [['backend-id', '0'], ['state', '1'], ['backend', '/local/domain/0/backend/vusb/1/0'], ['usb-ver', '1'], ['num-ports', '11'], ports]],
+    ]); // prettier-ignore
+  });
+
   it('a plug that waits for its backend keeps nobody from ending the domain', async () => {
     await make();
     const adding = fault('xend.domain.device_create', 'g', vbd);

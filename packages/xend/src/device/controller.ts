@@ -323,6 +323,7 @@ export async function deviceSxprs(vm: Vm, store: Store, deviceClass: string): Pr
   devices.sort((a, b) => a.devid - b.devid);
   return Promise.all(
     devices.map(async (device): Promise<Sxp> => {
+      if (deviceClass === 'vusb') return [device.devid, await usbControllerSxpr(store, device)];
       const names = await store.tryDirectory(device.frontendPath);
       const order = FRONTEND_KEYS[deviceClass] ?? [];
       const keys = [
@@ -333,4 +334,20 @@ export async function deviceSxprs(vm: Vm, store: Store, deviceClass: string): Pr
       return [device.devid, keys.map((key, index): Sxp => [key, values[index] ?? ''])];
     }),
   );
+}
+
+/** A USB controller, which is told from its backend too (Xen 4.4 `vusbif.py`, sxprs). */
+async function usbControllerSxpr(store: Store, { frontendPath, backendPath }: ConnectedDevice): Promise<Sxp> {
+  const pair = async (path: string, key: string): Promise<Sxp> => [key, (await store.tryRead(`${path}/${key}`)) ?? ''];
+  const ports: Sxp[] = [];
+  const names = await store.tryDirectory(`${backendPath}/port`);
+  for (const name of names.sort((a, b) => Number(a) - Number(b))) ports.push(await pair(`${backendPath}/port`, name));
+  return [
+    await pair(frontendPath, 'backend-id'),
+    await pair(frontendPath, 'state'),
+    await pair(frontendPath, 'backend'),
+    await pair(backendPath, 'usb-ver'),
+    await pair(backendPath, 'num-ports'),
+    ['port', ...ports],
+  ];
 }
