@@ -151,7 +151,8 @@ const cases: readonly Case[] = [
   { line: 'getlabel res r', answers: { 'xend.security.get_resource_label': '' }, code: 1, err: "Error: 'Resource not labeled'\n" },
   { line: 'getlabel dom labelled', out: 'policytype=ACM,policy=p,label=l\n' },
   { line: 'getlabel mgt a', answers: { 'xend.security.get_domain_label': '' }, out: '\n' },
-  { line: 'addlabel l dom labelled p', code: 1, err: "Error: 'Config file 'labelled' is already labeled.'\n" },
+  { line: 'addlabel l dom labelled p', code: 1, err: 'Error: "Config file \'labelled\' is already labeled."\n' },
+  { line: 'addlabel l dom there p', code: 1, out: /^Invalid configuration file\.\nUsage: xm addlabel/, err: 'Error: Invalid config file\n' },
   { line: 'rmlabel dom there', code: 1, err: "Error: 'Domain not labeled'\n" },
   { line: 'dry-run guest', out: 'Using config file "./guest".\nChecking domain:\n   g: PERMITTED\nChecking resources:\n   phy:a: PERMITTED\nDry Run: PASSED\n' },
 
@@ -170,7 +171,7 @@ describe('commands', () => {
   beforeAll(() => {
     writeFileSync(join(directory, 'there'), '');
     writeFileSync(join(directory, 'pool'), 'name = "P1"\n');
-    writeFileSync(join(directory, 'labelled'), "name = 'x'\naccess_control = ['policy=p,label=l']\n");
+    writeFileSync(join(directory, 'labelled'), "name = 'x'\nkernel = '/k'\nmemory = 4\naccess_control = ['policy=p,label=l']\n");
     writeFileSync(join(directory, 'guest'), "name = 'g'\ndisk = ['phy:a,xvda,w']\n");
   });
 

@@ -4,19 +4,20 @@
  */
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { atomText, childOf, childValue, childrenOf, type Sxp } from '@xenhost/sxp';
+import { atomText, childOf, childValue, childrenOf, pythonRepr, type Sxp } from '@xenhost/sxp';
 import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { CommandFailed } from '../errors.ts';
 import { wrongArguments } from '../getopt.ts';
 import { print, type World } from '../world.ts';
 import { isStruct, listOf, numberOf, textOf } from '../xen-api/values.ts';
+import type { Labelled } from '../xen-api/labels.ts';
 import type { CommandContext, Run } from './command.ts';
 import { asText } from './domain-rows.ts';
 
 const CONFIG_FOLDER = '/etc/xen';
 
 /** XSM errors are shown as Python shows a string. */
-const securityError = (text: string): CommandFailed => new CommandFailed(`'${text}'`);
+const securityError = (text: string): CommandFailed => new CommandFailed(pythonRepr(text));
 
 function noArguments(args: readonly string[], text = 'No arguments expected.'): void {
   if (args.length > 0) throw wrongArguments(text);
@@ -133,15 +134,18 @@ export const setEnforce: Run = async (_context, args) => {
 // Labels
 
 /** What a label is put on: `dom FILE`, `mgt DOMAIN`, `res RESOURCE`, `vif-N DOMAIN`. */
-type Target = 'dom' | 'mgt' | 'res' | 'vif';
+type Target = Labelled | { readonly kind: 'dom'; readonly name: string };
 
-function targetOf(word: string, unknown: string): Target {
+function targetOf(word: string, name: string, unknown: string): Target {
   const lower = word.toLowerCase();
-  if (lower === 'dom' || lower === 'mgt' || lower === 'res') return lower;
+  if (lower === 'dom' || lower === 'mgt' || lower === 'res') return { kind: lower, name };
   if (!lower.startsWith('vif-')) throw wrongArguments(unknown);
-  if (!/^\d{1,9}$/.test(lower.slice('vif-'.length))) throw wrongArguments('Bad VIF device index.');
-  return 'vif';
+  const index = lower.slice('vif-'.length);
+  if (!/^\d{1,9}$/.test(index)) throw wrongArguments('Bad VIF device index.');
+  return { kind: 'vif', name, index: Number(index) };
 }
+
+const viaApi = () => import('../xen-api/labels.ts');
 
 /** A configuration file as given, else in /etc/xen. Throws OptionError. */
 function configFile(world: World, name: string): string {
@@ -149,6 +153,19 @@ function configFile(world: World, name: string): string {
   const found = places.find((path) => existsSync(path) && statSync(path).isFile());
   if (found === undefined) throw wrongArguments(`Configuration file '${name}' not found.`);
   return found;
+}
+
+const OF_A_MACHINE: readonly string[] = ['kernel', 'bootloader', 'memory', 'name'];
+
+/** A file that says enough to be a machine's. Throws OptionError. */
+async function machineFile(world: World, name: string): Promise<string> {
+  const path = configFile(world, name);
+  const { namesSetBy } = await import('../create/settings.ts');
+  const names = await namesSetBy(path, world);
+  // With either of two ways to boot.
+  if (OF_A_MACHINE.filter((word) => names.has(word)).length >= OF_A_MACHINE.length - 1) return path;
+  print(world, 'Invalid configuration file.');
+  throw wrongArguments('Invalid config file');
 }
 
 const LABEL_START = /^access_control\s*=/i;
@@ -170,7 +187,12 @@ export const getLabel: Run = async (context, args) => {
   const [kind = '', name = ''] = args;
   const { world, server, api } = context;
   if (args.length !== 2) throw wrongArguments('Requires 2 arguments');
-  switch (targetOf(kind, 'First subcommand argument must be "dom", "mgt" or "res"')) {
+  const target = targetOf(kind, name, 'First subcommand argument must be "dom", "mgt" or "res"');
+  if (api && (target.kind === 'mgt' || target.kind === 'vif')) {
+    print(world, await (await viaApi()).labelOf(api, target));
+    return undefined;
+  }
+  switch (target.kind) {
     case 'dom': {
       const lines = readFileSync(configFile(world, name), 'utf8').split('\n');
       const text = [...labelLines(lines)].map((i) => lines[i] ?? '').join('\n');
@@ -180,9 +202,7 @@ export const getLabel: Run = async (context, args) => {
       return undefined;
     }
     case 'mgt': {
-      const label = api
-        ? await api.text('VM.get_security_label', await api.vm(name))
-        : asText(await server.call('xend.security.get_domain_label', name));
+      const label = asText(await server.call('xend.security.get_domain_label', name));
       print(world, label.replace(/^'/, ''));
       return undefined;
     }
@@ -206,14 +226,14 @@ async function resourceLabel({ server, api }: CommandContext, resource: string):
 
 export const addLabel: Run = async (context, args) => {
   const [label = '', kind = '', name = '', policy] = args;
-  const { world, server } = context;
+  const { world, server, api } = context;
   if (args.length !== 3 && args.length !== 4) throw wrongArguments('Needs either 2 or 3 arguments');
   if (policy === undefined) {
     throw wrongArguments('ACM security is not enabled. You must specify the policy on the command line.');
   }
-  const target = targetOf(kind, 'Need to specify either "dom", "mgt" or "res" as object to add label to.');
-  if (target === 'dom') {
-    const path = configFile(world, name);
+  const target = targetOf(kind, name, 'Need to specify either "dom", "mgt" or "res" as object to add label to.');
+  if (target.kind === 'dom') {
+    const path = await machineFile(world, name);
     const text = readFileSync(path, 'utf8');
     if (text.split('\n').some((line) => LABEL_START.test(line))) {
       throw securityError(`Config file '${name}' is already labeled.`);
@@ -221,28 +241,37 @@ export const addLabel: Run = async (context, args) => {
     writeFileSync(path, `${text}access_control = ['policy=${policy},label=${label}']\n`);
     return undefined;
   }
-  if (target === 'vif') throw wrongArguments('Need to be configure for using xen-api.');
   const [type = '', reference, ...more] = policy.split(':');
-  if (more.length > 0 || (target === 'mgt' && reference === undefined)) {
+  if (more.length > 0 || (target.kind !== 'res' && reference === undefined)) {
     throw wrongArguments('Policy name in wrong format.');
   }
-  if (target === 'res') {
+  const [kindOf, ref] = reference === undefined ? ['ACM', type] : [type, reference];
+  if (api) {
+    await (await viaApi()).setLabel(api, world, target, `${kindOf}:${ref}:${label}`);
+    return undefined;
+  }
+  if (target.kind === 'vif') throw wrongArguments('Need to be configure for using xen-api.');
+  if (target.kind === 'res') {
     const old = await resourceLabel(context, name);
     if (old !== '') throw securityError(`'${name}' is already labeled with '${old}'.`);
-    const [kindOf, ref] = reference === undefined ? ['ACM', type] : [type, reference];
     await server.call('xend.security.set_resource_label', name, kindOf, ref, label);
     throw securityError('An error occurred labeling the resource: Policy type not supported.');
   }
   const old = asText(await server.call('xend.security.get_domain_label', name)).replace(/^'/, '');
-  await server.call('xend.security.set_domain_label', name, `${type}:${reference ?? ''}:${label}`, old);
+  await server.call('xend.security.set_domain_label', name, `${type}:${ref}:${label}`, old);
   throw securityError('An error occurred relabeling the domain: Policy type not supported.');
 };
 
 export const rmLabel: Run = async (context, args) => {
   const [kind = '', name = ''] = args;
-  const { world, server } = context;
+  const { world, server, api } = context;
   if (args.length !== 2) throw wrongArguments('Requires 2 arguments');
-  switch (targetOf(kind, `Unrecognised type argument: ${kind}`)) {
+  const target = targetOf(kind, name, `Unrecognised type argument: ${kind}`);
+  if (api && target.kind !== 'dom') {
+    await (await viaApi()).removeLabel(api, world, target);
+    return undefined;
+  }
+  switch (target.kind) {
     case 'dom': {
       const path = configFile(world, name);
       const lines = readFileSync(path, 'utf8').split('\n');

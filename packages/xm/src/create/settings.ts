@@ -109,6 +109,15 @@ export function xauthority(env: NodeJS.ProcessEnv): string {
   return env['XAUTHORITY'] || `${env['HOME'] ?? os.homedir()}/.Xauthority`;
 }
 
+/** The names that a file sets; none where it cannot be read or understood. */
+export async function namesSetBy(file: string, world: World): Promise<ReadonlySet<string>> {
+  try {
+    return new Set((await evaluated(readConfigFile(file, world.cwd), file, new Map(), world)).keys());
+  } catch {
+    return new Set();
+  }
+}
+
 /** What the file sets, evaluated, never executed. */
 async function evaluated(
   source: string,

@@ -279,6 +279,28 @@ describe('the Xen-API', () => {
     expect(shown.out.split('\n')[1]).toBe('a                                   -1  0:00:00');
   });
 
+  it.each([
+    ['getlabel mgt zz', 'Error: A VM with that name does not exist.\n'],
+    ['getlabel vif-1 a', 'Error: Bad VIF index.\n'],
+    ['addlabel l mgt a ACM:p', "Error: 'Could not label the domain: The policy is not loaded'\n"],
+    ['addlabel l vif-0 zz ACM:p', 'Error: A VM with the name zz does not exist.\n'],
+    ['rmlabel mgt a', `Error: "Could not remove label from domain: 'Domain was not labeled.'"\n`],
+    ['rmlabel vif-0 a', `Error: "Could not remove the label from the VIF: 'VIF is not labeled.'"\n`],
+    ['rmlabel res phy:a', `Error: "Could not remove label from resource: 'Resource not labeled'"\n`],
+    ['addlabel l res phy:a p', "Error: 'Could not label this resource: Internal error: no.'\n"],
+  ])('xm %s, on a host without a policy', async (line, err) => {
+    const refusal = { Status: 'Failure', ErrorDescription: ['SECURITY_ERROR', '-1', 'The policy is not loaded'] };
+    const outcome = await call(line, {
+      'VM.get_security_label': success(''),
+      'VM.set_security_label': refusal,
+      'VM.get_VIFs': success(['vif1']),
+      'VIF.get_security_label': success(''),
+      'XSPolicy.get_resource_label': success(''),
+      'XSPolicy.set_resource_label': { Status: 'Failure', ErrorDescription: ['INTERNAL_ERROR', 'no'] },
+    });
+    expect(outcome).toMatchObject({ code: 1, err });
+  });
+
   it('lists SCSI devices by their host adapters, in the order of their addresses', async () => {
     const at = (virtual: string): XmlRpcValue => ({
       devid: '0',
