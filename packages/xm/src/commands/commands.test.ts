@@ -171,7 +171,10 @@ describe('commands', () => {
   beforeAll(() => {
     writeFileSync(join(directory, 'there'), '');
     writeFileSync(join(directory, 'pool'), 'name = "P1"\n');
-    writeFileSync(join(directory, 'labelled'), "name = 'x'\nkernel = '/k'\nmemory = 4\naccess_control = ['policy=p,label=l']\n");
+    writeFileSync(
+      join(directory, 'labelled'),
+      "name = 'x'\nkernel = '/k'\nmemory = 4\naccess_control = ['policy=p,label=l']\n",
+    );
     writeFileSync(join(directory, 'guest'), "name = 'g'\ndisk = ['phy:a,xvda,w']\n");
   });
 

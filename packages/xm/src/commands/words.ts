@@ -1,5 +1,6 @@
 /** What several commands say about wrong words. */
-import { Exit, OptionError } from '../errors.ts';
+import { pythonRepr } from '@xenhost/sxp';
+import { CommandFailed, Exit, OptionError } from '../errors.ts';
 import { wrongArguments, type ParsedOptions } from '../getopt.ts';
 import { print, printError, type World } from '../world.ts';
 
@@ -10,6 +11,12 @@ export function refused(world: World, text: string): Exit {
 }
 
 export const wrongCount = (world: World): Exit => refused(world, 'Wrong number of parameters');
+
+/** Where files are looked for that are not where they were said to be. */
+export const CONFIG_FOLDER = '/etc/xen';
+
+/** Errors of security modules are shown as Python shows a string. */
+export const securityError = (text: string): CommandFailed => new CommandFailed(pythonRepr(text));
 
 /** For commands of which Xen 4.4 shows an empty line after the usage when an option is wrong. */
 export function badOption(parse: () => ParsedOptions): ParsedOptions {
