@@ -25,35 +25,71 @@ export function stringHash(text: string): bigint {
 /** `hash(number)` for the ints that are small enough to be their own. */
 export const intHash = (value: bigint): bigint => (value === -1n ? MASK - 1n : BigInt.asUintN(64, value));
 
+/** A dict's table: which key is in which place. */
+class Table<T> {
+  #size: number;
+  #places = new Map<number, T>();
+  readonly #hashOf: (key: T) => bigint;
+
+  constructor(hashOf: (key: T) => bigint, literal: number) {
+    this.#hashOf = hashOf;
+    this.#size = FIRST_SIZE;
+    while (literal > SMALL_LITERAL && this.#size <= literal) this.#size *= 2;
+  }
+
+  /** Puts a key in that is not there. */
+  add(key: T): void {
+    this.#place(key);
+    const used = this.#places.size;
+    if (used * 3 >= this.#size * 2) this.#grow(used * (used > LARGE ? 2 : 4));
+  }
+
+  /** Makes room for as many keys at once as update() is about to put in. */
+  reserve(count: number): void {
+    const wanted = this.#places.size + count;
+    if (wanted * 3 >= this.#size * 2) this.#grow(wanted * 2);
+  }
+
+  inOrder(): T[] {
+    return [...this.#places].sort(([a], [b]) => a - b).map(([, key]) => key);
+  }
+
+  #place(key: T): void {
+    const hash = this.#hashOf(key);
+    const mask = BigInt(this.#size - 1);
+    let slot = hash & mask;
+    let perturb = hash;
+    while (this.#places.has(Number(slot & mask))) {
+      slot = (slot << 2n) + slot + perturb + 1n;
+      perturb >>= PERTURB_SHIFT;
+    }
+    this.#places.set(Number(slot & mask), key);
+  }
+
+  #grow(wanted: number): void {
+    const held = this.inOrder();
+    this.#size = FIRST_SIZE;
+    while (this.#size <= wanted) this.#size *= 2;
+    this.#places = new Map();
+    for (const key of held) this.#place(key);
+  }
+}
+
 /**
  * The keys in the order of their places in the table, when put in one after the other. `literal`: how many pairs the
  * literal had that made the dict; one of more than five starts with a table of that size.
  */
 export function dictOrder<T>(keys: readonly T[], hashOf: (key: T) => bigint, literal = 0): T[] {
-  let size = FIRST_SIZE;
-  while (literal > SMALL_LITERAL && size <= literal) size *= 2;
-  let table = new Map<number, T>();
-  const place = (key: T): void => {
-    const hash = hashOf(key);
-    const mask = BigInt(size - 1);
-    let slot = hash & mask;
-    let perturb = hash;
-    while (table.has(Number(slot & mask))) {
-      slot = (slot << 2n) + slot + perturb + 1n;
-      perturb >>= PERTURB_SHIFT;
-    }
-    table.set(Number(slot & mask), key);
-  };
-  for (const key of keys) {
-    place(key);
-    if (table.size * 3 < size * 2) continue;
-    const held = inOrder(table);
-    const wanted = table.size * (table.size > LARGE ? 2 : 4);
-    while (size <= wanted) size *= 2;
-    table = new Map();
-    held.forEach(place);
-  }
-  return inOrder(table);
+  const table = new Table(hashOf, literal);
+  for (const key of keys) table.add(key);
+  return table.inOrder();
 }
 
-const inOrder = <T>(table: ReadonlyMap<number, T>): T[] => [...table].sort(([a], [b]) => a - b).map(([, key]) => key);
+/** The same after `dict.update({...})` with a literal of these keys, of which the dict has none. */
+export function updatedOrder<T>(keys: readonly T[], more: readonly T[], hashOf: (key: T) => bigint): T[] {
+  const table = new Table(hashOf, 0);
+  for (const key of keys) table.add(key);
+  table.reserve(more.length);
+  for (const key of dictOrder(more, hashOf, more.length)) table.add(key);
+  return table.inOrder();
+}

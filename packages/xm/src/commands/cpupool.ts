@@ -4,7 +4,7 @@ import { Exit } from '../errors.ts';
 import { getopt } from '../getopt.ts';
 import { format } from '../text.ts';
 import { print, printError } from '../world.ts';
-import { listOf, pairsOf, structOf, textOf } from '../xen-api/values.ts';
+import { listOf, structOf, textOf } from '../xen-api/values.ts';
 import type { XenApi } from '../xen-api/session.ts';
 import type { CommandContext, Run } from './command.ts';
 import { asSxpList, printJson } from './domain-rows.ts';
@@ -133,13 +133,8 @@ function poolRow(pool: Sxp): PoolRow {
   };
 }
 
-/** Of a record's pair the parts of a list stand beside its name, as in the legacy server's answer. */
-function spread(pair: Sxp): Sxp {
-  const [name = '', value = ''] = isList(pair) ? pair : [];
-  return [name, ...(isList(value) ? value : [value])];
-}
-
 async function apiPools(api: XenApi, names: readonly string[]): Promise<Sxp[]> {
+  const { spreadPairs } = await import('../xen-api/python-pairs.ts');
   const cpus = await api.record('host_cpu.get_all_records');
   const pools: Sxp[] = [];
   for (const [, record] of await api.records('cpu_pool.get_all_records')) {
@@ -149,7 +144,7 @@ async function apiPools(api: XenApi, names: readonly string[]): Promise<Sxp[]> {
     const numbers = listOf(record['host_CPUs']).map((ref) => textOf(structOf(cpus[textOf(ref)])['number']));
     pools.push([
       textOf(record['uuid']),
-      ...pairsOf(record).map(spread),
+      ...spreadPairs(record),
       ['host_CPU_numbers', ...numbers],
       ['started_VM_names', ...started],
     ]);

@@ -1,5 +1,5 @@
 /** What the listing commands take from a domain's SXP, or from its records where the Xen-API is asked. */
-import { atomNumber, atomText, childValue, type Sxp } from '@xenhost/sxp';
+import { atomNumber, atomText, childValue, Float, type Sxp } from '@xenhost/sxp';
 import type { XmlRpcStruct, XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { Exit } from '../errors.ts';
 import { print } from '../world.ts';
@@ -59,12 +59,12 @@ export interface Wanted {
 
 /** The named domains, or all in a state. */
 export async function domains(
-  { world, server, api }: CommandContext,
+  { world, server, api, json }: CommandContext,
   names: readonly string[],
   { state = 'all', full = false, pool }: Wanted = {},
 ): Promise<readonly Sxp[]> {
   if (api) {
-    const all = await apiDomains(api, pool);
+    const all = full && !json ? await apiDomainsAsDicts(api, pool) : await apiDomains(api, pool);
     const found = all.filter((domain) => names.includes(atomText(childValue(domain, 'name')) ?? ''));
     if (names.length === 0) return all;
     if (found.length > 0) return found;
@@ -80,28 +80,59 @@ export async function domains(
   return found;
 }
 
+const KIB = 1024;
+
 /** The letters of a state, in their places. */
 const STATES = ['running', 'blocked', 'paused', 'shutdown', 'crashed', 'dying'];
 
-async function apiDomains(api: XenApi, pool: string | undefined): Promise<Sxp[]> {
+interface ApiDomain {
+  readonly record: XmlRpcStruct;
+  readonly metrics: XmlRpcStruct;
+}
+
+async function apiRecords(api: XenApi, pool: string | undefined): Promise<ApiDomain[]> {
   const records = await api.records('VM.get_all_records');
   const metrics = new Map(await api.records('VM_metrics.get_all_records'));
   return records
     .filter(([, record]) => pool === undefined || textOf(record['pool_name']) === pool)
-    .map(([, record]): Sxp => apiDomain(record, metrics.get(textOf(record['metrics'])) ?? {}));
+    .map(([, record]) => ({ record, metrics: metrics.get(textOf(record['metrics'])) ?? {} }));
 }
 
-function apiDomain(record: XmlRpcStruct, metrics: XmlRpcStruct): Sxp {
+const apiDomains = async (api: XenApi, pool: string | undefined): Promise<Sxp[]> =>
+  (await apiRecords(api, pool)).map(apiDomain);
+
+/** For `list --long`, which showed Python's dict of what it knew. */
+async function apiDomainsAsDicts(api: XenApi, pool: string | undefined): Promise<Sxp[]> {
+  const { pythonPairs } = await import('../xen-api/python-pairs.ts');
+  return (await apiRecords(api, pool)).map(({ record, metrics }): Sxp => {
+    const start = metrics['start_time'];
+    const update = {
+      name: textOf(record['name_label']),
+      memory_actual: Math.floor(numberOf(metrics['memory_actual']) / KIB),
+      vcpus: textOf(metrics['VCPUs_number']),
+      state: stateLetters(metrics),
+      cpu_time: structOf(metrics['VCPUs_utilisation']),
+      start_time: new Float(start instanceof Date ? Math.floor(start.getTime() / 1000) : 0),
+    };
+    return ['domain', ...pythonPairs(record, update)];
+  });
+}
+
+function stateLetters(metrics: XmlRpcStruct): string {
   const states = listOf(metrics['state']);
+  return STATES.map((state) => (states.includes(state) ? state.charAt(0) : '-')).join('');
+}
+
+function apiDomain({ record, metrics }: ApiDomain): Sxp {
   const times = Object.values(structOf(metrics['VCPUs_utilisation'])).map(numberOf);
   const start = metrics['start_time'];
   return [
     'domain',
     ...pairsOf(record),
     ['name', textOf(record['name_label'])],
-    ['memory', Math.floor(numberOf(metrics['memory_actual']) / 2 ** 20)],
+    ['memory', Math.floor(numberOf(metrics['memory_actual']) / (KIB * KIB))],
     ['vcpus', textOf(metrics['VCPUs_number'])],
-    ['state', STATES.map((state) => (states.includes(state) ? state.charAt(0) : '-')).join('')],
+    ['state', stateLetters(metrics)],
     ['cpu_time', String(times.reduce((sum, time) => sum + time, 0) / Math.max(1, times.length))],
     ...(start instanceof Date ? [['start_time', String(start.getTime() / 1000)]] : []),
   ];

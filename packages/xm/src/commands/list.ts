@@ -85,7 +85,8 @@ export const domstate: Run = async (context, args) => {
   const word = STATE_WORDS.find(([letter]) => state.indexOf(letter) > 0)?.[1];
   if (word !== undefined) print(world, word);
   else if (state.indexOf('p') > 0) {
-    const flagged = !context.api && (await server.call('xend.domain.getpauseflag', name));
+    // With the Xen-API there is no flag to ask for, and xm took that for a yes.
+    const flagged = context.api !== undefined || (await server.call('xend.domain.getpauseflag', name));
     print(world, flagged ? 'paused by admin' : 'paused');
   }
   return undefined;

@@ -87,6 +87,7 @@ async function prepare(
     world.out(domainXml(config, transient));
   }
   if (given.has('dryrun') || given.has('xmldryrun')) return undefined;
+  if (given.has('skipdtd') && context.api) print(world, 'Skipping DTD checks.  Dangerous!');
   return {
     options: {
       quiet: given.has('quiet'),

@@ -157,6 +157,13 @@ describe('the Xen-API', () => {
       'Name                                        ID   Mem VCPUs      State   Time(s)\n' +
         'a                                            4    64     2     -b----      2.0\n',
     );
+    const long = await call('list -l a', answers);
+    expect(long.out.split('\n')).toEqual([
+      '(domain',
+      ...['(pool_name Pool-0)', '(cpu_time "{\'1\': \'2.5\', \'0\': \'1.5\'}")', '(uuid vm1)', '(start_time 0.0)', '(memory_actual 65536)', '(name_label a)', '(vcpus 2)', '(domid 4)', '(metrics m1)', '(state -b----)', '(name a)'].map((line) => `    ${line}`),
+      ')',
+      '',
+    ]); // prettier-ignore
     expect(await call('list nobody', answers)).toEqual({
       code: 255,
       out: 'Error: no domain named nobody\n',

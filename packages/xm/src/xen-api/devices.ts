@@ -3,7 +3,8 @@ import type { Sxp } from '@xenhost/sxp';
 import { isMac, noSuchDevice } from '../commands/words.ts';
 import { InvalidArgument, OptionError } from '../errors.ts';
 import type { XenApi } from './session.ts';
-import { isStruct, pairsOf, textOf } from './values.ts';
+import { pythonPairs } from './python-pairs.ts';
+import { isStruct, textOf } from './values.ts';
 
 export const vifsOf =
   (api: XenApi) =>
@@ -11,7 +12,7 @@ export const vifsOf =
     const devices: Sxp[] = [];
     for (const [index, ref] of (await api.list('VM.get_VIFs', await api.vm(dom))).entries()) {
       const properties = await api.record('VIF.get_runtime_properties', ref);
-      devices.push([index, [...pairsOf(properties), ['mac', await api.text('VIF.get_MAC', ref)]]]);
+      devices.push([index, pythonPairs({ ...properties, mac: await api.text('VIF.get_MAC', ref) })]);
     }
     return devices;
   };
@@ -23,7 +24,7 @@ export const vbdsOf =
     for (const ref of await api.list('VM.get_VBDs', await api.vm(dom))) {
       const properties = await api.record('VBD.get_runtime_properties', ref);
       const number = textOf(properties['virtual-device']) || (await api.text('VBD.get_device', ref));
-      devices.push([number, pairsOf(properties)]);
+      devices.push([number, pythonPairs(properties)]);
     }
     return devices;
   };
@@ -37,8 +38,8 @@ export const dscsisOf =
       const { dev = null, ...others } = await api.record('DSCSI.get_runtime_properties', ref);
       if (!isStruct(dev)) continue;
       const devid = Number(textOf(dev['devid']));
-      const adapter = adapters.get(devid) ?? { devs: [], others: pairsOf(others) };
-      adapter.devs.push(['dev', ...pairsOf(dev)]);
+      const adapter = adapters.get(devid) ?? { devs: [], others: pythonPairs(others) };
+      adapter.devs.push(['dev', ...pythonPairs(dev)]);
       adapters.set(devid, adapter);
     }
     return [...adapters].map(([devid, { devs, others }]): Sxp => [devid, [['devs', devs], ...others]]);
