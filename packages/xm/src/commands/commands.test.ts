@@ -133,6 +133,7 @@ const cases: readonly Case[] = [
   { line: 'sched-sedf', answers: CREDIT2, code: 1, err: 'Error: Xen is running with the credit2 scheduler\n' },
 
   { line: 'vnet-list', out: 'Status\nErrorDescription\n' },
+  { line: 'vnet-list x', out: `"{'Status': 'Failure', 'ErrorDescription': ['MESSAGE_METHOD_UNKNOWN', 'xend_vnet']}"\n` },
   { line: 'vnet-create nowhere', code: 1, out: 'File not found: nowhere\n' },
   { line: 'event-monitor', err: 'Error: Event monitoring not supported unless using Xen-API.\n' },
   { line: 'network-new n', code: 1, err: 'Error: This function is only supported by Xen-API\n' },

@@ -69,6 +69,11 @@ async function obey(context: CommandContext, reader: Interface, line: string): P
   const [name, ...args] = words[0] === 'xm' ? words.slice(1) : words;
   if (name === undefined) return true;
   if (ENDS.includes(name) && args.length === 0) return false;
+  // The name of the end of the input is a command of Python's cmd module.
+  if (name === 'EOF') {
+    print(world, '');
+    return false;
+  }
   if (name === 'help') {
     world.out(await helpFor(context, args[0], words[0] === 'xm'));
     return true;

@@ -4,7 +4,7 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
-import { prettySxp } from '@xenhost/sxp';
+import { prettySxp, type Sxp } from '@xenhost/sxp';
 import type { XmlRpcStruct, XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { InvalidArgument } from '../errors.ts';
 import { getopt } from '../getopt.ts';
@@ -20,6 +20,12 @@ function itemsOf(value: XmlRpcValue): string[] {
   return listOf(value).map(textOf);
 }
 
+/** A struct is a dict to xm, and that a text. */
+async function shownAs(value: XmlRpcValue): Promise<Sxp> {
+  if (!isStruct(value)) return sxpOf(value);
+  return (await import('../xen-api/python-pairs.ts')).pythonText(value);
+}
+
 export const vnetList: Run = async (context, args) => {
   const { world, server } = context;
   const { options, words } = getopt(args, [{ name: 'long', short: 'l', long: 'long' }]);
@@ -28,7 +34,7 @@ export const vnetList: Run = async (context, args) => {
   if (context.json) return printJson(context, names);
   for (const name of names) {
     if (!long) print(world, name);
-    else print(world, prettySxp(sxpOf(await server.callRaw('xend_vnet', name))));
+    else print(world, prettySxp(await shownAs(await server.callRaw('xend_vnet', name))));
   }
   return undefined;
 };

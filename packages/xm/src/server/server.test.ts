@@ -386,6 +386,7 @@ describe('the shell', () => {
 
   it('ends at exit', async () => {
     expect((await xm(['shell'], {}, { stdin: input('exit', 'frob') })).out).toMatch(/xm> $/);
+    expect((await xm(['shell'], {}, { stdin: input('EOF', 'frob') })).out).toMatch(/xm> \n$/);
   });
 
   it('calls methods of the Xen-API', async () => {

@@ -11,7 +11,7 @@ export function pythonPairs(record: XmlRpcStruct, update: XmlRpcStruct = {}): Sx
   const all = { ...record, ...update };
   return updatedOrder(Object.keys(record), news, stringHash).map((name): Sxp => {
     const value = all[name] ?? null;
-    return [name, isStruct(value) ? repr(value) : sxpOf(value)];
+    return [name, isStruct(value) ? pythonText(value) : sxpOf(value)];
   });
 }
 
@@ -24,15 +24,15 @@ export const spreadPairs = (record: XmlRpcStruct): Sxp[] =>
   });
 
 /** `repr` of a value that came over XML-RPC. */
-function repr(value: XmlRpcValue): string {
+export function pythonText(value: XmlRpcValue): string {
   if (value === null) return 'None';
   if (value instanceof Float) return floatRepr(value.value);
   if (typeof value === 'boolean') return value ? 'True' : 'False';
   if (typeof value === 'string') return pythonRepr(value);
-  if (Array.isArray(value)) return `[${(value as readonly XmlRpcValue[]).map(repr).join(', ')}]`;
+  if (Array.isArray(value)) return `[${(value as readonly XmlRpcValue[]).map(pythonText).join(', ')}]`;
   if (!isStruct(value)) return typeof value === 'number' ? String(value) : pythonRepr(String(sxpOf(value)));
   return `{${namesInOrder(value)
-    .map((name) => `${pythonRepr(name)}: ${repr(value[name] ?? null)}`)
+    .map((name) => `${pythonRepr(name)}: ${pythonText(value[name] ?? null)}`)
     .join(', ')}}`;
 }
 
