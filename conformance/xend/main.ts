@@ -1,7 +1,8 @@
 /**
  * xend on a live host, as the programs that were written for Xen's own see it: a contract of all legacy methods, Python's
- * xmlrpc.client, npm's xen-api, xm's texts character by character, kill -9 at every step, races, and bad requests.
- *   --only NAME   contract, python, xen-api, texts, crashes, races, doors, ssh or pam
+ * xmlrpc.client, npm's xen-api, xm's texts character by character with either server, kill -9 at every step, races, and bad
+ * requests.
+ *   --only NAME   contract, python, xen-api, texts, xm-api, crashes, races, doors, ssh or pam
  */
 import { parseArgs } from 'node:util';
 import { Report } from '@xenhost/testkit';
@@ -15,12 +16,14 @@ import { runSsh } from './ssh.ts';
 import { runTexts } from './texts.ts';
 import { World } from './world.ts';
 import { runXenApi } from './xen-api.ts';
+import { runXmXenApi } from './xm-xen-api.ts';
 
 const PARTS = {
   contract: runContract,
   python: runPython,
   'xen-api': runXenApi,
   texts: runTexts,
+  'xm-api': runXmXenApi,
   crashes: runCrashes,
   races: runRaces,
   doors: runDoors,

@@ -123,7 +123,11 @@ export async function runTexts(world: World, report: Report): Promise<void> {
     err: 'Error: Subcommand dance not found!\n',
     code: 1,
   });
-  await prints(['mem-set', NAME, 'much'], { out: /^Usage: xm mem-set /, err: 'Error: Invalid argument.\n', code: 1 });
+  await prints(['mem-set', NAME, 'much'], {
+    out: /^ignoring unknown unit\nUsage: xm mem-set /,
+    err: 'Error: Invalid argument.\n',
+    code: 1,
+  });
   await prints(['shutdown', '-H', '-R', NAME], { err: "Error: Can't specify halt and reboot\n", code: 1 });
   await prints(['rename', NAME, 'a/b'], { out: /^Usage: xm rename /, err: 'Error: Invalid VM Name\n', code: 1 });
   await runWithoutFile(world, prints);
