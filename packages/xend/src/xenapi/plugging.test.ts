@@ -74,6 +74,20 @@ test.each([
   expect(await api.ask('VBD.get_type', vbd)).toBe(shown);
 });
 
+test('a CD drive without a disc, and with one', async () => {
+  const [sr] = await api.ask<string[]>('SR.get_by_name_label', 'Local');
+  const vdiAt = (location: string) =>
+    api.ask<string>('VDI.create', { SR: sr!, virtual_size: '-1', name_label: 'd', other_config: { location } });
+  const [none, disc] = [await vdiAt(''), await vdiAt('file:/disc')];
+  const vbd = await api.ask<string>('VBD.create', { VM: vm, VDI: none, device: 'hdc', mode: 'RO', type: 'CD' });
+  const params = (): Promise<string | undefined> =>
+    fixture.store.tryRead(`/local/domain/0/backend/vbd/${domid}/5632/params`);
+  expect([await api.ask('VBD.get_VDI', vbd), await api.ask('VDI.get_virtual_size', none)]).toEqual([none, '0']);
+  expect(await params()).toBe('');
+  await api.ask('VBD.media_change', vbd, disc);
+  expect([await api.ask('VBD.get_VDI', vbd), await params()]).toEqual([disc, '/disc']);
+});
+
 test('an interface, and what goes through it', async () => {
   const vif = await api.ask<string>('VIF.create', { VM: vm, network: '', MAC: '', MTU: '9000' });
   expect(await backends('vif')).toEqual(['0']);

@@ -9,7 +9,7 @@ import { localSr, networkOf } from './devices.ts';
 import { machineOfSxp, type Disk, type Machine } from './machine.ts';
 import { machineOfXml } from './machine-xml.ts';
 import type { XenApi } from './session.ts';
-import { structOf, textOf } from './values.ts';
+import { structOf } from './values.ts';
 
 /** `transient` for a machine that goes when its domain ends, as `xm create` makes them and `xm new` does not. */
 export const createFromSxp = (api: XenApi, config: Sxp, transient: boolean): Promise<string> =>
@@ -51,8 +51,8 @@ async function vdisOf(api: XenApi, disks: readonly Disk[], made: string[]): Prom
   if (disks.length === 0) return [];
   const byLocation = new Map<string, string>();
   for (const [ref, record] of await api.records('VDI.get_all_records')) {
-    const location = textOf(structOf(record['other_config'])['location']);
-    if (location !== '' && !byLocation.has(location)) byLocation.set(location, ref);
+    const { location } = structOf(record['other_config']);
+    if (typeof location === 'string' && !byLocation.has(location)) byLocation.set(location, ref);
   }
   const vdis: string[] = [];
   for (const { uname, mode, sizeBytes } of disks) {

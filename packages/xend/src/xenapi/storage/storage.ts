@@ -215,8 +215,10 @@ export class Storage {
   async create(request: VdiRequest): Promise<Vdi> {
     const sr = this.repository(request.sr);
     if (!sr) throw handleInvalid('SR', request.sr);
-    const location = request.otherConfig['location'] ?? '';
-    if (sr.type === 'local' && location !== '') return this.#name(request, location);
+    const { location } = request.otherConfig;
+    // A place that is empty, and no size: a CD drive without a disc, as xm's create sends it.
+    const isImage = location === undefined || (location === '' && request.virtualSize > 0);
+    if (sr.type === 'local' && !isImage) return this.#name(request, location);
     checkSize(request.virtualSize, sr.type);
     await this.#checkSpace(sr, request.virtualSize, request.nameLabel);
     return this.#make(sr, request, '', (path, format) => createImage(path, format, request.virtualSize));
@@ -224,7 +226,7 @@ export class Storage {
 
   /** A disk that is an image of somebody else's. */
   async #name(request: VdiRequest, location: string): Promise<Vdi> {
-    if (!/^(file|phy|tap2?:[a-z0-9]+):./.test(location)) {
+    if (location !== '' && !/^(file|phy|tap2?:[a-z0-9]+):./.test(location)) {
       throw valueNotSupported('VDI.other_config location', location, 'file:, phy: or tap: is required');
     }
     const file = /^file:(.+)$/.exec(location)?.[1];
@@ -232,7 +234,7 @@ export class Storage {
     this.#checkRoom();
     return this.#put(randomUUID(), {
       ...recordOf(request),
-      virtual_size: size?.isFile() ? size.size : request.virtualSize,
+      virtual_size: size?.isFile() ? size.size : Math.max(0, request.virtualSize),
       location,
       path: '',
       state: 'ready',
