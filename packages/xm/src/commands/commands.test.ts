@@ -159,6 +159,7 @@ const cases: readonly Case[] = [
 
   { line: 'save a f', answers: { 'xend.domain.save': fault(2, 'no room') }, code: 1, out: /^Usage: xm save/, err: 'Error: no room\n' },
   { line: 'suspend a', answers: { 'xend.domain.suspend': fault(3, 'a') }, code: 3, err: "Error: Domain 'a' does not exist.\n" },
+  { line: 'domstate --bogus', code: 1, out: /^Usage: xm domstate/, err: 'Error: option --bogus not recognized\n' },
   { line: 'top x', code: 1, out: /^Usage: xm top/, err: "Error: 'xm top' requires 0 arguments.\n\n" },
   { line: 'serve x', code: 1, out: /^Usage: xm serve/, err: "Error: 'xm serve' requires 0 arguments.\n\n" },
 ]; // prettier-ignore

@@ -75,7 +75,12 @@ const STATE_WORDS: readonly (readonly [string, string])[] = [
 
 export const domstate: Run = async (context, args) => {
   const { world, server } = context;
-  const [name = ''] = args;
+  // Xen 4.4 reads options here that it has no use for.
+  const { words } = getopt(args, [
+    { name: 's', short: 's' },
+    { name: 'domname', long: 'domname', takesValue: true },
+  ]);
+  const [name = ''] = words;
   const [domain] = await domains(context, [name]);
   const state = domain === undefined ? '' : (atomText(childValue(domain, 'state')) ?? '');
   if (state === '') {
