@@ -1,5 +1,5 @@
 import { Errno } from '@xenhost/base';
-import { SharedInfo, Shutdown, VIRQ } from '@xenhost/xen-abi';
+import { DOMID, SharedInfo, Shutdown, VIRQ } from '@xenhost/xen-abi';
 import { MAX_VCPUS_PER_DOMAIN } from '../state/memory-map.ts';
 import { DomainFlag, VcpuFlag } from '../state/records.ts';
 import { MS, TestHost } from '../test-host.test-kit.ts';
@@ -31,6 +31,15 @@ describe('creation', () => {
       return true;
     });
     expect(order).toEqual([2, 77]);
+  });
+
+  test('once the ids are through, those of domains that are still there are passed over', () => {
+    const host = new TestHost();
+    const [kept, gone] = [host.domain(), host.domain()];
+    while (host.lifecycle.destroy(gone) === 'continue');
+    host.core.header.nextDomid = DOMID.FIRST_RESERVED - 1;
+    expect(host.domain().domid).toBe(DOMID.FIRST_RESERVED - 1);
+    expect([kept.domid, host.domain().domid, host.domain().domid]).toEqual([1, 2, 3]);
   });
 
   test('a new domain is paused and has a wall clock', () => {
