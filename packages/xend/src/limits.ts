@@ -22,9 +22,14 @@ export const MAX_WAITING_PASSWORD_CHECKS = 64;
 export const PASSWORD_CHECK_TIMEOUT_MS = 60_000;
 /** Characters of a name or password given at login. */
 export const MAX_CREDENTIAL_LENGTH = 512;
-/** How long a relocation client may stay silent, and bytes of its one line. */
+/** How long the other host may be silent between two lines, within an image (its guest suspends itself), and restoring it. */
 export const RELOCATION_TIMEOUT_MS = 30_000;
-export const MAX_RELOCATION_LINE = 1024;
+export const RELOCATION_IMAGE_TIMEOUT_MS = 150_000;
+export const RELOCATION_ANSWER_TIMEOUT_MS = 300_000;
+/** How long an error of the other host is waited for when sending failed. */
+export const RELOCATION_ERROR_TIMEOUT_MS = 3_000;
+/** Domains that are received at a time. */
+export const MAX_RELOCATIONS = 4;
 /** Bytes of xend.log before it is renamed to xend.log.1. */
 export const MAX_LOG_BYTES = 1 << 20;
 /** Characters of a domain's name: it becomes part of xenstore values and file names. */

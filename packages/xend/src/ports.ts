@@ -101,6 +101,8 @@ export interface XendSettings {
   readonly dom0Ballooning: boolean;
   /** vCPUs of Domain-0; 0: all that it has (dom0-cpus). */
   readonly dom0Vcpus: number;
+  /** How other hosts are reached that domains are moved to (xend-relocation-ssl, -port, -ssl-port). */
+  readonly relocation: { readonly ssl: boolean; readonly port: number; readonly sslPort: number };
   /** Screens of guests; Xen 4.4's defaults without. */
   readonly screen?: ScreenSettings;
 }

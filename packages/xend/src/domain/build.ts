@@ -5,6 +5,7 @@
 import { Errno, XenError } from '@xenhost/base';
 import { DomBuildError, type BuiltDomain } from '@xenhost/libxenctrl';
 import { cpuMask } from '../config/cpus.ts';
+import type { VmConfig } from '../config/types.ts';
 import { createDevice, connectedDevices, removeDevice, type DeviceModules } from '../device/controller.ts';
 import type { DeviceModels } from '../device-model/device-models.ts';
 import { XendError, messageOf } from '../errors.ts';
@@ -66,7 +67,7 @@ async function build(vm: Vm, modules: BuildModules, undo: UndoStack): Promise<Li
     isNew && config.image.ramdisk ? await readImage(modules, config.image.ramdisk, 'Kernel ramdisk') : undefined;
   const poolId = await modules.poolId(config.poolName);
   const memoryKiB = config.memoryMiB * 1024;
-  await waitForMemory(modules, memoryKiB + DOMAIN_OVERHEAD_KIB);
+  await requireMemory(modules, config);
 
   undo.push('remove its machine nodes', () => removeTree(store, vm.vmPath));
   await store.write(`${vm.vmPath}/${CREATION_IN_PROGRESS}`, 'True');
@@ -205,6 +206,10 @@ async function setAffinities(
     }
   }
 }
+
+/** Throws XendError when there is not enough for a machine, now and soon. */
+export const requireMemory = (modules: BuildModules, config: VmConfig): Promise<void> =>
+  waitForMemory(modules, config.memoryMiB * 1024 + DOMAIN_OVERHEAD_KIB);
 
 /** Waits a little for memory of domains that are going; Domain-0 has none that it could give up. */
 async function waitForMemory(modules: BuildModules, needKiB: number): Promise<void> {

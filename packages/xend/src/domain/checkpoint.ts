@@ -1,12 +1,8 @@
-/**
- * A machine's memory in a file: save, restore, suspend, resume; and what migrate checks before it says that it cannot
- * (Xen 4.4 `XendDomain.py`, `XendCheckpoint.py`).
- */
+/** A machine's memory in a file: save, restore, suspend, resume (Xen 4.4 `XendDomain.py`, `XendCheckpoint.py`). */
 import { access, open, rename, rm, type FileHandle } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { bytesOf, XenError } from '@xenhost/base';
 import { ShutdownReason } from '@xenhost/libxenctrl';
-import { parseSxp, prettySxp } from '@xenhost/sxp';
+import { parseSxp, prettySxp, type Sxp } from '@xenhost/sxp';
 import { CpuUserRegs, VcpuGuestContext } from '@xenhost/xen-abi';
 import { parseVmConfig } from '../config/parse.ts';
 import { storedConfigSxp } from '../config/sxp.ts';
@@ -14,33 +10,33 @@ import type { VmConfig } from '../config/types.ts';
 import { waitForDevices } from '../device/controller.ts';
 import { InvalidDomainError, XendError, messageOf } from '../errors.ts';
 import { takeNumbers, withNumbers } from '../image/device-numbers.ts';
-import { FileSink, FileSource, MAX_CONFIG_BYTES, SAVE_SIGNATURE, VALID_ASSISTS } from '../image/format.ts';
-import { restoreGuestImage } from '../image/restore.ts';
+import {
+  FileSink, FileSource, MAX_CONFIG_BYTES, SAVE_SIGNATURE, VALID_ASSISTS, type ImageSource,
+} from '../image/format.ts'; // prettier-ignore
+import { readImageIndex, restoreGuestImage } from '../image/restore.ts';
 import { writeGuestImage } from '../image/save.ts';
 import { SUSPEND_POLL_MS, SUSPEND_TIMEOUT_MS } from '../limits.ts';
 import type { DomainManager } from './manager.ts';
 import { domainPath, type Live, type Vm } from './vm.ts';
 import { xcErrorText } from './xc-error.ts';
 
-const RELOCATION_PORT = 8002;
-const RELOCATION_SSL_PORT = 8003;
-const CONNECT_TIMEOUT_MS = 30_000;
 /** What SCHEDOP_shutdown answers a guest that goes on in the same domain (SUSPEND_CANCEL). */
 const SUSPEND_CANCELLED = 1n;
 
 /** strerror's text of a node error, as Python's OSError carries it. */
-function osText(error: unknown): string {
+export function osText(error: unknown): string {
   const { code } = error as NodeJS.ErrnoException;
   const texts: Readonly<Record<string, string>> = {
     ENOENT: 'No such file or directory', EACCES: 'Permission denied', EISDIR: 'Is a directory', EROFS: 'Read-only file system',
     ENOTDIR: 'Not a directory', ENOSPC: 'No space left on device', ENAMETOOLONG: 'File name too long', EPERM: 'Operation not permitted',
-    ECONNREFUSED: 'Connection refused', EHOSTUNREACH: 'No route to host', ETIMEDOUT: 'timed out', ENOTFOUND: 'Name or service not known',
+    ECONNREFUSED: 'Connection refused', ECONNRESET: 'Connection reset by peer', EPIPE: 'Broken pipe', EHOSTUNREACH: 'No route to host', ETIMEDOUT: 'timed out', ENOTFOUND: 'Name or service not known',
     EAI_AGAIN: 'Temporary failure in name resolution', EINVAL: 'Invalid argument', ERR_INVALID_ARG_VALUE: 'Invalid argument',
   }; // prettier-ignore
   return texts[code ?? ''] ?? messageOf(error);
 }
 
-async function running(manager: DomainManager, vm: Vm, what: string, asked: string): Promise<void> {
+/** Throws XendError. */
+export async function running(manager: DomainManager, vm: Vm, what: string, asked: string): Promise<void> {
   if (vm.live?.domid === 0) throw new XendError(`Cannot ${what} privileged domain ${asked}`);
   await manager.refresh();
   if (!vm.live || vm.state !== 'running') throw new XendError('Domain is not running');
@@ -68,6 +64,14 @@ export async function save(manager: DomainManager, vm: Vm, asked: string, path: 
   }
 }
 
+/** What stands before the guest's memory. */
+export function imageHead(config: Sxp): Buffer {
+  const text = Buffer.from(prettySxp(config));
+  const length = Buffer.alloc(4);
+  length.writeInt32BE(text.length);
+  return Buffer.concat([Buffer.from(SAVE_SIGNATURE, 'latin1'), length, text]);
+}
+
 /** The guest suspends itself, its memory is written, and it ends; when anything fails it goes on. */
 async function writeTo(manager: DomainManager, vm: Vm, file: FileHandle, path: string, goOn: boolean): Promise<void> {
   const live = vm.live;
@@ -76,10 +80,7 @@ async function writeTo(manager: DomainManager, vm: Vm, file: FileHandle, path: s
   await suspendGuest(manager, vm, live);
   try {
     const sink = new FileSink(file);
-    const config = Buffer.from(prettySxp(storedConfigSxp(await withNumbers(vm, manager.ports.store))));
-    const length = Buffer.alloc(4);
-    length.writeInt32BE(config.length);
-    await sink.bytes(Buffer.concat([Buffer.from(SAVE_SIGNATURE, 'latin1'), length, config]));
+    await sink.bytes(imageHead(storedConfigSxp(await withNumbers(vm, manager.ports.store))));
     await writeGuestImage(xc, live.domid, sink);
     await file.sync();
   } catch (error) {
@@ -96,7 +97,7 @@ async function writeTo(manager: DomainManager, vm: Vm, file: FileHandle, path: s
 }
 
 /** Asks the guest by control/shutdown and waits until it has. Throws XendError. */
-async function suspendGuest(manager: DomainManager, vm: Vm, live: Live): Promise<void> {
+export async function suspendGuest(manager: DomainManager, vm: Vm, live: Live): Promise<void> {
   const { ports } = manager;
   const { xc, store } = ports;
   const node = `${domainPath(live.domid)}/control/shutdown`;
@@ -119,7 +120,7 @@ async function suspendGuest(manager: DomainManager, vm: Vm, live: Live): Promise
 }
 
 /** xc_domain_resume, the fast one: the guest's call that suspended says that nothing came of it. */
-async function goOnInPlace(manager: DomainManager, live: Live): Promise<void> {
+export async function goOnInPlace(manager: DomainManager, live: Live): Promise<void> {
   const { xc, store } = manager.ports;
   const context = await xc.vcpuGetcontext(live.domid, 0);
   const at = VcpuGuestContext.offsets.user_regs + CpuUserRegs.offsets.rax;
@@ -153,12 +154,10 @@ export async function restore(manager: DomainManager, path: string, paused: bool
 
 async function readFrom(manager: DomainManager, file: FileHandle, paused: boolean): Promise<Vm> {
   const source = new FileSource(file);
-  const { config, numbers } = takeNumbers(await readConfig(source));
-  const { xc, store } = manager.ports;
-  const vm = await manager.createFrom(config, (options) => restoreGuestImage(xc, source, options), numbers);
+  const { config } = await readConfig(source);
+  const vm = await restoreFrom(manager, source, config);
   try {
-    await waitForDevices(vm, store, manager.settings.deviceCreateTimeoutMs);
-    if (!paused && vm.live) await xc.domainUnpause(vm.live.domid);
+    if (!paused && vm.live) await manager.ports.xc.domainUnpause(vm.live.domid);
     return vm;
   } catch (error) {
     await manager.destroy(vm);
@@ -166,15 +165,43 @@ async function readFrom(manager: DomainManager, file: FileHandle, paused: boolea
   }
 }
 
-/** What stands before the guest's memory. Throws XendError. */
-async function readConfig(source: FileSource): Promise<VmConfig> {
+/**
+ * A machine of an image whose head was read: paused, its devices connected. Calls `whenRead` when it has the last byte of
+ * it. Throws; nothing is left then.
+ */
+export async function restoreFrom(
+  manager: DomainManager,
+  source: ImageSource,
+  saved: VmConfig,
+  whenRead: () => void = () => undefined,
+): Promise<Vm> {
+  const { config, numbers } = takeNumbers(saved);
+  if (Number(config.image.platform.get('nomigrate') ?? 0) !== 0) {
+    throw new XendError('cannot restore non-migratable domain');
+  }
+  const { xc, store } = manager.ports;
+  const index = await readImageIndex(source);
+  whenRead();
+  const vm = await manager.createFrom(config, (options) => restoreGuestImage(xc, source, index, options), numbers);
+  try {
+    await waitForDevices(vm, store, manager.settings.deviceCreateTimeoutMs);
+    return vm;
+  } catch (error) {
+    await manager.destroy(vm);
+    throw error;
+  }
+}
+
+/** What stands before the guest's memory, as it was written and as it is read. Throws XendError. */
+export async function readConfig(source: ImageSource): Promise<{ readonly sxp: Sxp; readonly config: VmConfig }> {
   const signature = (await source.bytes(SAVE_SIGNATURE.length).catch(() => Buffer.alloc(0))).toString('latin1');
   if (signature !== SAVE_SIGNATURE) throw new XendError(`not a valid guest state file: found '${signature}'`);
   const length = (await source.bytes(4)).readInt32BE();
   if (length <= 0 || length > MAX_CONFIG_BYTES) throw new XendError('not a valid guest state file: config length');
   const text = (await source.bytes(length)).toString('utf8');
   try {
-    return parseVmConfig(parseSxp(text));
+    const sxp = parseSxp(text);
+    return { sxp, config: parseVmConfig(sxp) };
   } catch (error) {
     throw new XendError(`not a valid guest state file: config parse: ${messageOf(error)}`, { cause: error });
   }
@@ -224,47 +251,5 @@ export async function resume(manager: DomainManager, asked: string, paused: bool
   } catch (error) {
     const text = error instanceof InvalidDomainError ? error.asked : messageOf(error);
     throw new XendError(`Error occurred when resuming: ${text}`, { cause: error });
-  }
-}
-
-export interface MigrateOptions {
-  readonly live: boolean;
-  /** 0: the relocation port. */
-  readonly port: number;
-  readonly node: number;
-  readonly ssl: boolean;
-  readonly changeHomeServer: boolean;
-}
-
-export async function migrate(
-  manager: DomainManager,
-  vm: Vm,
-  asked: string,
-  host: string,
-  options: MigrateOptions,
-): Promise<void> {
-  await running(manager, vm, 'migrate', asked);
-  if (options.changeHomeServer && !vm.managed) throw new XendError('Domain is not a managed domain');
-  const port = options.port === 0 ? (options.ssl ? RELOCATION_SSL_PORT : RELOCATION_PORT) : options.port;
-  await reach(host, port);
-  throw new XendError(`Cannot migrate domain ${asked}: relocation is not supported in this version`);
-}
-
-/** Whether anybody listens there. Throws XendError. */
-async function reach(host: string, port: number): Promise<void> {
-  try {
-    await new Promise<void>((resolve, reject) => {
-      if (!(port > 0 && port < 65536)) throw new XendError("can't connect: port must be 0-65535");
-      const socket = connect({ host, port, timeout: CONNECT_TIMEOUT_MS });
-      socket.once('connect', () => {
-        socket.destroy();
-        resolve();
-      });
-      socket.once('timeout', () => socket.destroy(Object.assign(new Error('timed out'), { code: 'ETIMEDOUT' })));
-      socket.once('error', reject);
-    });
-  } catch (error) {
-    if (error instanceof XendError) throw error;
-    throw new XendError(`can't connect: ${osText(error)}`, { cause: error });
   }
 }

@@ -27,7 +27,7 @@ import { removeTree, writeName, writeVmDetails } from '../store/nodes.ts';
 import { sweepStore } from '../store/sweep.ts';
 import { adoptDomain, DOM0_NAME } from './adopt.ts';
 import { isXenstoreError } from '@xenhost/xenstore-client';
-import { buildDomain, destroyDomain, type BuildModules } from './build.ts';
+import { buildDomain, destroyDomain, requireMemory, type BuildModules } from './build.ts';
 import { followUnplugged } from './device-operations.ts';
 import { handleExit } from './exit.ts';
 import { Mutex } from './mutex.ts';
@@ -88,6 +88,11 @@ export class DomainManager {
   /** Where a suspended machine's memory is. */
   checkpointPath(vm: Vm): string {
     return this.#managed.checkpointPath(vm.uuid);
+  }
+
+  /** Folder of all that outlives xend. */
+  get stateDirectory(): string {
+    return this.#managed.directory;
   }
 
   /** Finds what runs and what is stored, takes away what an earlier xend left half done, writes Domain-0's own nodes. */
@@ -336,8 +341,20 @@ export class DomainManager {
   async createFrom(given: VmConfig, restore: BuildPvDomain, numbers: DeviceNumbers): Promise<Vm> {
     this.#refuseDuplicate(given);
     const vm = this.#stored.get(given.uuid) ?? new Vm(given);
+    const { config } = vm;
     vm.config = given;
-    return this.#build(vm, { restore, numbers });
+    try {
+      return await this.#build(vm, { restore, numbers });
+    } catch (error) {
+      vm.config = config;
+      throw error;
+    }
+  }
+
+  /** Whether a machine that is about to come could be made here. Throws XendError. */
+  async requireRoom(config: VmConfig): Promise<void> {
+    this.#refuseDuplicate(config);
+    await requireMemory(this.modules, config);
   }
 
   /** Gives a stored machine a domain. Throws XendError. */

@@ -56,7 +56,7 @@ async function openServer(spec: ServerSpec, modules: ServerModules, budget: Body
     hosts: isUnix(spec.address) ? undefined : spec.hosts,
     anyLineEnd: isUnix(spec.address),
   };
-  if (spec.service === 'relocation') return openRelocation(spec, options);
+  if (spec.service === 'relocation') return openRelocation(spec, options, modules);
   const server = buildHttp(spec, options, modules, budget);
   const port = await listen(server, spec);
   return { spec, port, close: () => server.close() };
@@ -72,8 +72,12 @@ function buildHttp(spec: ServerSpec, options: HttpOptions, modules: ServerModule
   return buildServer(options, { log, budget, answer: answers });
 }
 
-async function openRelocation(spec: ServerSpec, options: HttpOptions): Promise<OpenServer> {
-  const { server, close } = buildRelocationServer(options);
+async function openRelocation(
+  spec: ServerSpec,
+  options: HttpOptions,
+  { context, log }: ServerModules,
+): Promise<OpenServer> {
+  const { server, close } = buildRelocationServer(options, { manager: context.manager, log });
   const { address, key } = spec;
   try {
     if (isUnix(address)) await claimUnixPath(address.path, address.folderMode);
@@ -102,7 +106,7 @@ function announcement({ service, address, tls, auth }: ServerSpec): [string, str
       : `${host}:${port}`;
   switch (service) {
     case 'relocation':
-      return ['relocate', `Opening relocation server on ${place}: it refuses domains.`];
+      return ['relocate', `Opening ${tls ? 'SSL ' : ''}relocation server on ${place}.`];
     case 'sxp':
       return ['SrvServer', `Opening HTTP server on ${place}.`];
     case 'xmlrpc':

@@ -155,11 +155,11 @@ function talk(port: number, text: string): Promise<string> {
   });
 }
 
-it('tells who wants to bring a domain that it takes none', async () => {
+it('answers on the relocation port', async () => {
   const open = await start({ service: 'relocation', key: 'k', address: local });
   const port = open.portOf('relocation') ?? 0;
   expect(await talk(port, 'receive\n')).toMatch(
-    /^\(err \(type XendError\) \(value 'this host does not receive domains/,
+    /^\(ready receive\)\n\(err \(type XendError\) \(value "not a valid guest state file/,
   );
   expect(await talk(port, 'dance\n')).toBe("(err (type XendError) (value 'Invalid operation: dance'))\n");
   expect(await talk(port, 'help\n')).toBe('(help help quit receive sslreceive)\n');

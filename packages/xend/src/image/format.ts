@@ -22,17 +22,10 @@ export const EXTENDED_STATE_HEAD = 16;
 /** Chunks that are no pages (XC_SAVE_ID_*). */
 export const SaveId = { vcpuInfo: -2, tscInfo: -7, lastCheckpoint: -9 } as const;
 
-/** Writes one after the other. */
-export class FileSink {
-  readonly #file: FileHandle;
-
-  constructor(file: FileHandle) {
-    this.#file = file;
-  }
-
-  async bytes(bytes: Uint8Array): Promise<void> {
-    await this.#file.writeFile(bytes);
-  }
+/** Where an image goes, one part after the other. */
+export abstract class ImageSink {
+  /** Resolves when it may be given more. */
+  abstract bytes(bytes: Uint8Array): Promise<void>;
 
   async words(...values: readonly bigint[]): Promise<void> {
     await this.bytes(new Uint8Array(BigUint64Array.from(values).buffer));
@@ -43,27 +36,26 @@ export class FileSink {
   }
 }
 
-/** Reads one after the other; a file that ends too soon is refused. */
-export class FileSource {
+export class FileSink extends ImageSink {
   readonly #file: FileHandle;
-  /** Where the next read begins. */
-  position = 0;
 
   constructor(file: FileHandle) {
+    super();
     this.#file = file;
   }
 
-  async bytes(length: number): Promise<Buffer> {
-    const buffer = Buffer.alloc(length);
-    let done = 0;
-    while (done < length) {
-      const { bytesRead } = await this.#file.read(buffer, done, length - done, this.position + done);
-      if (bytesRead === 0) throw new XendError('the guest state file is truncated');
-      done += bytesRead;
-    }
-    this.position += length;
-    return buffer;
+  async bytes(bytes: Uint8Array): Promise<void> {
+    await this.#file.writeFile(bytes);
   }
+}
+
+/** Where an image comes from, one part after the other. What ends too soon is refused with a XendError. */
+export abstract class ImageSource {
+  abstract bytes(length: number): Promise<Buffer>;
+  /** Passes over pages that are wanted when all that follows is known. Resolves to where they will be. */
+  abstract pagesLater(length: number): Promise<number>;
+  /** Pages that were passed over. */
+  abstract pagesAt(position: number, length: number): Promise<Buffer>;
 
   async word(): Promise<bigint> {
     return (await this.bytes(8)).readBigUInt64LE();
@@ -71,5 +63,39 @@ export class FileSource {
 
   async int(): Promise<number> {
     return (await this.bytes(4)).readInt32LE();
+  }
+}
+
+export class FileSource extends ImageSource {
+  readonly #file: FileHandle;
+  /** Where the next read begins. */
+  #position = 0;
+
+  constructor(file: FileHandle) {
+    super();
+    this.#file = file;
+  }
+
+  async bytes(length: number): Promise<Buffer> {
+    const buffer = await this.pagesAt(this.#position, length);
+    this.#position += length;
+    return buffer;
+  }
+
+  pagesLater(length: number): Promise<number> {
+    const position = this.#position;
+    this.#position += length;
+    return Promise.resolve(position);
+  }
+
+  async pagesAt(position: number, length: number): Promise<Buffer> {
+    const buffer = Buffer.alloc(length);
+    let done = 0;
+    while (done < length) {
+      const { bytesRead } = await this.#file.read(buffer, done, length - done, position + done);
+      if (bytesRead === 0) throw new XendError('the guest state file is truncated');
+      done += bytesRead;
+    }
+    return buffer;
   }
 }

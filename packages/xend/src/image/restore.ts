@@ -1,6 +1,6 @@
 /**
- * Builds a PV guest from what save wrote (Xen 4.4 `xc_domain_restore.c`). The file is read twice: first what pages there
- * are, so that all have frames when the page tables that name them come. Nothing in the file is believed unchecked.
+ * Builds a PV guest from what save wrote (Xen 4.4 `xc_domain_restore.c`). Pages come last, so that all of them have
+ * frames when the page tables that name them come. Nothing in an image is believed unchecked.
  */
 import { bytesOf, evtchnPort } from '@xenhost/base';
 import type { BuildPvOptions, BuiltDomain, ExtendedState } from '@xenhost/libxenctrl';
@@ -13,7 +13,7 @@ import { XendError } from '../errors.ts';
 import { MAX_GUEST_PFNS, MAX_VCPUS } from '../limits.ts';
 import type { Hypervisor } from '../ports.ts';
 import {
-  BATCH_PAGES, EXTENDED_CONTEXT_BYTES, EXTENDED_INFO, EXTENDED_STATE_HEAD, SaveId, VALID_ASSISTS, type FileSource,
+  BATCH_PAGES, EXTENDED_CONTEXT_BYTES, EXTENDED_INFO, EXTENDED_STATE_HEAD, SaveId, VALID_ASSISTS, type ImageSource,
 } from './format.ts'; // prettier-ignore
 import { hasPage, tableLevel, translateTable } from './tables.ts';
 
@@ -22,25 +22,52 @@ const ENTRIES_PER_PAGE = PAGE_SIZE / 8;
 const MAX_EXTENDED_INFO = 1 << 16;
 const MAX_EXTENDED_STATE = 1 << 16;
 const PFN_MASK = 0x0fff_ffff;
+/** A type is the four bits above a pfn. */
+const TYPE_SHIFT = 28;
+const NO_FRAME = 0xff;
 const MAX_GDT_FRAMES = 16;
+/** Numbers of frames that are not there are read so many at a time. */
+const UNMAPPED_AT_ONCE = 1 << 16;
 const VCPU_INFO_BYTES = 64;
 const LEGACY_VCPUS = 32;
 /** `evtchn_pending_sel` in vcpu_info. */
 const PENDING_SEL = 8;
 
 interface Batch {
-  readonly pfns: readonly number[];
-  readonly types: readonly number[];
-  /** Where its pages are in the file. */
+  readonly pfns: Uint32Array;
+  readonly types: Uint32Array;
+  /** Where its pages are. */
   readonly position: number;
 }
 
-interface ImageIndex {
+/** Type of each pfn that there is: a byte a frame, as whoever sends an image says how many there are. */
+class FrameTypes {
+  readonly #types: Uint8Array;
+
+  constructor(size: number) {
+    this.#types = new Uint8Array(size).fill(NO_FRAME);
+  }
+
+  get(pfn: number): number | undefined {
+    const type = this.#types[pfn] ?? NO_FRAME;
+    return type === NO_FRAME ? undefined : (type << TYPE_SHIFT) >>> 0;
+  }
+
+  set(pfn: number, type: number): void {
+    this.#types[pfn] = type >>> TYPE_SHIFT;
+  }
+
+  *[Symbol.iterator](): Generator<readonly [pfn: number, type: number]> {
+    for (const [pfn, type] of this.#types.entries()) if (type !== NO_FRAME) yield [pfn, (type << TYPE_SHIFT) >>> 0];
+  }
+}
+
+/** All of an image but its pages, checked. */
+export interface ImageIndex {
   readonly p2mSize: number;
   readonly p2mFramePfns: readonly number[];
   readonly batches: readonly Batch[];
-  /** Type of each pfn that there is. */
-  readonly types: ReadonlyMap<number, number>;
+  readonly types: FrameTypes;
   readonly contexts: ReadonlyMap<number, Uint8Array>;
   readonly extendedContexts: ReadonlyMap<number, Uint8Array>;
   readonly extended: ReadonlyMap<number, ExtendedState>;
@@ -48,15 +75,15 @@ interface ImageIndex {
   readonly sharedInfo: Uint8Array;
 }
 
-/** Memory, tables and vCPUs into a domain that was just created. `source` stands after the configuration. */
+/** Memory, tables and vCPUs into a domain that was just created; `index` is what `source` was read for. */
 export async function restoreGuestImage(
   xc: Hypervisor,
-  source: FileSource,
+  source: ImageSource,
+  index: ImageIndex,
   { domid, storePort = 0, consolePort = 0 }: Pick<BuildPvOptions, 'domid' | 'storePort' | 'consolePort'>,
 ): Promise<BuiltDomain> {
-  const index = await readIndex(source);
   const p2m = new Uint32Array(index.p2mSize).fill(INVALID_MFN);
-  const pfns = Uint32Array.from([...index.types].flatMap(([pfn, type]) => (hasPage(type) ? [pfn] : [])));
+  const pfns = framesWithPages(index.types);
   const mfns = await xc.domainPopulatePhysmap(domid, pfns);
   for (const [i, pfn] of pfns.entries()) p2m[pfn] = mfns[i] ?? INVALID_MFN;
   const mfnOf = (pfn: number): number => p2m[pfn] ?? INVALID_MFN;
@@ -88,9 +115,16 @@ export async function restoreGuestImage(
   };
 }
 
+function framesWithPages(types: FrameTypes): Uint32Array {
+  const pfns: number[] = [];
+  for (const [pfn, type] of types) if (hasPage(type)) pfns.push(pfn);
+  return Uint32Array.from(pfns);
+}
+
 const bad = (what: string): XendError => new XendError(`the guest state file is damaged: ${what}`);
 
-async function readIndex(source: FileSource): Promise<ImageIndex> {
+/** Reads what follows the configuration. Throws XendError when it is damaged. */
+export async function readImageIndex(source: ImageSource): Promise<ImageIndex> {
   const p2mSize = Number(await source.word());
   if (p2mSize === 0 || p2mSize > MAX_GUEST_PFNS) throw bad(`${p2mSize} frames of memory`);
   if ((await source.word()) !== EXTENDED_INFO) throw bad('no extended information');
@@ -99,14 +133,18 @@ async function readIndex(source: FileSource): Promise<ImageIndex> {
   const list = await source.bytes(nrP2mFrames * 8);
   const p2mFramePfns = Array.from({ length: nrP2mFrames }, (_, i) => Number(list.readBigUInt64LE(i * 8)));
   const batches: Batch[] = [];
-  const types = new Map<number, number>();
+  const types = new FrameTypes(p2mSize);
   let vcpus: readonly number[] = [0];
   let tsc: ImageIndex['tsc'] = { mode: 0, gtscKhz: 0, incarnation: 0, elapsedNs: 0n };
   for (let id = await source.int(); id !== 0; id = await source.int()) {
     if (id > 0) {
       const batch = await readBatch(source, id, p2mSize);
       batches.push(batch);
-      for (const [i, pfn] of batch.pfns.entries()) types.set(pfn, batch.types[i] ?? 0);
+      for (const [i, pfn] of batch.pfns.entries()) {
+        // Whoever sends more than there can be would fill memory and disk.
+        if (types.get(pfn) !== undefined) throw bad(`frame ${pfn} comes twice`);
+        types.set(pfn, batch.types[i] ?? 0);
+      }
     } else if (id === SaveId.vcpuInfo) vcpus = await readVcpus(source);
     else if (id === SaveId.tscInfo) {
       const [mode, elapsedNs] = [await source.int(), await source.word()];
@@ -115,7 +153,9 @@ async function readIndex(source: FileSource): Promise<ImageIndex> {
   }
   const nrUnmapped = await source.int();
   if (nrUnmapped < 0 || nrUnmapped > p2mSize) throw bad(`${nrUnmapped} frames that are not there`);
-  await source.bytes(nrUnmapped * 8);
+  for (let left = nrUnmapped; left > 0; left -= UNMAPPED_AT_ONCE) {
+    await source.bytes(Math.min(left, UNMAPPED_AT_ONCE) * 8);
+  }
   const contexts = new Map<number, Uint8Array>();
   const extendedContexts = new Map<number, Uint8Array>();
   const extended = new Map<number, ExtendedState>();
@@ -138,7 +178,7 @@ interface ExtendedInfo {
 }
 
 /** Blocks of four letters and a length; the size of a context tells 64-bit guests. */
-async function readExtendedInfo(source: FileSource): Promise<ExtendedInfo> {
+async function readExtendedInfo(source: ImageSource): Promise<ExtendedInfo> {
   const total = await source.int();
   if (total < 8 || total > MAX_EXTENDED_INFO) throw bad('extended information without end');
   const block = await source.bytes(total);
@@ -159,23 +199,22 @@ async function readExtendedInfo(source: FileSource): Promise<ExtendedInfo> {
   return { hasExtendedContexts, extendedBytes };
 }
 
-async function readBatch(source: FileSource, count: number, p2mSize: number): Promise<Batch> {
+async function readBatch(source: ImageSource, count: number, p2mSize: number): Promise<Batch> {
   if (count > BATCH_PAGES) throw bad(`a batch of ${count} pages`);
   const entries = await source.bytes(count * 8);
-  const pfns: number[] = [];
-  const types: number[] = [];
+  const pfns = new Uint32Array(count);
+  const types = new Uint32Array(count);
   for (let i = 0; i < count; i += 1) {
-    const entry = Number(BigInt.asUintN(32, entries.readBigUInt64LE(i * 8)));
-    pfns.push(entry & PFN_MASK);
-    types.push((entry & ~PFN_MASK) >>> 0);
+    const entry = entries.readUInt32LE(i * 8);
+    pfns[i] = entry & PFN_MASK;
+    types[i] = entry & ~PFN_MASK;
   }
   if (pfns.some((pfn) => pfn >= p2mSize)) throw bad('a page beyond its memory');
-  const { position } = source;
-  source.position += types.filter(hasPage).length * PAGE_SIZE;
+  const position = await source.pagesLater(types.filter(hasPage).length * PAGE_SIZE);
   return { pfns, types, position };
 }
 
-async function readVcpus(source: FileSource): Promise<number[]> {
+async function readVcpus(source: ImageSource): Promise<number[]> {
   const maxId = await source.int();
   if (maxId < 0 || maxId >= MAX_VCPUS) throw bad(`vCPU ${maxId}`);
   const map = await source.bytes((Math.floor(maxId / 64) + 1) * 8);
@@ -187,17 +226,16 @@ async function readVcpus(source: FileSource): Promise<number[]> {
 async function writePages(
   xc: Hypervisor,
   domid: number,
-  source: FileSource,
+  source: ImageSource,
   batches: readonly Batch[],
   mfnOf: (pfn: number) => number,
 ): Promise<void> {
   for (const { pfns, types, position } of batches) {
-    const present = pfns.flatMap((pfn, i) =>
+    const present = Array.from(pfns).flatMap((pfn, i) =>
       hasPage(types[i] ?? 0) ? [{ pfn, level: tableLevel(types[i] ?? 0) }] : [],
     );
     if (present.length === 0) continue;
-    source.position = position;
-    const pages = await source.bytes(present.length * PAGE_SIZE);
+    const pages = await source.pagesAt(position, present.length * PAGE_SIZE);
     for (const [n, { level }] of present.entries()) {
       if (level > 0) translateTable(pages.subarray(n * PAGE_SIZE, (n + 1) * PAGE_SIZE), level, mfnOf);
     }

@@ -6,14 +6,14 @@ import { INVALID_MFN, readGuestMemory, type GuestMemory } from '../domain/guest-
 import { XendError } from '../errors.ts';
 import type { Hypervisor } from '../ports.ts';
 import {
-  BATCH_PAGES, EXTENDED_CONTEXT_BYTES, EXTENDED_INFO, EXTENDED_STATE_HEAD, SaveId, type FileSink,
+  BATCH_PAGES, EXTENDED_CONTEXT_BYTES, EXTENDED_INFO, EXTENDED_STATE_HEAD, SaveId, type ImageSink,
 } from './format.ts'; // prettier-ignore
 import { hasPage, tableLevel, translateTable } from './tables.ts';
 
 const AT = VcpuGuestContext.offsets;
 
 /** Throws XendError when the guest's own tables are nonsense, XenError when the hypervisor refuses. */
-export async function writeGuestImage(xc: Hypervisor, domid: number, sink: FileSink): Promise<void> {
+export async function writeGuestImage(xc: Hypervisor, domid: number, sink: ImageSink): Promise<void> {
   const info = await xc.domainGetinfo(domid);
   if (!info) throw new XendError('the domain is gone');
   const memory = await readGuestMemory(xc, info);
@@ -73,7 +73,7 @@ function canonicalContext(context: Uint8Array, vcpu: number, pfnOf: (mfn: number
 const bytesOfInt = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
 
 async function writeHead(
-  sink: FileSink,
+  sink: ImageSink,
   memory: GuestMemory,
   pfnOf: (mfn: number) => number,
   contexts: ReadonlyMap<number, SavedVcpu>,
@@ -103,7 +103,7 @@ async function writeHead(
 async function writePages(
   xc: Hypervisor,
   domid: number,
-  sink: FileSink,
+  sink: ImageSink,
   { p2m }: GuestMemory,
   pfnOf: (mfn: number) => number,
 ): Promise<number[]> {
@@ -125,7 +125,7 @@ async function writePages(
 async function writeBatch(
   xc: Hypervisor,
   domid: number,
-  sink: FileSink,
+  sink: ImageSink,
   pfns: readonly number[],
   p2m: Uint32Array,
   pfnOf: (mfn: number) => number,
@@ -159,7 +159,7 @@ interface Tail {
 async function writeTail(
   xc: Hypervisor,
   domid: number,
-  sink: FileSink,
+  sink: ImageSink,
   memory: GuestMemory,
   { maxVcpuId, contexts, unmapped }: Tail,
 ): Promise<void> {

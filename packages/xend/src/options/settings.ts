@@ -16,6 +16,11 @@ export function settingsOf(config: XendConfig): XendSettings {
     dom0MinMemMiB: config['dom0-min-mem'],
     dom0Ballooning: config['enable-dom0-ballooning'],
     dom0Vcpus: config['dom0-cpus'],
+    relocation: {
+      ssl: config['xend-relocation-ssl'],
+      port: config['xend-relocation-port'],
+      sslPort: config['xend-relocation-ssl-port'],
+    },
     screen: screenSettings(config),
   };
 }
@@ -40,13 +45,18 @@ export const DEFAULT_SETTINGS: XendSettings = {
   dom0MinMemMiB: KEYS['dom0-min-mem'].default,
   dom0Ballooning: KEYS['enable-dom0-ballooning'].default,
   dom0Vcpus: KEYS['dom0-cpus'].default,
+  relocation: {
+    ssl: KEYS['xend-relocation-ssl'].default,
+    port: KEYS['xend-relocation-port'].default,
+    sslPort: KEYS['xend-relocation-ssl-port'].default,
+  },
 };
 
 /** What a key that was set would have done on another host. */
 const WITHOUT_EFFECT = {
   'network-script': 'is not run: the bridges are those of netback (docs/NETWORK.md)',
   'xend-udev-event-server': 'has nothing to tell: no devices of this host are given to guests',
-  'external-migration-tool': 'is not run: domains are not relocated',
+  'external-migration-tool': 'is not run: xend moves domains itself',
   'resource-label-change-script': 'is not run: there is no security module',
   xsm_module_name: 'is not loaded: there is no security module',
   total_available_memory: 'sets nothing aside: Domain-0 has no memory of its own to keep',

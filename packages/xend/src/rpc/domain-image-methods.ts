@@ -2,6 +2,7 @@
 import * as checkpoint from '../domain/checkpoint.ts';
 import { dump } from '../domain/dump-core.ts';
 import { vmSxp } from '../domain/view.ts';
+import { migrate } from '../relocation/send.ts';
 import { DOM, INVALID_DOMAIN, XEND_ERROR, method, vmOf, type Method } from './method.ts';
 
 const DOM_FAULTS = [INVALID_DOMAIN, XEND_ERROR];
@@ -66,11 +67,11 @@ export const domainImageMethods: readonly Method[] = [
     faults: DOM_FAULTS,
     async run(context, dom, host, live, port, node, ssl, changeHomeServer) {
       const vm = await vmOf(context, dom);
-      await checkpoint.migrate(context.manager, vm, dom, host, {
+      await migrate(context.manager, vm, dom, host, {
         live,
         port,
         node,
-        ssl: ssl ?? false,
+        ssl,
         changeHomeServer,
       });
       return null;

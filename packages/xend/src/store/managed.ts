@@ -15,6 +15,8 @@ import type { XendLog } from '../node/log.ts';
 import { isDeletedFolder, removeFolderAtomically, TEMPORARY_SUFFIX, writeFileAtomically } from './atomic-file.ts';
 
 export interface ManagedStore {
+  /** The state folder. */
+  readonly directory: string;
   /** Every readable configuration; a damaged one is logged and left alone. */
   load(): Promise<VmConfig[]>;
   save(config: VmConfig): Promise<void>;
@@ -67,6 +69,7 @@ export function openManagedStore(
   /** Writes and removals one after the other: two for one machine must not meet. */
   const lock = new Mutex();
   return {
+    directory,
     async load() {
       const names = await readdir(root).catch(() => []);
       const configs: VmConfig[] = [];

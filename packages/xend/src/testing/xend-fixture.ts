@@ -22,7 +22,7 @@ interface Reply {
   readonly body: string;
 }
 
-class XendFixture {
+export class XendFixture {
   directory = '';
   store!: XenstoreClient;
   xc!: FakeXenctrl;
@@ -30,6 +30,8 @@ class XendFixture {
   xend!: Xend;
   /** What xend-config.sxp would say. */
   settings: XendSettings = DEFAULT_SETTINGS;
+  /** What is served beside legacy XML-RPC on a Unix socket. */
+  servers: readonly ServerSpec[] = [];
   /** Where parts of its state are that are elsewhere. */
   folders: StateFolders | undefined;
   #daemon!: Xenstored;
@@ -54,7 +56,7 @@ class XendFixture {
   readonly newXend = (): Xend =>
     new Xend(
       {
-        servers: [xmlrpcOn(this.#socketPath())],
+        servers: [xmlrpcOn(this.#socketPath()), ...this.servers],
         stateDirectory: join(this.directory, 'lib'),
         ...(this.folders && { folders: this.folders }),
         pollMs: 0,

@@ -8,7 +8,7 @@ Move domain DOM to host HOST. xend must run on both.
 
 export const MIGRATE_OPTIONS: readonly OptionRow[] = [
   { name: 'help', short: 'h', long: 'help', doc: 'Print this help.' },
-  { name: 'live', short: 'l', long: 'live', doc: 'Let the domain run meanwhile.' },
+  { name: 'live', short: 'l', long: 'live', doc: 'Accepted; the domain stands still while it is moved.' },
   { name: 'port', short: 'p', long: 'port', takesValue: true, value: 'portnum', doc: 'Port of the other host.' },
   { name: 'node', short: 'n', long: 'node', takesValue: true, value: 'nodenum', doc: 'NUMA node on the other host.' },
   { name: 'ssl', short: 's', long: 'ssl', doc: 'Encrypt what is sent.' },
