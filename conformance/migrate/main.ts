@@ -53,6 +53,8 @@ async function nothingAt(there: Place): Promise<void> {
   await until(
     'nothing is left of it',
     async () => {
+      // A xend that was killed is not there at once.
+      if ((await there.host.xm('list')).code !== 0) return false;
       const [vms, backends] = await Promise.all([
         there.host.run('xenstore-ls', '/local/domain'),
         there.host.run('xenstore-ls', '/local/domain/0/backend/vbd'),
@@ -63,12 +65,19 @@ async function nothingAt(there: Place): Promise<void> {
   );
 }
 
-async function moves(report: Report, guest: MovingGuest, from: Place, to: Place, ssl: boolean): Promise<boolean> {
+async function moves(
+  report: Report,
+  guest: MovingGuest,
+  from: Place,
+  to: Place,
+  ssl: boolean,
+  ...options: readonly string[]
+): Promise<boolean> {
   return report.case(`it moves${ssl ? ' over TLS' : ''}, its program, its file and its disk with it`, async () => {
     const before = await guest.look();
     const port = String(ssl ? to.sslPort : to.port);
     const start = Date.now();
-    await from.host.mustXm('migrate', ...(ssl ? ['--ssl'] : []), `--port=${port}`, NAME, HERE);
+    await from.host.mustXm('migrate', ...options, ...(ssl ? ['--ssl'] : []), `--port=${port}`, NAME, HERE);
     const ms = Date.now() - start;
     guest.attach(to.host);
     await guest.goesOnFrom(before);
@@ -119,20 +128,31 @@ async function refusals(
     error: /the connection to 127.0.0.1 broke/,
   });
   cut.close();
+  const killing = await cutAfter(CUT_BYTES, there.port, () => void process.kill(there.host.pidOf('xend'), 'SIGKILL'));
+  await stays(report, 'the other xend is killed', guest, pair, {
+    port: killing.port,
+    error: /the connection to 127.0.0.1 broke|left/,
+  });
+  killing.close();
   const filler = { kernel: fetched.kernel, ramdisk: fetched.ramdisk, memory: HOST_MEMORY_MIB - MEMORY_MIB };
   await there.host.mustXm('create', '-q', '-p', there.host.config('filler', filler));
   await stays(report, 'there is no memory for it', guest, pair, { error: /memory|KiB/ });
   await there.host.mustXm('destroy', 'filler');
 }
 
-/** A port of the other host that lets so much through and then breaks. */
-async function cutAfter(bytes: number, port: number): Promise<{ readonly port: number; close(): void }> {
+/** A port of the other host that lets so much through and then breaks; or something else happens then. */
+async function cutAfter(
+  bytes: number,
+  port: number,
+  happen?: () => void,
+): Promise<{ readonly port: number; close(): void }> {
   const server = createServer((near) => {
     const far = connect(port, HERE);
     let left = bytes;
     near.on('data', (data: Buffer) => {
+      const isBefore = left >= 0;
       left -= data.length;
-      if (left < 0) near.resetAndDestroy();
+      if (isBefore && left < 0) (happen ?? (() => near.resetAndDestroy()))();
     });
     for (const socket of [near, far]) {
       socket.on('error', () => undefined);
@@ -198,7 +218,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     }
     await refusals(report, guest, [here, there], folder, fetched);
     await hostile(report, there);
-    await moves(report, guest, here, there, false);
+    await moves(report, guest, here, there, false, '--live');
   } catch (error) {
     report.row('the run', false, `${String(error)}\n${places.map(({ host }) => host.logs()).join('\n')}`);
   } finally {

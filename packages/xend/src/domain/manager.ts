@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import type { DomainInfo } from '@xenhost/libxenctrl';
+import { PAGE_SIZE } from '@xenhost/xen-abi';
 import { checkName } from '../config/parse.ts';
 import type { DeviceConfig, VmConfig } from '../config/types.ts';
 import {
@@ -351,10 +352,11 @@ export class DomainManager {
     }
   }
 
-  /** Whether a machine that is about to come could be made here. Throws XendError. */
-  async requireRoom(config: VmConfig): Promise<void> {
+  /** Whether a machine that is about to come could be made here. Resolves to bytes that it can have. Throws XendError. */
+  async requireRoom(config: VmConfig): Promise<number> {
     this.#refuseDuplicate(config);
     await requireMemory(this.modules, config);
+    return (await this.ports.xc.physinfo()).freePages * PAGE_SIZE;
   }
 
   /** Gives a stored machine a domain. Throws XendError. */

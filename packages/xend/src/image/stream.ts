@@ -13,6 +13,7 @@ const NOTHING = Buffer.alloc(0);
 export class SocketReader {
   readonly #chunks: AsyncIterator<Buffer, unknown>;
   #rest: Buffer = NOTHING;
+  #broke: { readonly error: unknown } | undefined;
 
   constructor(socket: Socket) {
     this.#chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer, unknown>;
@@ -50,14 +51,23 @@ export class SocketReader {
       for (let left = limit; left > 0; left -= this.#rest.length) if (!(await this.#more())) return;
     } catch {
       // It is gone: nobody is left to be told.
+    } finally {
+      this.#rest = NOTHING;
     }
   }
 
   async #more(): Promise<boolean> {
-    const { done, value } = await this.#chunks.next();
-    if (done) return false;
-    this.#rest = value;
-    return true;
+    // Asked again after its error, the iterator would say that the stream ended.
+    if (this.#broke) throw this.#broke.error;
+    try {
+      const { done, value } = await this.#chunks.next();
+      if (done) return false;
+      this.#rest = value;
+      return true;
+    } catch (error) {
+      this.#broke = { error };
+      throw error;
+    }
   }
 }
 

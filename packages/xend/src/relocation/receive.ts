@@ -20,6 +20,17 @@ const BYTES_PER_MIB = 2 ** 20;
 /** What the sender does about the machine that it was told is here. */
 type Verdict = 'lets go' | 'keeps it' | 'unknown';
 
+/** What the sender says, or does, after its image. */
+class End {
+  readonly come: Promise<Verdict>;
+  /** Once it is known. */
+  verdict: Verdict | undefined;
+
+  constructor(reader: SocketReader) {
+    this.come = verdictOf(reader).then((verdict) => (this.verdict = verdict));
+  }
+}
+
 export class Receiver {
   readonly #manager: DomainManager;
   #receiving = 0;
@@ -53,15 +64,16 @@ export class Receiver {
     await send(socket, lineOf(['ready', command]));
     const source = new StreamSource(reader, spool);
     const { sxp, config } = await readConfig(source);
-    await manager.requireRoom(config);
-    source.limit = config.maxmemMiB * BYTES_PER_MIB;
+    source.limit = Math.min(await manager.requireRoom(config), config.maxmemMiB * BYTES_PER_MIB);
     const wasManaged = manager.find(config.uuid)?.managed ?? false;
-    let verdict: Promise<Verdict> | undefined;
+    let end: End | undefined;
     const vm = await restoreFrom(manager, source, config, () => {
       socket.setTimeout(0);
-      verdict = verdictOf(reader);
+      end = new End(reader);
     });
     try {
+      // Whoever went without a word has not been told that it is here.
+      if (end?.verdict === 'unknown') throw new XendError('the connection broke');
       const isHome = atomText(childValue(sxp, 'change_home_server')) === 'True';
       if (isHome) await manager.define(vm.config);
       await send(socket, lineOf(['ok']));
@@ -70,7 +82,7 @@ export class Receiver {
       throw error;
     }
     socket.setTimeout(RELOCATION_IMAGE_TIMEOUT_MS);
-    await this.#obey(vm, (await verdict) ?? 'unknown', wasManaged);
+    await this.#obey(vm, (await end?.come) ?? 'unknown', wasManaged);
   }
 
   async #obey(vm: Vm, verdict: Verdict, wasManaged: boolean): Promise<void> {

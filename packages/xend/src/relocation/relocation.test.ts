@@ -6,6 +6,7 @@ import type { XmlRpcValue } from '@xenhost/xmlrpc-codec';
 import { MAX_RELOCATIONS } from '../limits.ts';
 import { layOutGuest, letTimePass, obeySuspend } from '../testing/saved-guest.ts';
 import { settled } from '../testing/settled.ts';
+import { XenApiClient } from '../testing/xen-api-client.ts';
 import { config, xendFixture, type XendFixture } from '../testing/xend-fixture.ts';
 
 const near = xendFixture();
@@ -50,8 +51,11 @@ async function goesOnHere(): Promise<void> {
 async function nothingOverThere(): Promise<void> {
   await far.xend.manager.settle();
   expect(await far.names()).toEqual(['Domain-0']);
-  expect((await far.tree('/local/domain')).filter((line) => !line.startsWith('/local/domain/0'))).toEqual([]);
-  expect((await far.tree('/vm')).filter((line) => !line.startsWith('/vm/0000'))).toEqual([]);
+  const left = async (): Promise<string[]> =>
+    [...(await far.tree('/local/domain')), ...(await far.tree('/vm'))].filter(
+      (line) => !/^\/(local\/domain\/0|vm\/0{8}-)/.test(line),
+    );
+  await settled(left, []);
 }
 
 describe('a machine that moves', () => {
@@ -62,6 +66,30 @@ describe('a machine that moves', () => {
     expect([await near.names(), await far.names()]).toEqual([['Domain-0'], ['Domain-0', 'g']]);
     expect(await near.tree('/local/domain/1')).toEqual([]);
     expect(await far.store.readString('/local/domain/1/name')).toBe('g');
+  });
+
+  it('is called otherwise while it is on its way', async () => {
+    await make();
+    const seen: XmlRpcValue[] = [];
+    far.xc.domainUnpause = async () => Promise.resolve();
+    const create = far.xc.domainCreate.bind(far.xc);
+    far.xc.domainCreate = async (options) => {
+      seen.push(await near.names(), await near.store.readString('/local/domain/1/name'));
+      return create(options);
+    };
+    expect(await move()).toEqual([0, 'no fault']);
+    expect(seen).toEqual([['Domain-0', 'migrating-g'], 'migrating-g']);
+  });
+
+  it('is moved by the Xen-API too', async () => {
+    await make();
+    const api = new XenApiClient(() => near.xend.xenApi);
+    await api.login();
+    const [ref] = await api.ask<string[]>('VM.get_by_name_label', 'g');
+    const port = String(portOf(far));
+    await Promise.all([api.ask('VM.migrate', ref ?? '', HOST, false, { port }), obeySuspend(near, 1)]);
+    await until(() => isRunning(far, 1));
+    expect(await near.names()).toEqual(['Domain-0']);
   });
 
   it.each([
@@ -212,7 +240,7 @@ describe('who brings a machine', () => {
 
   it('breaks off anywhere: nothing is left', async () => {
     const bytes = await image();
-    for (let at = 0; at < bytes.length; at += 997) {
+    for (let at = 0; at < bytes.length; at += 6007) {
       const client = new Client();
       client.send('receive\n');
       await client.line(0);
@@ -239,6 +267,10 @@ describe('who brings a machine', () => {
     expect(batch).toBeGreaterThan(0);
     expect(await answer((copy) => copy.copy(copy, batch + 12, batch + 4, batch + 12))).toContain('comes twice');
     expect(await answer((copy) => copy.writeInt32LE(5000, batch))).toContain('a batch of 5000 pages');
+    const nested = '('.repeat(1 << 20);
+    const deep = new Client();
+    deep.send(`receive\nLinuxGuestRecord\x00\x10\x00\x00${nested}`);
+    expect(await deep.line(1)).toContain('config parse');
     await nothingOverThere();
   });
 
@@ -250,8 +282,13 @@ describe('who brings a machine', () => {
     late.send('receive\n');
     expect(await late.line(0)).toBe("(err (type XendError) (value 'too many domains come at once'))");
     for (const client of clients) client.socket.resetAndDestroy();
-    const next = new Client();
-    await until(() => true);
-    next.socket.destroy();
+    const next = async (): Promise<string> => {
+      const client = new Client();
+      client.send('receive\n');
+      const line = await client.line(0);
+      client.socket.resetAndDestroy();
+      return line;
+    };
+    await settled(next, '(ready receive)');
   });
 });
