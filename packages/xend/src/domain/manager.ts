@@ -24,7 +24,7 @@ import type { DeviceNumbers } from '../image/device-numbers.ts';
 import type { BuildPvDomain, XendPorts, XendSettings } from '../ports.ts';
 import { CREATION_IN_PROGRESS, RESTART_COUNT, RESTART_IN_PROGRESS } from '../store/exit-notes.ts';
 import type { ManagedStore } from '../store/managed.ts';
-import { removeTree, writeName, writeVmDetails } from '../store/nodes.ts';
+import { readTree, removeTree, writeName, writeVmDetails } from '../store/nodes.ts';
 import { sweepStore } from '../store/sweep.ts';
 import { adoptDomain, DOM0_NAME } from './adopt.ts';
 import { isXenstoreError } from '@xenhost/xenstore-client';
@@ -593,9 +593,3 @@ const exists = (path: string): Promise<boolean> =>
     () => true,
     () => false,
   );
-
-async function readTree(store: XendPorts['store'], path: string): Promise<Map<string, string>> {
-  const nodes = new Map<string, string>();
-  for (const name of await store.tryDirectory(path)) nodes.set(name, (await store.tryRead(`${path}/${name}`)) ?? '');
-  return nodes;
-}

@@ -134,6 +134,13 @@ export async function writeName(store: Store, vm: Vm, live: Live): Promise<void>
   });
 }
 
+/** Values of the nodes below a path, by name. */
+export async function readTree(store: Store, path: string): Promise<Map<string, string>> {
+  const nodes = new Map<string, string>();
+  for (const name of await store.tryDirectory(path)) nodes.set(name, (await store.tryRead(`${path}/${name}`)) ?? '');
+  return nodes;
+}
+
 /** The settings of /vm/UUID as config SXP, or undefined when they are not those of a machine. */
 export async function readVmConfigSxp(store: Store, vmPath: string): Promise<Sxp | undefined> {
   const keys = [
