@@ -38,6 +38,10 @@ const steps: readonly Step[] = [
     name: 'Debian saved and restored with its registers under watch',
     command: ['npm', 'run', '--silent', 'conformance', '--', 'save', '--rounds', '1'],
   },
+  {
+    name: 'Debian moved to another host and back',
+    command: ['npm', 'run', '--silent', 'conformance', '--', 'migrate', '--rounds', '1'],
+  },
   { name: "the screen of Debian's kernel over VNC", command: ['npm', 'run', '--silent', 'conformance', '--', 'vnc'] },
   {
     name: 'disks and networks of guests',
