@@ -302,7 +302,9 @@ function assemble(
 ): DaemonParts {
   const journal: Journal | undefined = options.journal
     ? new Journal(options.journal, {
-        ...{ log, snapshot: () => core.snapshot(), sessions: () => sessionsOf(core, rings) },
+        log,
+        snapshot: () => core.snapshot(),
+        sessions: () => sessionsOf(core, rings),
       })
     : undefined;
   const beforeSend = (): void => journal?.flush();

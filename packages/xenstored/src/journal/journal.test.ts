@@ -196,8 +196,10 @@ function recovered(): { readonly store: JournalChange[]; readonly sessions: Sess
 
 describe('a journal that is compacted at once', () => {
   const state = (reqCons: number): RingState => ({
-    ...{ reqCons, rspProd: 0 },
-    ...{ head: Buffer.from(`head ${reqCons}`), tail: Buffer.alloc(0) },
+    reqCons,
+    rspProd: 0,
+    head: Buffer.from(`head ${reqCons}`),
+    tail: Buffer.alloc(0),
   });
   const core = new XenstoreCore(
     {},

@@ -1,6 +1,8 @@
 /** Labels of machines, interfaces and resources over the Xen-API (Xen 4.4 `addlabel.py`, `getlabel.py`, `rmlabel.py`). */
 import { pythonRepr } from '@xenhost/sxp';
-import { CommandFailed, OptionError, XenApiFailure } from '../errors.ts';
+import { securityError } from '../commands/words.ts';
+import { XenApiFailure } from '../errors.ts';
+import { wrongArguments } from '../getopt.ts';
 import { print, type World } from '../world.ts';
 import { failureText, type XenApi } from './session.ts';
 
@@ -12,21 +14,18 @@ export type Labelled =
 
 const CLASSES = { mgt: 'VM', vif: 'VIF' } as const;
 
-const securityError = (text: string): CommandFailed => new CommandFailed(pythonRepr(text));
-const refused = (text: string): OptionError => new OptionError(text, { after: '' });
-
 /** The machine or the interface; undefined for a resource, which has no reference. Throws OptionError. */
 async function referenceOf(api: XenApi, of: Labelled): Promise<string | undefined> {
   if (of.kind === 'res') return undefined;
   const [vm, ...others] = await api.list('VM.get_by_name_label', of.name);
   if (of.kind === 'mgt') {
-    if (vm === undefined) throw refused('A VM with that name does not exist.');
-    if (others.length > 0) throw refused('There are multiple domains with the same name.');
+    if (vm === undefined) throw wrongArguments('A VM with that name does not exist.');
+    if (others.length > 0) throw wrongArguments('There are multiple domains with the same name.');
     return vm;
   }
-  if (vm === undefined) throw refused(`A VM with the name ${of.name} does not exist.`);
+  if (vm === undefined) throw wrongArguments(`A VM with the name ${of.name} does not exist.`);
   const vif = (await api.list('VM.get_VIFs', vm))[of.index];
-  if (vif === undefined) throw refused('Bad VIF index.');
+  if (vif === undefined) throw wrongArguments('Bad VIF index.');
   return vif;
 }
 
